@@ -1,0 +1,89 @@
+"""mbcompress as a library: the same pipeline for somebody who holds a model and data in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbcompress import recipe as recipes
+from mbcompress.components import Dataset, ModelSource, Pass
+from mbcompress.data import Splits
+from mbcompress.host import Catalogue, discover
+from mbcompress.progress import Progress
+from mbcompress.result import Result
+from mbcompress.run_directory import default_directory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
+
+
+def compress(
+    model: nn.Module | ModelSource | None,
+    recipe: Recipe,
+    data: Splits | Dataset | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Result:
+    """Apply a recipe to a model and measure what comes out.
+
+    Args:
+        model: a module (N, C, H, W) float -> (N, num_classes) logits, which is copied and stays as it is; or a model
+            source; None takes the recipe's own `model`.
+        recipe: path of a YAML file, the same as a dict, or a list of passes.
+        data: splits in memory, a dataset, or a dict like the recipe's `data`; None takes the recipe's own.
+        out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
+        device: 'auto', 'cpu', 'cuda' or 'mps', for the passes; files are measured on the CPU.
+
+    Raises:
+        MbcompressError: the recipe, the model or the data are not usable; the message says what would be.
+    """
+    from torch import nn
+
+    catalogue = discover()
+    document = _document(recipe)
+    if isinstance(model, ModelSource):
+        document.data["model"] = {"source": model.name, **model.model_dump()}
+    if isinstance(data, Dataset):
+        document.data["data"] = {"name": data.name, **data.model_dump()}
+    elif isinstance(data, Mapping):
+        document.data["data"] = dict(data)
+    module = model if isinstance(model, nn.Module) else None
+    splits = data if isinstance(data, Splits) else None
+    given = {"model": module, "data": splits}
+    for key, value in given.items():
+        if value is not None:
+            document.data.pop(key, None)
+    plan = recipes.resolve(document, catalogue, [key for key, value in given.items() if value is not None])
+    return run_plan(plan, catalogue, out, device, progress or Progress(), module, splits)
+
+
+def run_plan(
+    plan: recipes.Plan,
+    catalogue: Catalogue,
+    out: str | Path | None,
+    device: str,
+    progress: Progress,
+    model: nn.Module | None = None,
+    splits: Splits | None = None,
+) -> Result:
+    """Choose the directory and the device, then run; torch is imported here and not before."""
+    from mbcompress.device import choose
+    from mbcompress.pipeline import run
+
+    directory = Path(out) if out is not None else default_directory(plan.name)
+    return run(
+        plan, catalogue, directory, device=choose(device), progress=progress, model=model, splits=splits
+    )
+
+
+def _document(recipe: Recipe) -> recipes.Document:
+    if isinstance(recipe, str | Path):
+        return recipes.read(Path(recipe))
+    if isinstance(recipe, Mapping):
+        return recipes.from_mapping(recipe)
+    return recipes.from_mapping({"passes": list(recipe)})

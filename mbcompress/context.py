@@ -1,0 +1,52 @@
+"""What a pass is given beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from mbcompress.components import ModelSource
+from mbcompress.data import Development
+from mbcompress.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Context:
+    """Data, device, seed and teachers of a run.
+
+    Attributes:
+        data: the splits that choices may depend on.
+        baseline: the model as it was loaded, in eval mode, on `device`, without gradients.
+        input_shape: channels, height, width.
+        metrics: named numbers of this pass; what a pass writes here appears in the report.
+    """
+
+    data: Development
+    baseline: nn.Module
+    input_shape: tuple[int, int, int]
+    device: torch.device
+    seed: int
+    progress: Progress = field(default_factory=Progress)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""
+        return torch.zeros(batch, *self.input_shape, device=self.device)
+
+    def calibration_batches(self, batch_size: int = 64) -> Iterator[Tensor]:
+        """The calibration images, normalised, in order: (N, C, H, W) float32 on `device`."""
+        images = self.data.calibration
+        for start in range(0, len(images), batch_size):
+            batch = self.data.normalization.apply(images.pixels[start : start + batch_size])
+            yield torch.from_numpy(batch).to(self.device)
+
+    def teacher(self, reference: str | ModelSource) -> nn.Module:
+        """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`."""
+        model = self.baseline if isinstance(reference, str) else reference.load()
+        return model.to(self.device).eval().requires_grad_(False)

@@ -1,0 +1,50 @@
+"""What a run's figures depend on beside its recipe."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from mbcompress.host import Catalogue
+
+LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
+
+
+def describe_environment(catalogue: Catalogue, device: str, seed: int) -> dict[str, Any]:
+    """Versions, processor, threads, seed and plugins, for environment.json."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "plugins": [
+            {"kind": registry.kind, "name": cls.name, "distribution": origin.distribution, "version": origin.version}
+            for registry in (catalogue.passes, catalogue.models, catalogue.datasets, catalogue.runtimes)
+            for cls, origin in registry
+        ],
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": device,
+        "seed": seed,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> dict[str, Any]:
+    """Model name and instruction-set flags, where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {"model": platform.processor() or platform.machine(), "flags": []}
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "sse4", "fma"))]
+    return {"model": facts.get("model name", platform.machine()), "flags": sorted(flags)}

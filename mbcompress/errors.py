@@ -1,0 +1,69 @@
+"""Errors that the user can mend: each is one sentence that says where, what was found and what would be right.
+
+Anything else that is raised is a bug of ours or of a plugin's, and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PathPart = str | int
+
+
+class MbcompressError(Exception):
+    """Bad input, in a sentence for the person who gave it. The command line prints it and exits with 2."""
+
+
+class TrainingDivergedError(MbcompressError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a recipe: a file with line and column (both from 1), or an override given on the command line."""
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in (self.source, self.line, self.column) if part is not None)
+
+
+class SpecError(MbcompressError):
+    """Something is wrong at `path` inside a specification; the reader of that specification adds the location."""
+
+    def __init__(self, path: tuple[PathPart, ...], problem: str, *, at_key: bool = False) -> None:
+        super().__init__(f"{dotted(path)}: {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+        self.at_key = at_key
+
+    def under(self, *prefix: PathPart) -> "SpecError":
+        """The same problem, seen from an enclosing specification."""
+        return SpecError((*prefix, *self.path), self.problem, at_key=self.at_key)
+
+
+class RecipeError(MbcompressError):
+    """A recipe that cannot run, with the place that is to be mended."""
+
+    def __init__(self, location: Location, problem: str) -> None:
+        super().__init__(f"{location}: {problem}")
+        self.location = location
+        self.problem = problem
+
+
+def dotted(path: Iterable[PathPart]) -> str:
+    """('passes', 1, 'prune') -> 'passes[1].prune'."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def unknown(what: str, found: object, allowed: Iterable[str]) -> str:
+    """'unknown pass 'prnue'; did you mean 'prune'? (known: distill, prune)'."""
+    choices = sorted(allowed)
+    near = difflib.get_close_matches(str(found), choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"unknown {what} {found!r}{hint} (known: {', '.join(choices) or 'none'})"

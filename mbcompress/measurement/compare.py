@@ -1,0 +1,143 @@
+"""Baseline and result, exported alike, measured beside each other in the runtime they will be shipped in."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mbcompress.components import Runtime
+from mbcompress.data import Images, Normalization
+from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
+from mbcompress.progress import Progress
+from mbcompress.recipe.plan import Measure
+
+WARM_UP_MS = 200.0
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported file and what is known of the model inside."""
+
+    path: Path
+    parameters: int
+    macs: int
+
+
+def compare(
+    runtime: Runtime,
+    baseline: Artifact,
+    result: Artifact,
+    test: Images,
+    normalization: Normalization,
+    measure: Measure,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired'}; the report's docs name the fields."""
+    shape = test.pixels.shape[1:]
+    artifacts = (baseline, result)
+    timings = [_time(runtime, artifacts, shape, threads, measure, progress) for threads in _thread_counts(measure)]
+    figures: list[dict[str, Any]] = []
+    right: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory() as directory:
+        images = Path(directory) / "test.npy"
+        np.save(images, normalization.apply(test.pixels), allow_pickle=False)
+        for position, artifact in enumerate(artifacts):
+            with Engine(runtime, artifact.path, shape, threads=1) as engine:
+                engine.time(WARM_UP_MS)
+                memory = engine.memory()
+                convolutions = engine.convolutions()
+            with Engine(runtime, artifact.path, shape, threads=_all_cores()) as engine:
+                logits = engine.predict(images)
+            right.append(hits(logits, test.labels, 1))
+            latencies = [timing["latency"][position] for timing in timings]
+            figures.append(
+                {
+                    "accuracy": {
+                        "top1": proportion(right[-1]),
+                        f"top{TOP_K}": proportion(hits(logits, test.labels, TOP_K)),
+                    },
+                    "size_bytes": artifact.path.stat().st_size,
+                    "parameters": artifact.parameters,
+                    "macs": artifact.macs,
+                    "latency": latencies[0],
+                    "latency_by_threads": latencies,
+                    "memory": memory,
+                    "convolutions": convolutions._asdict(),
+                }
+            )
+    before, after = figures
+    return {
+        "runtime": timings[0]["runtime"],
+        "baseline": before,
+        "result": after,
+        "ratio": {
+            "latency": timings[0]["ratio"]["median"],
+            **{
+                name: before[key] / after[key]
+                for name, key in (("size", "size_bytes"), ("macs", "macs"), ("parameters", "parameters"))
+            },
+            "latency_by_threads": [{"threads": t["threads"], **t["ratio"]} for t in timings],
+        },
+        "paired": mcnemar(*right),
+    }
+
+
+def _time(
+    runtime: Runtime,
+    artifacts: Sequence[Artifact],
+    shape: tuple[int, ...],
+    threads: int,
+    measure: Measure,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Interleaved rounds: each round times every engine once, and every other round in reverse order."""
+    calls: list[list[float]] = [[] for _ in artifacts]
+    medians: list[list[float]] = [[] for _ in artifacts]
+    with ExitStack() as stack:
+        engines = [stack.enter_context(Engine(runtime, a.path, shape, threads)) for a in artifacts]
+        for engine in engines:
+            engine.time(WARM_UP_MS)
+        label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
+        for number in progress.track(range(measure.rounds), label, measure.rounds):
+            order = range(len(engines)) if number % 2 == 0 else reversed(range(len(engines)))
+            for position in order:
+                timed = engines[position].time(measure.round_ms)
+                calls[position] += timed
+                medians[position].append(float(np.median(timed)))
+        name = engines[0].runtime
+    before, after = medians
+    return {
+        "runtime": name,
+        "threads": threads,
+        "latency": [_latency(name, threads, timed) for timed in calls],
+        "ratio": spread([b / a for b, a in zip(before, after, strict=True)]),
+    }
+
+
+def _latency(runtime: str, threads: int, calls: Sequence[float]) -> dict[str, Any]:
+    return {
+        "runtime": runtime,
+        "threads": threads,
+        "batch": 1,
+        **{f"{name}_ms": value for name, value in spread(calls).items()},
+        "calls": len(calls),
+    }
+
+
+def _thread_counts(measure: Measure) -> Sequence[int]:
+    if measure.threads is not None:
+        return measure.threads
+    return (1,) if _all_cores() == 1 else (1, _all_cores())
+
+
+def _all_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

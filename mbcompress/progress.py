@@ -1,0 +1,17 @@
+"""How long work tells that it is going on. The default says nothing; the command line draws bars."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Silent progress; a front end overrides both verbs."""
+
+    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+        """Yield `items`, showing how many of `total` are done."""
+        yield from items
+
+    def say(self, text: str) -> None:
+        """One line for a person that something noteworthy happened."""

@@ -1,0 +1,152 @@
+"""A recipe as plain data that remembers where each value stood in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 20_000
+MAX_DEPTH = 32
+
+
+@dataclass
+class Document:
+    """Parsed YAML.
+
+    Attributes:
+        name: what the run is called after: the file's stem.
+        origin: where it came from as a whole.
+        data: dicts, lists and scalars.
+        values: location of the value at each path; `keys`: location of its key.
+    """
+
+    name: str
+    origin: Location
+    data: dict[str, Any]
+    values: dict[tuple[PathPart, ...], Location] = field(default_factory=dict)
+    keys: dict[tuple[PathPart, ...], Location] = field(default_factory=dict)
+
+    def locate(self, path: tuple[PathPart, ...], *, at_key: bool = False) -> Location:
+        """Where `path` stands, or the nearest thing that encloses it."""
+        if at_key and path in self.keys:
+            return self.keys[path]
+        while path and path not in self.values:
+            path = path[:-1]
+        return self.values.get(path, self.origin)
+
+
+def from_mapping(data: Mapping[str, Any], name: str = "recipe") -> Document:
+    """A recipe that a program gives as a dict."""
+    return Document(name, Location(name), dict(data))
+
+
+def read(path: Path) -> Document:
+    """Parse a recipe file.
+
+    Raises:
+        MbcompressError: the file cannot be read.
+        RecipeError: it is not a YAML mapping, repeats a key, or is larger or deeper than any recipe.
+    """
+    origin = Location(str(path))
+    root = _compose(_read_text(path), origin)
+    document = Document(path.stem, origin, {})
+    if root is None:
+        raise RecipeError(origin, "the recipe is empty; it needs at least 'model', 'data' and 'passes'")
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(_location(origin, root), "a recipe must be a mapping of 'model', 'data', 'passes', …")
+    document.data = _Reader(document).convert(root, ())
+    return document
+
+
+def _read_text(path: Path) -> str:
+    if path.is_dir():
+        raise MbcompressError(f"{path}: is a directory, not a recipe file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise MbcompressError(f"{path}: no such recipe file{_nearest_recipe(path)}") from None
+    except OSError as error:
+        raise MbcompressError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise MbcompressError(f"{path}: is larger than {MAX_BYTES >> 10} KiB, which no recipe is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MbcompressError(f"{path}: is not UTF-8 text (byte {error.start}), so it is not a recipe") from None
+
+
+def _nearest_recipe(path: Path) -> str:
+    import difflib
+
+    try:
+        names = [p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"}]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"; did you mean {str(path.with_name(near[0]))!r}?" if near else ""
+
+
+def _compose(text: str, origin: Location) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = Location(origin.source, mark.line + 1, mark.column + 1) if mark else origin
+        raise RecipeError(where, f"not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(origin, f"not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise RecipeError(origin, f"nested more than {MAX_DEPTH} levels deep") from None
+
+
+def _location(origin: Location, node: yaml.Node) -> Location:
+    return Location(origin.source, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+class _Reader:
+    """Converts YAML nodes, counting them so that aliases cannot multiply without bound."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.scalars = yaml.SafeLoader("")
+        self.nodes = 0
+
+    def convert(self, node: yaml.Node, path: tuple[PathPart, ...]) -> Any:
+        here = _location(self.document.origin, node)
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise RecipeError(here, f"more than {MAX_NODES} values or {MAX_DEPTH} levels; no recipe is that large")
+        self.document.values[path] = here
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.convert(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self._scalar(node, here)
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[PathPart, ...]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            here = _location(self.document.origin, key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise RecipeError(here, "a key must be a plain word")
+            key = str(key_node.value)
+            if key in result:
+                raise RecipeError(here, f"{key!r} is given twice")
+            self.document.keys[*path, key] = here
+            result[key] = self.convert(value_node, (*path, key))
+        return result
+
+    def _scalar(self, node: yaml.Node, here: Location) -> Any:
+        try:
+            return self.scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            problem = getattr(error, "problem", None) or error
+            raise RecipeError(here, f"not a plain value: {problem}") from None

@@ -1,0 +1,46 @@
+"""Checks what passes require, provide and destroy along the chain, and proposes an order that works."""
+
+from collections.abc import Sequence
+
+from mbcompress.components import Pass
+from mbcompress.errors import SpecError
+from mbcompress.traits import INITIAL, Trait
+
+LONGEST_REORDERED = 8  # the search is exhaustive
+
+
+def check_order(passes: Sequence[Pass]) -> None:
+    """Raise SpecError at the first pass that lacks what it requires."""
+    traits: frozenset[Trait] = INITIAL
+    for index, step in enumerate(passes):
+        if missing := step.requires - traits:
+            raise SpecError(("passes", index), _explain(passes, index, sorted(missing)), at_key=True)
+        traits = _after(traits, step)
+
+
+def _after(traits: frozenset[Trait], step: Pass) -> frozenset[Trait]:
+    return (traits - step.destroys) | step.provides
+
+
+def _explain(passes: Sequence[Pass], index: int, missing: Sequence[Trait]) -> str:
+    step = passes[index]
+    wanted = " and ".join(repr(str(trait)) for trait in missing)
+    culprit = next((p.name for p in reversed(passes[:index]) if p.destroys & set(missing)), None)
+    reason = f"{culprit!r} before it gives up" if culprit else "nothing before it provides"
+    order = _workable_order(list(passes), INITIAL) if len(passes) <= LONGEST_REORDERED else None
+    advice = f"; an order that works: {', '.join(p.name for p in order)}" if order else ""
+    return f"{step.name!r} needs a model that is {wanted}, which {reason}{advice}"
+
+
+def _workable_order(remaining: list[Pass], traits: frozenset[Trait]) -> list[Pass] | None:
+    """The first workable order in the recipe's own sequence of preference, or None."""
+    if not remaining:
+        return []
+    tried: set[str] = set()
+    for index, step in enumerate(remaining):
+        if step.requires <= traits and step.name not in tried:
+            tried.add(step.name)
+            rest = _workable_order(remaining[:index] + remaining[index + 1 :], _after(traits, step))
+            if rest is not None:
+                return [step, *rest]
+    return None

@@ -1,0 +1,101 @@
+"""`-o passes.prune.target_macs=0.4`: change a value of a recipe from the shell."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from mbcompress.errors import Location, MbcompressError, PathPart, dotted, unknown
+from mbcompress.recipe.document import Document
+
+PART = re.compile(r"[^.\[\]]+")
+
+
+def override(document: Document, assignments: Iterable[str]) -> Document:
+    """Apply `key=value` assignments in order; the document is changed and returned.
+
+    A key is dotted. A pass is named by its name or its position from 0: `passes.prune.ratio`, `passes.0.ratio`. A value
+    is YAML: `null`, `0.4`, `[onnx]`, `{source: mobilenet_v1}`.
+
+    Raises:
+        MbcompressError: not an assignment, or there is nothing of that name to change.
+    """
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        where = Location(f"-o {assignment}")
+        if not equals or not key.strip():
+            raise MbcompressError(f"{where}: must be key=value, for example passes.prune.target_macs=0.4")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise MbcompressError(f"{where}: the value is not valid YAML: {str(error).splitlines()[0]}") from None
+        _assign(document, PART.findall(key.strip()), value, where)
+    return document
+
+
+def _assign(document: Document, parts: list[str], value: Any, where: Location) -> None:
+    *way, last = parts
+    target: Any = document.data
+    path: tuple[PathPart, ...] = ()
+    for part in way:
+        if isinstance(target, list):
+            index = _position(target, part, path, where)
+            name, options = _entry(target[index], (*path, index), where)
+            target[index] = {name: options}
+            target, path = options, (*path, index, name)
+        elif isinstance(target, dict):
+            if part == _entered(path):
+                continue  # passes[0].prune.ratio, as an error message writes it
+            path = (*path, part)
+            if target.get(part) is None:
+                target[part] = {}
+            target = target[part]
+        else:
+            break
+    if isinstance(target, list):
+        index = _position(target, last, path, where)
+        target[index] = value if last.isdecimal() else {last: value}
+        path = (*path, index)
+    elif isinstance(target, dict):
+        target[last] = value
+        path = (*path, last)
+        document.keys[path] = where
+    else:
+        raise MbcompressError(f"{where}: {dotted(path)} is {target!r}, which has no options inside")
+    document.values[path] = where
+
+
+def _entered(path: tuple[PathPart, ...]) -> PathPart | None:
+    """Name of the list entry whose options `path` has just entered."""
+    return path[-1] if len(path) > 1 and isinstance(path[-2], int) else None
+
+
+def _entry(entry: Any, path: tuple[PathPart, ...], where: Location) -> tuple[str, Any]:
+    """Name and options of an entry like `qat` or `qat: {…}`."""
+    name = _name(entry)
+    if name is None:
+        raise MbcompressError(f"{where}: {dotted(path)} is {entry!r}, which has no options inside")
+    options = entry[name] if isinstance(entry, dict) else None
+    return name, {} if options is None else options
+
+
+def _name(entry: Any) -> str | None:
+    if isinstance(entry, str):
+        return entry
+    return next(iter(entry)) if isinstance(entry, dict) and len(entry) == 1 else None
+
+
+def _position(entries: list[Any], part: str, path: tuple[PathPart, ...], where: Location) -> int:
+    if part.isdecimal():
+        if int(part) < len(entries):
+            return int(part)
+        raise MbcompressError(f"{where}: {dotted(path)} has {len(entries)} entries, so there is no {part}")
+    names = [_name(entry) for entry in entries]
+    found = [index for index, name in enumerate(names) if name == part]
+    if not found:
+        raise MbcompressError(f"{where}: {unknown('entry of ' + dotted(path), part, (n for n in names if n))}")
+    if len(found) > 1:
+        choices = " or ".join(f"{dotted(path)}.{index}" for index in found)
+        raise MbcompressError(f"{where}: {part!r} stands more than once; say which by its position: {choices}")
+    return found[0]

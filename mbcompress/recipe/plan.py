@@ -1,0 +1,78 @@
+"""A recipe that has been checked: components in place of names, every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from mbcompress.components import Dataset, ModelSource, Options, Pass, Runtime
+
+
+class Measure(Options):
+    """How accuracy and latency of the exported files are measured."""
+
+    rounds: int = Field(
+        default=60, ge=5, le=10_000, description="Interleaved rounds of timing; each engine runs once in each round."
+    )
+    round_ms: float = Field(
+        default=20.0, gt=0, le=10_000, description="How long an engine runs in one round, in milliseconds."
+    )
+    threads: tuple[PositiveInt, ...] | None = Field(
+        default=None, min_length=1, description="Thread counts to time with; null is one thread, then all cores."
+    )
+    baseline_after: int = Field(
+        default=0,
+        ge=0,
+        description="How many of the passes belong to the baseline: 0 compares with the model as loaded, 1 with what "
+        "the first pass gave, for a recipe that begins with training.",
+    )
+
+
+class Budget(Options):
+    """Limits on what compression may cost or must gain; a run that misses one exits with 3."""
+
+    accuracy_drop: float | None = Field(
+        default=None, ge=0, le=100, description="Largest loss of top-1 on the test split, in percentage points."
+    )
+    size_ratio: float | None = Field(
+        default=None, gt=0, description="Least ratio of file sizes, baseline over result."
+    )
+    latency_ratio: float | None = Field(
+        default=None, gt=0, description="Least ratio of latencies at one thread, baseline over result."
+    )
+    int8_share: float | None = Field(
+        default=None, ge=0, le=1, description="Least share of convolutions that the runtime executes on integers."
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    `model` and `data` are None where a program hands over a module or splits of its own.
+    """
+
+    name: str
+    model: ModelSource | None
+    data: Dataset | None
+    passes: tuple[Pass, ...]
+    export: tuple[Runtime, ...]
+    measure: Measure
+    budget: Budget
+    seed: int
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The recipe that gives this plan again, with every default written out."""
+        model = self.model and {"source": self.model.name, **self.model.model_dump(mode="json")}
+        data = self.data and {"name": self.data.name, **self.data.model_dump(mode="json")}
+        return {
+            **({"model": model} if model else {}),
+            **({"data": data} if data else {}),
+            "passes": [{step.name: step.model_dump(mode="json")} for step in self.passes],
+            "export": [{runtime.name: runtime.model_dump(mode="json")} for runtime in self.export],
+            "measure": self.measure.model_dump(mode="json"),
+            "budget": self.budget.model_dump(mode="json"),
+            "seed": self.seed,
+        }

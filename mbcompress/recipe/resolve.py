@@ -1,0 +1,120 @@
+"""From a document to a plan: every mistake of a recipe dies here, before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mbcompress.components import Component, Options, Pass
+from mbcompress.errors import MbcompressError, PathPart, RecipeError, SpecError, unknown
+from mbcompress.host import Catalogue, Registry
+from mbcompress.recipe.document import Document
+from mbcompress.recipe.order import check_order
+from mbcompress.recipe.plan import Budget, Measure, Plan
+from mbcompress.validation import first_problem
+
+KEYS = ("model", "data", "passes", "export", "measure", "budget", "seed")
+MAX_SEED = 2**32 - 1
+C = TypeVar("C", bound=Component)
+O = TypeVar("O", bound=Options)
+
+
+def resolve(document: Document, catalogue: Catalogue, given: Collection[str] = ()) -> Plan:
+    """Check a recipe and put components in place of names.
+
+    Args:
+        given: 'model' or 'data' where the caller hands those over itself; the recipe may then leave them out.
+
+    Raises:
+        RecipeError: the first mistake, with its place.
+    """
+    try:
+        return _resolve(document, catalogue, given)
+    except SpecError as error:
+        raise RecipeError(document.locate(error.path, at_key=error.at_key), str(error)) from None
+
+
+def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -> Plan:
+    data = document.data
+    for key in data:
+        if key not in KEYS:
+            raise SpecError((key,), unknown("key", key, KEYS), at_key=True)
+    for key in ("model", "data", "passes"):
+        if key not in data and key not in given:
+            raise SpecError((), f"{key!r} is missing")
+    model = _under("model", lambda spec: catalogue.build_model(_mapping(spec)), data)
+    dataset = _under("data", lambda spec: catalogue.build_dataset(_mapping(spec)), data)
+    passes = _components(document, "passes", catalogue.passes, catalogue)
+    check_order(passes)
+    plan = Plan(
+        name=document.name,
+        model=model,
+        data=dataset,
+        passes=tuple(passes),
+        export=tuple(_components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])),
+        measure=_options(Measure, data.get("measure"), "measure"),
+        budget=_options(Budget, data.get("budget"), "budget"),
+        seed=_seed(data.get("seed", 0)),
+    )
+    if plan.measure.baseline_after > len(passes):
+        found = f"got {plan.measure.baseline_after}"
+        raise SpecError(("measure", "baseline_after"), f"must be at most the number of passes, {len(passes)}, {found}")
+    return plan
+
+
+def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:
+    if data.get(key) is None:
+        return None
+    try:
+        return build(data[key])
+    except SpecError as error:
+        raise error.under(key) from None
+
+
+def _mapping(spec: object) -> Mapping[str, Any]:
+    if not isinstance(spec, Mapping):
+        raise SpecError((), f"must be a mapping, got {spec!r}")
+    return spec
+
+
+def _components(
+    document: Document, key: str, registry: Registry[C], catalogue: Catalogue, default: list[str] | None = None
+) -> list[C]:
+    entries = document.data.get(key, default)
+    if not isinstance(entries, list):
+        raise SpecError((key,), f"must be a list, got {entries!r}")
+    return [_component(entry, (key, index), registry, catalogue) for index, entry in enumerate(entries)]
+
+
+def _component(entry: Any, path: tuple[PathPart, ...], registry: Registry[C], catalogue: Catalogue) -> C:
+    if isinstance(entry, Component):
+        for cls, _ in registry:
+            if isinstance(entry, cls):
+                return entry
+        raise SpecError(path, f"{type(entry).__name__} is not an installed {registry.kind}")
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not (isinstance(entry, Mapping) and len(entry) == 1):
+        raise SpecError(path, f"must be one {registry.kind}, as 'name' or 'name: {{option: value}}', got {entry!r}")
+    (name, options), = entry.items()
+    try:
+        return registry.build(name, options, catalogue)
+    except SpecError as error:
+        raise error.under(*path, name) from None
+
+
+def _options(cls: type[O], spec: object, key: str) -> O:
+    try:
+        return cls.model_validate(dict(_mapping(spec if spec is not None else {})))
+    except ValidationError as error:
+        raise first_problem(error, cls).under(key) from None
+    except SpecError as error:
+        raise error.under(key) from None
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise SpecError(("seed",), f"must be a whole number from 0 to {MAX_SEED}, got {value!r}")
+    return value

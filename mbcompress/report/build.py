@@ -1,0 +1,84 @@
+"""Assembles report.json from what a run measured. Every figure stands here once; renderings only read it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mbcompress.data import Splits
+from mbcompress.recipe.plan import Plan
+from mbcompress.run_directory import describe_file
+
+SCHEMA = 1
+
+
+def build_report(
+    plan: Plan,
+    splits: Splits,
+    records: list[dict[str, Any]],
+    comparisons: list[dict[str, Any]],
+    directory: Path,
+) -> dict[str, Any]:
+    """The report of a run whose files are in `directory`.
+
+    Args:
+        records: of the loaded model, then of each pass: {'name', 'seconds', 'metrics'}.
+        comparisons: what `measurement.compare` gave for each runtime, in the recipe's order.
+    """
+    first = comparisons[0]
+    loaded, *steps = records
+    mapping = plan.to_mapping()
+    return {
+        "schema": SCHEMA,
+        "name": plan.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": mapping.get("model"),
+        "data": {
+            **mapping.get("data", {}),
+            "images": {name: len(getattr(splits, name)) for name in ("train", "calibration", "validation", "test")},
+            "sha256": splits.fingerprint(),
+        },
+        "preprocessing": {
+            "input": "image",
+            "shape": ["N", *splits.test.pixels.shape[1:]],
+            "mean": list(splits.normalization.mean),
+            "std": list(splits.normalization.std),
+            "formula": "(pixel / 255 - mean) / std",
+            "classes": list(splits.classes),
+        },
+        **first,
+        "budget": _gates(plan, first),
+        "loaded": loaded["metrics"],
+        "steps": steps,
+        "other_runtimes": comparisons[1:],
+        "artifacts": _artifacts(plan, directory),
+    }
+
+
+def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:
+    return [
+        {"role": role, "runtime": runtime.name, **describe_file(directory / f"{stem}{runtime.suffix}", directory)}
+        for role, stem in (("result", "model"), ("baseline", "baseline"))
+        for runtime in plan.export
+    ]
+
+
+def _gates(plan: Plan, comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each limit of the budget that the recipe sets: what was allowed, what was measured, whether it was met."""
+    before, after, budget = comparison["baseline"], comparison["result"], plan.budget
+    convolutions = after["convolutions"]
+    drop = 100 * (before["accuracy"]["top1"]["value"] - after["accuracy"]["top1"]["value"])
+    measured = {
+        "accuracy_drop": drop,
+        "size_ratio": comparison["ratio"]["size"],
+        "latency_ratio": comparison["ratio"]["latency"],
+        "int8_share": convolutions["int8"] / convolutions["total"] if convolutions["total"] else 0.0,
+    }
+    gates = []
+    for name, value in measured.items():
+        limit = getattr(budget, name)
+        if limit is not None:
+            met = value <= limit + 1e-9 if name == "accuracy_drop" else value >= limit
+            gates.append({"name": name, "limit": limit, "measured": value, "met": met})
+    return gates

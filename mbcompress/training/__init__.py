@@ -1,0 +1,17 @@
+"""The training loop that every pass with a loss shares. Imports torch: a plugin imports it inside its verbs."""
+
+from mbcompress.training.batches import batches_per_epoch
+from mbcompress.training.evaluation import Score, evaluate
+from mbcompress.training.loop import History, fit
+from mbcompress.training.losses import Loss, distillation_loss, label_loss
+
+__all__ = [
+    "History",
+    "Loss",
+    "Score",
+    "batches_per_epoch",
+    "distillation_loss",
+    "evaluate",
+    "fit",
+    "label_loss",
+]

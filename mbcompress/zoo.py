@@ -1,0 +1,57 @@
+"""Weights that a plugin ships: `NAME.safetensors` beside `NAME.json`, the card that says what they are."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mbcompress.errors import unknown
+
+PREFIX = "zoo:"
+
+
+class Zoo:
+    """A directory of weights with cards.
+
+    A card holds `model`, the options of the model source that the weights fit, and free information about how they
+    were made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def names(self) -> list[str]:
+        """Names that `zoo:` accepts."""
+        return sorted(path.stem for path in self.directory.glob("*.safetensors"))
+
+    def locate(self, reference: str) -> Path:
+        """File of `zoo:NAME`, or of a path.
+
+        Raises:
+            ValueError: there is no such file or name.
+        """
+        if reference.startswith(PREFIX):
+            name = reference.removeprefix(PREFIX)
+            if name not in self.names():
+                raise ValueError(unknown("zoo weights", name, self.names()))
+            return self.directory / f"{name}.safetensors"
+        path = Path(reference).expanduser()
+        if path.is_dir():
+            raise ValueError(f"{reference!r} is a directory; name a .safetensors file or a PyTorch checkpoint")
+        if not path.is_file():
+            raise ValueError(f"no such file {reference!r}; name a weights file, or one of the zoo as 'zoo:NAME'")
+        return path
+
+    def card(self, name: str) -> dict[str, Any]:
+        """What is known about `zoo:NAME`."""
+        content: dict[str, Any] = json.loads((self.directory / f"{name}.json").read_text())
+        return content
+
+    def check(self, reference: str | None, options: Mapping[str, Any]) -> None:
+        """Raise ValueError where `zoo:NAME` was trained with other options than these."""
+        if reference is None or not reference.startswith(PREFIX):
+            return
+        name = reference.removeprefix(PREFIX)
+        for key, trained in self.card(name)["model"].items():
+            if options[key] != trained:
+                raise ValueError(f"zoo weights {name!r} were trained with {key} {trained!r}, got {options[key]!r}")

@@ -1,0 +1,15 @@
+"""Datasets: handwritten digits that are always there, folders of images, CIFAR-10, and arrays in an .npz file."""
+
+from mbcompress.components import Dataset
+from mbcompress.hookspecs import hookimpl
+
+from .arrays import Arrays
+from .cifar10 import Cifar10
+from .digits import Digits
+from .image_folder import ImageFolder
+
+
+@hookimpl
+def mbcompress_datasets() -> list[type[Dataset]]:
+    """The datasets that ship with mbcompress."""
+    return [Digits, ImageFolder, Cifar10, Arrays]

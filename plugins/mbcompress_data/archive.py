@@ -1,0 +1,78 @@
+"""Reads arrays from an .npz file by looking at what it declares before anything is loaded.
+
+A member's header says its dtype and shape, and the archive says how long the member is; both must agree and stay below
+a bound, so that neither a pickled object nor a zip bomb is ever expanded.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from mbcompress.errors import MbcompressError
+
+MAX_BYTES = 8 * 2**30
+"""What the arrays of one archive may take in memory together."""
+
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def array_names(path: Path) -> set[str]:
+    """The names of the arrays in an .npz file.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        raise ValueError(f"not an .npz file: {str(path)!r}") from None
+
+
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Load arrays of integers by name.
+
+    Raises:
+        MbcompressError: the archive is damaged, one is missing, holds anything but integers, or they are too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
+            if size > MAX_BYTES:
+                raise MbcompressError(
+                    f"data: the arrays of {str(path)!r} would take {size / 2**30:.1f} GiB of memory, "
+                    f"more than the {MAX_BYTES / 2**30:.0f} GiB that are allowed"
+                )
+            return {name: _read_member(path, archive, name) for name in names}
+    except KeyError as error:
+        problem = str(error.args[0])
+    except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        problem = str(error) or type(error).__name__
+    raise MbcompressError(f"data: {str(path)!r} is damaged: {' '.join(problem.split())}")
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _header(member)
+        if dtype.kind not in "iu":
+            held = "Python objects, which could execute code" if dtype.hasobject else f"{dtype} values"
+            raise MbcompressError(f"data: {name!r} in {str(path)!r} must hold integers, not {held}")
+        declared = member.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if declared != archive.getinfo(f"{name}.npy").file_size:
+        raise ValueError(f"the size of {name!r} is not what its header says")
+    with archive.open(f"{name}.npy") as member:
+        return np.asarray(npy.read_array(member, allow_pickle=False))
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    try:
+        shape, _, dtype = HEADERS[npy.read_magic(member)](member)
+    except Exception as error:  # NumPy raises nearly anything on a damaged header
+        raise ValueError("the header of an array cannot be read") from error
+    return shape, dtype

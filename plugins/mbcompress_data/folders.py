@@ -1,0 +1,98 @@
+"""Lists folders of images: one folder for each class, its name the class's name."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcompress.errors import MbcompressError
+
+LITTER = frozenset({"thumbs.db", "desktop.ini"})
+"""Files that a desktop leaves behind; hidden ones (`.DS_Store`) are skipped as well."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file as it was found; size and time tell a changed file from the one that was decoded."""
+
+    path: str
+    name: str
+    """Class and file name, the same wherever the folder lies."""
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files below one root, ordered by class and name.
+
+    Attributes:
+        labels: (N,) int64, positions in `classes`.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[ImageFile, ...]
+    labels: NDArray[np.int64]
+
+
+def has_own_test(path: Path) -> bool:
+    """Whether the folder is divided into `train` and `test`."""
+    return all(os.path.isdir(path / part) for part in ("train", "test"))  # noqa: PTH112 (Path.is_dir may raise)
+
+
+def list_classes(root: Path) -> Listing:
+    """List `root/<class>/<file>`.
+
+    Raises:
+        MbcompressError: there are no class folders, or one has no images or something else in it.
+    """
+    try:
+        return _list_classes(root)
+    except OSError as error:
+        raise MbcompressError(f"data: cannot list {str(error.filename or root)!r}: {error.strerror}") from None
+
+
+def check_same_classes(train: Listing, test: Listing) -> None:
+    """Refuse a class that only one of the two has."""
+    for here, there in ((train, test), (test, train)):
+        if lacking := sorted(set(here.classes) - set(there.classes)):
+            name = lacking[0]
+            raise MbcompressError(f"data: class {name!r} is in {str(here.root)!r} but not in {str(there.root)!r}")
+
+
+def _list_classes(root: Path) -> Listing:
+    folders = [entry.name for entry in _visible(root) if entry.is_dir()]
+    if not folders:
+        raise MbcompressError(
+            f"data: {str(root)!r} has no class folders; put the images of each class in one of its own"
+        )
+    by_class = [tuple(_image_files(root / name)) for name in folders]
+    labels = np.repeat(np.arange(len(folders)), [len(files) for files in by_class])
+    return Listing(root, tuple(folders), tuple(file for files in by_class for file in files), labels)
+
+
+def _image_files(folder: Path) -> Iterator[ImageFile]:
+    found = False
+    for entry in _visible(folder):
+        if entry.is_dir():
+            raise MbcompressError(
+                f"data: {entry.path!r} is a folder inside a class folder; images must lie directly in their class's "
+                "folder, either in <path>/<class> or in both <path>/train/<class> and <path>/test/<class>"
+            )
+        if not entry.is_file():  # a pipe would block, a broken link would be missed
+            raise MbcompressError(f"data: {entry.path!r} is not a file that can be read")
+        status = entry.stat()
+        found = True
+        yield ImageFile(entry.path, f"{folder.name}/{entry.name}", status.st_size, status.st_mtime_ns)
+    if not found:
+        raise MbcompressError(f"data: class folder {str(folder)!r} has no images")
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        shown = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in LITTER]
+    return sorted(shown, key=lambda entry: entry.name)

@@ -1,0 +1,85 @@
+"""ONNX files, executed by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from mbcompress.components import ConvolutionCount, Runtime, Session
+from mbcompress.errors import MbcompressError
+from mbcompress.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+WARNINGS_OFF = 3  # ONNX Runtime's severity 'error': optimized graphs warn that they are made for this machine
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the CPU, from one .onnx file with a free batch size."""
+
+    name: ClassVar[str] = "onnx"
+    suffix: ClassVar[str] = ".onnx"
+
+    opset: int = Field(default=20, ge=18, le=25, description="Version of the ONNX operator set.")
+
+    def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+        from .export import export
+
+        export(model, input_shape, path, self.opset)
+
+    def open(self, path: Path, threads: int) -> Session:
+        return OnnxSession(_session(path, threads))
+
+    def convolutions(self, path: Path) -> ConvolutionCount:
+        import onnx
+
+        with tempfile.TemporaryDirectory() as directory:
+            optimized = Path(directory) / "optimized.onnx"
+            _session(path, 1, optimized)
+            kinds = [node.op_type for node in onnx.load(optimized).graph.node]
+        convolutions = [kind for kind in kinds if kind.endswith("Conv")]
+        return ConvolutionCount(len(convolutions), sum(kind.endswith("QLinearConv") for kind in convolutions))
+
+    def describe(self) -> str:
+        import onnxruntime
+
+        return f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+
+
+class OnnxSession(Session):
+    """One .onnx file, open."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.input = session.get_inputs()[0].name
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        logits: np.ndarray = self.session.run(None, {self.input: images})[0]
+        return logits
+
+
+def _session(path: Path, threads: int, optimized: Path | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = WARNINGS_OFF
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base but Exception
+        if path.is_file():
+            raise MbcompressError(f"{path}: ONNX Runtime cannot open it: {str(error).splitlines()[0]}") from error
+        raise MbcompressError(f"{path}: no such file") from None
+
+
+@hookimpl
+def mbcompress_runtimes() -> list[type[Runtime]]:
+    return [OnnxRuntime]

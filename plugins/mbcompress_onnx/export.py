@@ -1,0 +1,52 @@
+"""From a module to an ONNX file that is checked and ready for ONNX Runtime."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from mbcompress.files import write_atomically
+
+from .lowering import lower
+
+
+def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opset: int) -> None:
+    """Write `model` with input `image` (N, C, H, W) float32 and output `logits` (N, K), N free."""
+    # channels_last weights would add a reordering around every pooling
+    model = model.to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            verbose=False,
+        )
+    assert program is not None  # None only where torch writes the file itself
+    proto = program.model_proto
+    lower(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    write_atomically(path, proto.SerializeToString())
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns of its own internals and of torchvision, which no user of ours needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

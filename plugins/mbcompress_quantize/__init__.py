@@ -1,0 +1,66 @@
+"""int8 quantization-aware training on torchao's PT2E flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from mbcompress.components import Pass, Teacher
+from mbcompress.hookspecs import hookimpl
+from mbcompress.traits import Trait
+from mbcompress.training_options import TrainingOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mbcompress.context import Context
+
+
+class QAT(Pass, TrainingOptions):
+    """Train with int8 rounding in the forward pass, then convert; keeps post-training quantization where it is better."""
+
+    name: ClassVar[str] = "qat"
+    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
+    destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
+
+    epochs: int = Field(
+        default=3, ge=0, le=10_000, description="Passes over the training images; 0 is post-training quantization."
+    )
+    lr: float = Field(default=0.002, gt=0, le=10, description="Peak learning rate.")
+    clip_norm: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Largest norm of the gradient; with folded BatchNorm, training diverges without a limit.",
+    )
+    teacher: Teacher | None = Field(
+        default="baseline", description="Model to distill from while training, as in 'distill'; null for labels alone."
+    )
+    temperature: float = Field(default=2.0, gt=0, le=100, description="As in 'distill'.")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="Weight of the teacher in the loss.")
+    observe: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the training after which activation ranges are frozen."
+    )
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from mbcompress.training import batches_per_epoch, distillation_loss, fit, label_loss
+
+        from .graph import FakeQuantized
+
+        steps = self.epochs * batches_per_epoch(len(context.data.train), self.batch_size)
+        quantized = FakeQuantized(model, context.example(2), observed_steps=round(self.observe * steps))
+        quantized.calibrate(context.calibration_batches())
+        loss = label_loss(self)
+        if self.teacher is not None:
+            loss = distillation_loss(context.teacher(self.teacher), self.temperature, self.alpha, self)
+        history = fit(quantized, context, self, loss, self.name)
+        context.metrics["ptq_top1"] = history.scores[0].top1
+        context.metrics["best_epoch"] = history.best
+        if history.best == 0 and self.epochs:
+            context.progress.say("qat: training did not beat post-training quantization, which was kept")
+        return quantized.convert()
+
+
+@hookimpl
+def mbcompress_passes() -> list[type[Pass]]:
+    return [QAT]
