@@ -11,11 +11,12 @@ from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
 from mbcompress.host import Catalogue, discover
 from mbcompress.progress import Progress
-from mbcompress.result import Result
 from mbcompress.run_directory import default_directory
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from mbcompress.result import Result
 
 Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
 
@@ -76,9 +77,7 @@ def run_plan(
     from mbcompress.pipeline import run
 
     directory = Path(out) if out is not None else default_directory(plan.name)
-    return run(
-        plan, catalogue, directory, device=choose(device), progress=progress, model=model, splits=splits
-    )
+    return run(plan, catalogue, directory, device=choose(device), progress=progress, model=model, splits=splits)
 
 
 def _document(recipe: Recipe) -> recipes.Document:

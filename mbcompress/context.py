@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from mbcompress.components import ModelSource
-from mbcompress.data import Development
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
+
+    from mbcompress.components import ModelSource
+    from mbcompress.data import Development
 
 
 @dataclass(frozen=True)

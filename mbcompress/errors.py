@@ -4,10 +4,14 @@ Anything else that is raised is a bug of ours or of a plugin's, and keeps its tr
 """
 
 import difflib
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 PathPart = str | int
+PLAIN = re.compile(r"[^\s.\[\]:'\"]+")
+LONGEST_SHOWN = 100
 
 
 class MbcompressError(Exception):
@@ -57,13 +61,35 @@ def dotted(path: Iterable[PathPart]) -> str:
     """('passes', 1, 'prune') -> 'passes[1].prune'."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        plain = isinstance(part, str) and PLAIN.fullmatch(part) and part.isprintable()
+        text += f"[{shown(part)}]" if not plain else f".{part}" if text else str(part)
     return text
+
+
+def shown(value: object) -> str:
+    """A value on one line and of bounded length, with `null` and `true` as YAML writes them."""
+    try:
+        text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or thousands of levels
+        return "something too large to show"
+    return brief(text)
+
+
+def brief(text: str) -> str:
+    """Text on one line and of bounded length."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, cut to the line that fits into a sentence of ours."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def unknown(what: str, found: object, allowed: Iterable[str]) -> str:
     """'unknown pass 'prnue'; did you mean 'prune'? (known: distill, prune)'."""
-    choices = sorted(allowed)
-    near = difflib.get_close_matches(str(found), choices, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"unknown {what} {found!r}{hint} (known: {', '.join(choices) or 'none'})"
+    choices = sorted(set(allowed))
+    folded = {choice.casefold(): choice for choice in choices}
+    near = difflib.get_close_matches(found.casefold(), folded, n=1, cutoff=0.5) if isinstance(found, str) else ()
+    hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+    return f"unknown {what} {shown(found)}{hint} (known: {', '.join(choices) or 'none'})"

@@ -113,7 +113,7 @@ class Catalogue:
             raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
 
 
-REGISTRIES = {
+REGISTRIES: dict[str, tuple[str, type[Component]]] = {
     "mbcompress_passes": ("passes", Pass),
     "mbcompress_models": ("models", ModelSource),
     "mbcompress_datasets": ("datasets", Dataset),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -14,22 +13,26 @@ from safetensors.torch import save
 from torch import nn
 
 from mbcompress.architecture import describe
-from mbcompress.components import ModelSource, Runtime
 from mbcompress.context import Context
 from mbcompress.counting import count_macs, count_parameters
-from mbcompress.data import Splits
 from mbcompress.environment import describe_environment
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.host import Catalogue
 from mbcompress.measurement import Artifact, compare
-from mbcompress.progress import Progress
-from mbcompress.recipe.plan import Plan
 from mbcompress.report import build_report, write_report
 from mbcompress.result import Result
 from mbcompress.run_directory import provisional, write_manifest
 from mbcompress.training import evaluate
 from mbcompress.traits import INITIAL, Trait
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mbcompress.components import ModelSource, Runtime
+    from mbcompress.data import Splits
+    from mbcompress.host import Catalogue
+    from mbcompress.progress import Progress
+    from mbcompress.recipe.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ def run(
         loaded.to(device)
         context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
         write_atomically(partial / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
-        write_json(partial / "environment.json", describe_environment(catalogue, str(device), plan.seed))
+        environment = describe_environment(catalogue, str(device), plan.seed)
+        write_json(partial / "environment.json", environment)
         baseline, result, steps = _apply(plan, loaded, context, partial)
         comparisons = [
             _export_and_compare(runtime, baseline, result, splits, plan, partial, progress) for runtime in plan.export
         ]
-        report = build_report(plan, splits, steps, comparisons, partial)
+        report = build_report(plan, splits, steps, comparisons, environment, partial)
         write_report(partial, report)
         write_manifest(partial)
     return Result(result.model, report, directory)
@@ -101,7 +105,7 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
         with torch.no_grad():
             logits = model.cpu()(torch.zeros(2, *shape))
     except RuntimeError as error:
-        raise MbcompressError(f"model: cannot run on images of shape {shape}: {str(error).splitlines()[0]}") from error
+        raise MbcompressError(f"model: cannot run on images of shape {shape}: {first_line(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
         raise MbcompressError(f"model: must return logits of shape (N, num_classes), got {_shape_of(logits)}")
     parts = (splits.train, splits.calibration, splits.validation, splits.test)
@@ -195,10 +199,18 @@ def _export_and_compare(
 ) -> dict[str, Any]:
     """Both models as files of `runtime`, and what measuring them gave."""
     shape = _image_shape(splits)
-    artifacts = []
     named = {"baseline": baseline, "model": result}
+    artifacts = {}
     for name, stage in progress.track(named.items(), f"export to {runtime.name}", len(named)):
         path = directory / f"{name}{runtime.suffix}"
         runtime.export(stage.model.cpu(), shape, path)
-        artifacts.append(Artifact(path, stage.parameters, stage.macs))
-    return compare(runtime, *artifacts, splits.test, splits.normalization, plan.measure, progress)
+        artifacts[name] = Artifact(path, stage.parameters, stage.macs)
+    return compare(
+        runtime,
+        artifacts["baseline"],
+        artifacts["model"],
+        splits.test,
+        splits.normalization,
+        plan.measure,
+        progress,
+    )

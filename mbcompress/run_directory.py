@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RUNS = Path("runs")
 MANIFEST = "manifest.json"

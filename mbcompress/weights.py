@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, first_line
 
 SHOWN = 3
 COUNTER = ".num_batches_tracked"  # BatchNorm's step counter, which older checkpoints lack
@@ -70,9 +70,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
             "(save model.state_dict(), or use safetensors)"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise MbcompressError(
-            f"{path}: is not a readable PyTorch checkpoint: {str(error).splitlines()[0]}"
-        ) from None
+        raise MbcompressError(f"{path}: is not a readable PyTorch checkpoint: {first_line(error)}") from None
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

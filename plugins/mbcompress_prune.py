@@ -14,12 +14,12 @@ from pydantic import Field, model_validator
 
 from mbcompress.components import Pass
 from mbcompress.hookspecs import hookimpl
-from mbcompress.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress.context import Context
+    from mbcompress.training_options import TrainingOptions
 
 SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
 LARGEST_RATIO = 0.95
@@ -52,9 +52,7 @@ class Prune(Pass):
         description="Channel counts that are left are multiples of this. Runtimes are fast on multiples of 8; ONNX "
         "Runtime's int8 depthwise kernels on x86-64 on multiples of 16.",
     )
-    steps: int = Field(
-        default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor."
-    )
+    steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
     recovery: TrainingOptions | None = Field(
         default=None, description="Training after each step but the last; options as in 'train'."
     )

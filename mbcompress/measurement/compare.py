@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.components import Runtime
-from mbcompress.data import Images, Normalization
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
-from mbcompress.progress import Progress
-from mbcompress.recipe.plan import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mbcompress.components import Runtime
+    from mbcompress.data import Images, Normalization
+    from mbcompress.progress import Progress
+    from mbcompress.recipe.plan import Measure
 
 WARM_UP_MS = 200.0
 TOP_K = 5

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from mbcompress.components import ConvolutionCount, Runtime
 from mbcompress.errors import MbcompressError
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Engine:
@@ -51,7 +53,8 @@ class Engine:
 
     def memory(self) -> dict[str, int]:
         """Peak resident bytes of the process, and how much of it came with the model and its runs so far."""
-        return self._ask({"do": "memory"})
+        memory: dict[str, int] = self._ask({"do": "memory"})
+        return memory
 
     def predict(self, images: Path) -> np.ndarray:
         """Logits (N, K) float32 of the images (N, C, H, W) float32 in a .npy file."""

@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 
 def proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
-    """k of n with a Wilson interval (Wilson 1927): {'k', 'n', 'value', 'low', 'high'}."""
+    """K of n with a Wilson interval (Wilson 1927): {'k', 'n', 'value', 'low', 'high'}."""
     from scipy.stats import binomtest
 
     k, n = int(hits.sum()), len(hits)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError
+from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, shown
 
-MAX_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAX_BYTES = 1 << 16
 MAX_NODES = 20_000
 MAX_DEPTH = 32
+TAG = "tag:yaml.org,2002:"
+TIMESTAMP = f"{TAG}timestamp"
+PLAIN = {f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
+ADVICE = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "mapping values are not allowed": "check the indentation, and quote text that has a colon in it",
+    "single document": "put each recipe into a file of its own",
+}
 
 
 @dataclass
@@ -41,6 +52,13 @@ class Document:
             path = path[:-1]
         return self.values.get(path, self.origin)
 
+    def relocate(self, path: tuple[PathPart, ...], location: Location) -> None:
+        """Note that `path` has been replaced with everything inside it."""
+        for known in (self.values, self.keys):
+            for inner in [each for each in known if each[: len(path)] == path]:
+                del known[inner]
+            known[path] = location
+
 
 def from_mapping(data: Mapping[str, Any], name: str = "recipe") -> Document:
     """A recipe that a program gives as a dict."""
@@ -60,19 +78,30 @@ def read(path: Path) -> Document:
     if root is None:
         raise RecipeError(origin, "the recipe is empty; it needs at least 'model', 'data' and 'passes'")
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(_location(origin, root), "a recipe must be a mapping of 'model', 'data', 'passes', …")
+        found = "a list" if isinstance(root, yaml.SequenceNode) else shown(root.value)
+        raise RecipeError(_location(origin, root), f"must be a mapping of 'model', 'data' and 'passes', got {found}")
     document.data = _Reader(document).convert(root, ())
     return document
 
 
+def read_value(text: str, origin: Location) -> Any:
+    """Parse one value that is written in YAML, under the same limits as a recipe.
+
+    Raises:
+        RecipeError: it is not YAML, repeats a key, or is too large.
+    """
+    node = _compose(text, origin)
+    return None if node is None else _Reader(Document("", origin, {})).convert(node, ())
+
+
 def _read_text(path: Path) -> str:
-    if path.is_dir():
-        raise MbcompressError(f"{path}: is a directory, not a recipe file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise MbcompressError(f"{path}: no such recipe file{_nearest_recipe(path)}") from None
+    except IsADirectoryError:
+        raise MbcompressError(f"{path}: is a directory, not a recipe file") from None
     except OSError as error:
         raise MbcompressError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
@@ -84,13 +113,11 @@ def _read_text(path: Path) -> str:
 
 
 def _nearest_recipe(path: Path) -> str:
-    import difflib
-
     try:
         names = [p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"}]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
     return f"; did you mean {str(path.with_name(near[0]))!r}?" if near else ""
 
 
@@ -100,9 +127,14 @@ def _compose(text: str, origin: Location) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Location(origin.source, mark.line + 1, mark.column + 1) if mark else origin
-        raise RecipeError(where, f"not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(origin, f"not valid YAML: {str(error).splitlines()[0]}") from None
+        problem = error.problem or error.context or "it cannot be parsed"
+        if problem.startswith("but "):  # the second half of a sentence
+            problem = f"{error.context}, {problem}"
+        advice = next((f"; {text}" for sign, text in ADVICE.items() if sign in problem), "")
+        raise RecipeError(where, f"not valid YAML: {problem}{advice}") from None
+    except yaml.reader.ReaderError as error:
+        where = Location(origin.source, text.count("\n", 0, error.position) + 1)
+        raise RecipeError(where, f"not valid YAML: the character {chr(error.character)!r} is not allowed") from None
     except RecursionError:
         raise RecipeError(origin, f"nested more than {MAX_DEPTH} levels deep") from None
 
@@ -122,8 +154,12 @@ class _Reader:
     def convert(self, node: yaml.Node, path: tuple[PathPart, ...]) -> Any:
         here = _location(self.document.origin, node)
         self.nodes += 1
-        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise RecipeError(here, f"more than {MAX_NODES} values or {MAX_DEPTH} levels; no recipe is that large")
+        if self.nodes > MAX_NODES:
+            raise RecipeError(here, f"more than {MAX_NODES} values, counting those that aliases repeat")
+        if len(path) > MAX_DEPTH:
+            raise RecipeError(here, f"nested more than {MAX_DEPTH} levels deep")
+        if node.tag not in PLAIN and node.tag != TIMESTAMP:
+            raise RecipeError(here, f"tags are not supported, got '!{node.tag.removeprefix(TAG).lstrip('!')}'")
         self.document.values[path] = here
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -136,17 +172,21 @@ class _Reader:
         for key_node, value_node in node.value:
             here = _location(self.document.origin, key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise RecipeError(here, "a key must be a plain word")
+                raise RecipeError(here, "a key must be a word, not a list or a mapping")
             key = str(key_node.value)
             if key in result:
-                raise RecipeError(here, f"{key!r} is given twice")
+                first = self.document.keys[*path, key].line
+                raise RecipeError(here, f"{shown(key)} is given twice, first on line {first}")
+            if key == "<<":
+                raise RecipeError(here, "'<<' is not supported; write the options out")
             self.document.keys[*path, key] = here
             result[key] = self.convert(value_node, (*path, key))
         return result
 
     def _scalar(self, node: yaml.Node, here: Location) -> Any:
+        if node.tag == TIMESTAMP:
+            return node.value  # recipes have no dates; this is a name
         try:
             return self.scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            problem = getattr(error, "problem", None) or error
-            raise RecipeError(here, f"not a plain value: {problem}") from None
+        except (yaml.YAMLError, ValueError, LookupError, OverflowError):
+            raise RecipeError(here, f"must be a plain value, got {shown(node.value)}") from None

@@ -26,10 +26,17 @@ def _explain(passes: Sequence[Pass], index: int, missing: Sequence[Trait]) -> st
     step = passes[index]
     wanted = " and ".join(repr(str(trait)) for trait in missing)
     culprit = next((p.name for p in reversed(passes[:index]) if p.destroys & set(missing)), None)
-    reason = f"{culprit!r} before it gives up" if culprit else "nothing before it provides"
-    order = _workable_order(list(passes), INITIAL) if len(passes) <= LONGEST_REORDERED else None
-    advice = f"; an order that works: {', '.join(p.name for p in order)}" if order else ""
-    return f"{step.name!r} needs a model that is {wanted}, which {reason}{advice}"
+    reason = f"after {culprit!r} it no longer is" if culprit else "nothing before makes it so"
+    return f"{step.name!r} needs a model that is {wanted}, but {reason}{_advice(passes)}"
+
+
+def _advice(passes: Sequence[Pass]) -> str:
+    if len(passes) > LONGEST_REORDERED:
+        return ""
+    order = _workable_order(list(passes), INITIAL)
+    if order is None:
+        return "; no order of these passes works, so remove one"
+    return f"; an order that works: {', '.join(step.name for step in order)}"
 
 
 def _workable_order(remaining: list[Pass], traits: frozenset[Trait]) -> list[Pass] | None:

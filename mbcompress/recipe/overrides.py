@@ -4,10 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
-from mbcompress.errors import Location, MbcompressError, PathPart, dotted, unknown
-from mbcompress.recipe.document import Document
+from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, brief, dotted, shown, unknown
+from mbcompress.recipe.document import Document, read_value
 
 PART = re.compile(r"[^.\[\]]+")
 
@@ -23,14 +21,15 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
     """
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        where = Location(f"-o {assignment}")
-        if not equals or not key.strip():
+        where = Location(f"-o {brief(assignment)}")
+        parts = PART.findall(key.strip())
+        if not equals or not parts:
             raise MbcompressError(f"{where}: must be key=value, for example passes.prune.target_macs=0.4")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
-            raise MbcompressError(f"{where}: the value is not valid YAML: {str(error).splitlines()[0]}") from None
-        _assign(document, PART.findall(key.strip()), value, where)
+            value = read_value(text, where)
+        except RecipeError as error:
+            raise MbcompressError(f"{where}: the value cannot be used: {error.problem}") from None
+        _assign(document, parts, value, where)
     return document
 
 
@@ -50,6 +49,7 @@ def _assign(document: Document, parts: list[str], value: Any, where: Location) -
             path = (*path, part)
             if target.get(part) is None:
                 target[part] = {}
+                document.keys[path] = document.values[path] = where
             target = target[part]
         else:
             break
@@ -60,10 +60,9 @@ def _assign(document: Document, parts: list[str], value: Any, where: Location) -
     elif isinstance(target, dict):
         target[last] = value
         path = (*path, last)
-        document.keys[path] = where
     else:
-        raise MbcompressError(f"{where}: {dotted(path)} is {target!r}, which has no options inside")
-    document.values[path] = where
+        raise MbcompressError(f"{where}: {dotted(path)} is {shown(target)}, which has no options inside")
+    document.relocate(path, where)
 
 
 def _entered(path: tuple[PathPart, ...]) -> PathPart | None:
@@ -75,7 +74,7 @@ def _entry(entry: Any, path: tuple[PathPart, ...], where: Location) -> tuple[str
     """Name and options of an entry like `qat` or `qat: {…}`."""
     name = _name(entry)
     if name is None:
-        raise MbcompressError(f"{where}: {dotted(path)} is {entry!r}, which has no options inside")
+        raise MbcompressError(f"{where}: {dotted(path)} is {shown(entry)}, which has no options inside")
     options = entry[name] if isinstance(entry, dict) else None
     return name, {} if options is None else options
 

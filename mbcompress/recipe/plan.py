@@ -36,9 +36,7 @@ class Budget(Options):
     accuracy_drop: float | None = Field(
         default=None, ge=0, le=100, description="Largest loss of top-1 on the test split, in percentage points."
     )
-    size_ratio: float | None = Field(
-        default=None, gt=0, description="Least ratio of file sizes, baseline over result."
-    )
+    size_ratio: float | None = Field(default=None, gt=0, description="Least ratio of file sizes, baseline over result.")
     latency_ratio: float | None = Field(
         default=None, gt=0, description="Least ratio of latencies at one thread, baseline over result."
     )

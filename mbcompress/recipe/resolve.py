@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from mbcompress.components import Component, Options, Pass
-from mbcompress.errors import MbcompressError, PathPart, RecipeError, SpecError, unknown
-from mbcompress.host import Catalogue, Registry
-from mbcompress.recipe.document import Document
+from mbcompress.components import Component, Options
+from mbcompress.errors import PathPart, RecipeError, SpecError, shown, unknown
 from mbcompress.recipe.order import check_order
 from mbcompress.recipe.plan import Budget, Measure, Plan
 from mbcompress.validation import first_problem
 
+if TYPE_CHECKING:
+    from mbcompress.components import Runtime
+    from mbcompress.host import Catalogue, Registry
+    from mbcompress.recipe.document import Document
+
 KEYS = ("model", "data", "passes", "export", "measure", "budget", "seed")
 MAX_SEED = 2**32 - 1
 C = TypeVar("C", bound=Component)
-O = TypeVar("O", bound=Options)
+Settings = TypeVar("Settings", bound=Options)
 
 
 def resolve(document: Document, catalogue: Catalogue, given: Collection[str] = ()) -> Plan:
     """Check a recipe and put components in place of names.
 
     Args:
+        document: the recipe.
+        catalogue: what it can name.
         given: 'model' or 'data' where the caller hands those over itself; the recipe may then leave them out.
 
     Raises:
@@ -43,9 +48,9 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
             raise SpecError((key,), unknown("key", key, KEYS), at_key=True)
     for key in ("model", "data", "passes"):
         if key not in data and key not in given:
-            raise SpecError((), f"{key!r} is missing")
-    model = _under("model", lambda spec: catalogue.build_model(_mapping(spec)), data)
-    dataset = _under("data", lambda spec: catalogue.build_dataset(_mapping(spec)), data)
+            raise SpecError((), f"{key!r} is missing; a recipe needs 'model', 'data' and 'passes'")
+    model = _under("model", lambda spec: catalogue.build_model(_mapping(spec, "{source: NAME, …}")), data)
+    dataset = _under("data", lambda spec: catalogue.build_dataset(_mapping(spec, "{name: NAME, …}")), data)
     passes = _components(document, "passes", catalogue.passes, catalogue)
     check_order(passes)
     plan = Plan(
@@ -53,19 +58,30 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
         model=model,
         data=dataset,
         passes=tuple(passes),
-        export=tuple(_components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])),
+        export=_runtimes(document, catalogue),
         measure=_options(Measure, data.get("measure"), "measure"),
         budget=_options(Budget, data.get("budget"), "budget"),
         seed=_seed(data.get("seed", 0)),
     )
     if plan.measure.baseline_after > len(passes):
-        found = f"got {plan.measure.baseline_after}"
+        found = f"got {shown(plan.measure.baseline_after)}"
         raise SpecError(("measure", "baseline_after"), f"must be at most the number of passes, {len(passes)}, {found}")
     return plan
 
 
+def _runtimes(document: Document, catalogue: Catalogue) -> tuple[Runtime, ...]:
+    runtimes = _components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])
+    names = [runtime.name for runtime in runtimes]
+    if not names:
+        raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(catalogue.runtimes.classes))})")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise SpecError(("export", index), f"{name!r} is named twice; each runtime writes one file")
+    return tuple(runtimes)
+
+
 def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:
-    if data.get(key) is None:
+    if key not in data:
         return None
     try:
         return build(data[key])
@@ -73,9 +89,9 @@ def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:
         raise error.under(key) from None
 
 
-def _mapping(spec: object) -> Mapping[str, Any]:
+def _mapping(spec: object, form: str) -> Mapping[str, Any]:
     if not isinstance(spec, Mapping):
-        raise SpecError((), f"must be a mapping, got {spec!r}")
+        raise SpecError((), f"must be a mapping like {form}, got {shown(spec)}")
     return spec
 
 
@@ -84,7 +100,7 @@ def _components(
 ) -> list[C]:
     entries = document.data.get(key, default)
     if not isinstance(entries, list):
-        raise SpecError((key,), f"must be a list, got {entries!r}")
+        raise SpecError((key,), f"must be a list, got {shown(entries)}")
     return [_component(entry, (key, index), registry, catalogue) for index, entry in enumerate(entries)]
 
 
@@ -97,17 +113,18 @@ def _component(entry: Any, path: tuple[PathPart, ...], registry: Registry[C], ca
     if isinstance(entry, str):
         entry = {entry: {}}
     if not (isinstance(entry, Mapping) and len(entry) == 1):
-        raise SpecError(path, f"must be one {registry.kind}, as 'name' or 'name: {{option: value}}', got {entry!r}")
-    (name, options), = entry.items()
+        form = f"must be one {registry.kind}, as 'name' or 'name: {{option: value}}'"
+        raise SpecError(path, f"{form}, got {shown(entry)}")
+    ((name, options),) = entry.items()
     try:
         return registry.build(name, options, catalogue)
     except SpecError as error:
         raise error.under(*path, name) from None
 
 
-def _options(cls: type[O], spec: object, key: str) -> O:
+def _options(cls: type[Settings], spec: object, key: str) -> Settings:
     try:
-        return cls.model_validate(dict(_mapping(spec if spec is not None else {})))
+        return cls.model_validate(dict(_mapping({} if spec is None else spec, "{option: value}")))
     except ValidationError as error:
         raise first_problem(error, cls).under(key) from None
     except SpecError as error:
@@ -116,5 +133,5 @@ def _options(cls: type[O], spec: object, key: str) -> O:
 
 def _seed(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
-        raise SpecError(("seed",), f"must be a whole number from 0 to {MAX_SEED}, got {value!r}")
+        raise SpecError(("seed",), f"must be a whole number from 0 to {MAX_SEED}, got {shown(value)}")
     return value

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mbcompress.data import Splits
-from mbcompress.recipe.plan import Plan
 from mbcompress.run_directory import describe_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mbcompress.data import Splits
+    from mbcompress.recipe.plan import Plan
 
 SCHEMA = 1
 
@@ -18,13 +21,18 @@ def build_report(
     splits: Splits,
     records: list[dict[str, Any]],
     comparisons: list[dict[str, Any]],
+    environment: dict[str, Any],
     directory: Path,
 ) -> dict[str, Any]:
-    """The report of a run whose files are in `directory`.
+    """The report of a run.
 
     Args:
+        plan: what was run.
+        splits: the data it was run on.
         records: of the loaded model, then of each pass: {'name', 'seconds', 'metrics'}.
         comparisons: what `measurement.compare` gave for each runtime, in the recipe's order.
+        environment: what environment.json holds.
+        directory: where the exported files are.
     """
     first = comparisons[0]
     loaded, *steps = records
@@ -48,6 +56,8 @@ def build_report(
             "classes": list(splits.classes),
         },
         **first,
+        "measure": mapping["measure"],
+        "environment": environment,
         "budget": _gates(plan, first),
         "loaded": loaded["metrics"],
         "steps": steps,

@@ -13,7 +13,8 @@ EVALUATION_BATCH = 256
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
     """(N, C, H, W) uint8 -> normalised float32, channels last."""
     mean, std = (
-        torch.tensor(values, device=pixels.device).view(1, -1, 1, 1) for values in (normalization.mean, normalization.std)
+        torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
+        for values in (normalization.mean, normalization.std)
     )
     return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -39,7 +40,8 @@ def training_batches(
     """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one."""
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=generator)
-    for index in order.split(batch_size)[: batches_per_epoch(len(images), batch_size)]:
+    for number in range(batches_per_epoch(len(images), batch_size)):
+        index = order[number * batch_size : (number + 1) * batch_size]
         batch = augment(pixels[index], augmentation, generator)
         yield to_float(batch.to(device), normalization), labels[index].to(device)
 

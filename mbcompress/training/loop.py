@@ -11,10 +11,12 @@ from torch import nn
 from mbcompress.context import Context
 from mbcompress.data import Augmentation
 from mbcompress.errors import TrainingDivergedError
+from mbcompress.layout import channels_last
 from mbcompress.training.batches import batches_per_epoch, training_batches
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training_options import TrainingOptions
+
 
 @dataclass(frozen=True)
 class History:
@@ -38,7 +40,7 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
         data.augmentation.crop_padding if options.crop_padding is None else options.crop_padding,
         data.augmentation.flip if options.flip is None else options.flip,
     )
-    model.to(device, memory_format=torch.channels_last)
+    channels_last(model.to(device))
     optimizer = _optimizer(model, options)
     steps = batches_per_epoch(len(data.train), options.batch_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(options, max(1, steps * options.epochs)))
@@ -47,15 +49,13 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
     best, best_state = 0, copy.deepcopy(model.state_dict())
     for epoch in range(1, options.epochs + 1):
         model.train()
-        batches = training_batches(
-            data.train, data.normalization, augmentation, options.batch_size, device, generator
-        )
+        batches = training_batches(data.train, data.normalization, augmentation, options.batch_size, device, generator)
         bar = f"{label}, epoch {epoch}/{options.epochs}, validation {scores[-1].top1:.1%}"
         for step, (images, labels) in enumerate(context.progress.track(batches, bar, steps), start=1):
             with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 value = loss(images, model(images), labels)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm or math.inf)
             if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
                 raise TrainingDivergedError(

@@ -22,7 +22,7 @@ def label_loss(options: TrainingOptions) -> Loss:
 
 
 def distillation_loss(teacher: nn.Module, temperature: float, alpha: float, options: TrainingOptions) -> Loss:
-    """alpha T^2 KL(teacher / T || student / T) + (1 - alpha) cross-entropy (Hinton et al. 2015, section 2).
+    """Alpha T^2 KL(teacher / T || student / T) + (1 - alpha) cross-entropy (Hinton et al. 2015, section 2).
 
     T^2 keeps the gradients' size independent of the temperature. `teacher` is frozen and in eval mode.
     """

@@ -87,9 +87,7 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = []
         if expanded != inputs:
             layers.append(layer(inputs, expanded, 1, activation=row.activation))
-        layers.append(
-            layer(expanded, expanded, row.kernel, stride=stride, groups=expanded, activation=row.activation)
-        )
+        layers.append(layer(expanded, expanded, row.kernel, stride=stride, groups=expanded, activation=row.activation))
         if row.squeeze:
             layers.append(SqueezeExcitation(expanded))
         layers.append(layer(expanded, outputs, 1, activation=None))
@@ -122,9 +120,7 @@ class MobileNetV3(nn.Module):
         super().__init__()
         stem, *halvings = strides
         channels = round_channels(STEM * width)
-        layers: list[nn.Module] = [
-            ConvNormActivation(3, channels, 3, stride=stem, norm=NORM, activation=nn.Hardswish)
-        ]
+        layers: list[nn.Module] = [ConvNormActivation(3, channels, 3, stride=stem, norm=NORM, activation=nn.Hardswish)]
         for row in rows:
             stride = halvings.pop(0) if row.stride == 2 else 1
             expanded, outputs = round_channels(row.expanded * width), round_channels(row.outputs * width)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from mbcompress.components import ConvolutionCount, Runtime, Session
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, first_line
 from mbcompress.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _session(path: Path, threads: int, optimized: Path | None = None) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no base but Exception
         if path.is_file():
-            raise MbcompressError(f"{path}: ONNX Runtime cannot open it: {str(error).splitlines()[0]}") from error
+            raise MbcompressError(f"{path}: ONNX Runtime cannot open it: {first_line(error)}") from error
         raise MbcompressError(f"{path}: no such file") from None
 
 

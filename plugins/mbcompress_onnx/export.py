@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mbcompress.files import write_atomically
+from mbcompress.layout import contiguous
 
 from .lowering import lower
 
@@ -18,7 +19,7 @@ from .lowering import lower
 def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opset: int) -> None:
     """Write `model` with input `image` (N, C, H, W) float32 and output `logits` (N, K), N free."""
     # channels_last weights would add a reordering around every pooling
-    model = model.to(memory_format=torch.contiguous_format)
+    model = contiguous(model)
     example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
     with _quiet_exporter():
         program = torch.onnx.export(

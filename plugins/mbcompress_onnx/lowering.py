@@ -3,8 +3,10 @@
 Each rewrite keeps the function; the tests compare outputs before and after.
 """
 
+from typing import Any
+
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 
 def lower(model: ModelProto) -> None:
@@ -53,7 +55,7 @@ def use_add_for_quantized_hard_sigmoid(model: ModelProto) -> None:
             consumers.setdefault(name, []).append(node)
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
-    def value(name: str) -> np.ndarray:
+    def value(name: str) -> Any:
         return numpy_helper.to_array(constants[name])
 
     nodes = list(graph.node)
@@ -91,7 +93,7 @@ def _saturates_at_unit_interval(scale: np.ndarray, zero_point: np.ndarray) -> bo
     return zero_point.dtype == np.uint8 and int(zero_point) == 0 and bool(np.isclose(scale * 255, 1.0))
 
 
-def _add_quantized_half(graph: "object", nodes: list[NodeProto]) -> list[str]:
+def _add_quantized_half(graph: GraphProto, nodes: list[NodeProto]) -> list[str]:
     """The constant 1/2 as a dequantized uint8: 255 steps of 1/510."""
     tensors = {
         "half.quantized": np.array(255, np.uint8),

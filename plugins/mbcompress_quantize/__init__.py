@@ -8,8 +8,8 @@ from pydantic import Field
 
 from mbcompress.components import Pass, Teacher
 from mbcompress.hookspecs import hookimpl
-from mbcompress.traits import Trait
 from mbcompress.training_options import TrainingOptions
+from mbcompress.traits import Trait
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class QAT(Pass, TrainingOptions):
-    """Train with int8 rounding in the forward pass, then convert; keeps post-training quantization where it is better."""
+    """Train with int8 rounding in the forward pass, then convert; post-training quantization stays where it is better."""
 
     name: ClassVar[str] = "qat"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})

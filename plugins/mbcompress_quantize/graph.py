@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Self
+import copy
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, disable_fake_quant, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from mbcompress.layout import contiguous
+
 from .quantizer import IntegerQuantizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.fx import GraphModule
 
 
 class ExportedGraph(nn.Module):
@@ -42,7 +48,7 @@ class FakeQuantized(ExportedGraph):
     """
 
     def __init__(self, model: nn.Module, example: Tensor, observed_steps: int) -> None:
-        model = model.eval().to(memory_format=torch.contiguous_format)
+        model = contiguous(copy.deepcopy(model).eval())
         batch = {0: torch.export.Dim.DYNAMIC}
         exported = torch.export.export(model, (example.contiguous(),), dynamic_shapes=(batch,))
         super().__init__(prepare_pt2e(exported.module(check_guards=False), IntegerQuantizer()))
@@ -74,7 +80,7 @@ class FakeQuantized(ExportedGraph):
     def convert(self) -> nn.Module:
         """The same function with int8 weights and explicit quantize and dequantize operators."""
         self.eval()
-        converted = convert_pt2e(self.captured.to(memory_format=torch.contiguous_format))
+        converted = convert_pt2e(contiguous(self.captured))
         _drop_unused_parameters(converted)
         return ExportedGraph(converted).eval()
 

@@ -104,9 +104,7 @@ class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
         """Nothing to refuse: an operator without an annotation stays in float, and the runtime's count shows it."""
 
 
-def _annotate(
-    node: Node, inputs: dict[Node, QuantizationSpecBase], output: QuantizationSpecBase = ACTIVATION
-) -> None:
+def _annotate(node: Node, inputs: dict[Node, QuantizationSpecBase], output: QuantizationSpecBase = ACTIVATION) -> None:
     last = _last_fused(node)
     feeds_output = any(user.op == "output" for user in last.users)
     result = None if feeds_output else output

@@ -1,0 +1,26 @@
+# Every target sets up .venv by itself. `make demo` runs the main job, `make test` the tests.
+PYTHON ?= python3
+VENV ?= .venv
+RECIPE ?= recipes/v2_int8.yaml
+INSTALLED = $(VENV)/installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	$(VENV)/bin/mbcompress run $(RECIPE)
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -rs
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

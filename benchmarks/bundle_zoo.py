@@ -1,0 +1,41 @@
+"""Bundle the weights that a training run gave: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
+
+Writes NAME.safetensors (half precision) and NAME.json (the card: what was trained, how, and how well) into the zoo. The
+accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py` holds the bundled weights to it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+
+from mbcompress.files import sha256, write_atomically, write_json
+
+ZOO = Path(__file__).parent.parent / "plugins" / "mbcompress_mobilenet" / "zoo"
+FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
+"""Options that the weights fit; the others may be chosen freely."""
+
+
+def bundle(run: Path, name: str) -> None:
+    """Copy the last step's weights of `run` into the zoo as `name`."""
+    report = json.loads((run / "report.json").read_text())
+    state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    weights = ZOO / f"{name}.safetensors"
+    write_atomically(weights, save(halves))
+    card = {
+        "model": {key: report["model"][key] for key in FIXED},
+        "data": report["data"],
+        "top1": report["result"]["accuracy"]["top1"],
+        "top5": report["result"]["accuracy"]["top5"],
+        "passes": [{"name": step["name"], "seconds": round(step["seconds"])} for step in report["steps"]],
+        "recipe": f"recipes/{report['name']}.yaml",
+        "sha256": sha256(weights),
+        "bytes": weights.stat().st_size,
+    }
+    write_json(ZOO / f"{name}.json", card)
+
+
+if __name__ == "__main__":
+    bundle(Path(sys.argv[1]), sys.argv[2])

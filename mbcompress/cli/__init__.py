@@ -1,0 +1,64 @@
+"""The command line: one module a command; errors of the user's become one sentence here and nowhere else.
+
+Exit codes: 0 fine, 1 a bug of ours, 2 bad input, 3 a limit of the recipe's budget was missed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mbcompress.cli import passes, run, validate
+from mbcompress.errors import MbcompressError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FINE, BAD_INPUT, BUDGET_MISSED, INTERRUPTED = 0, 2, 3, 130
+COMMANDS = (run, validate, passes)
+
+
+class _Version(argparse.Action):
+    """Reads the distribution's metadata only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        parser.exit(message=f"mbcompress {importlib.metadata.version('mbcompress')}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, without reading plugins."""
+    parser = argparse.ArgumentParser(
+        prog="mbcompress",
+        description="Compress MobileNets by recipes of pluggable passes, and report what the file really does.",
+        epilog="exit codes: 0 fine, 1 a bug of mbcompress, 2 bad input, 3 a limit of the recipe's budget was missed",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    # read when torch is imported: waiting threads must not keep cores busy that others share
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code: int = options.execute(options)
+        sys.stdout.flush()
+    except MbcompressError as error:
+        print(f"mbcompress: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("mbcompress: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output has gone, as in `mbcompress passes | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    return code

@@ -1,0 +1,70 @@
+"""`mbcompress run RECIPE`: carry out a recipe and report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbcompress.cli.recipes import add_recipe_arguments, read_plan
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mbcompress.result import Result
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("run", help="carry out a recipe, export, measure and report", description=__doc__)
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write the run, new or empty (default: runs/RECIPE-DATE-TIME)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where passes compute; files are measured on the CPU (default: auto)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress and no table, only errors")
+    parser.add_argument("--json", action="store_true", help="print report.json on standard output, and nothing else")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run, show, and return 3 if a limit was missed."""
+    plan, catalogue = read_plan(options)
+    from mbcompress.api import run_plan
+    from mbcompress.cli.console import quiet_libraries, show_progress
+
+    with quiet_libraries(), show_progress(enabled=not (options.quiet or options.json)) as progress:
+        result = run_plan(plan, catalogue, options.out, options.device, progress)
+    if options.json:
+        json.dump(result.report, sys.stdout, indent=2)
+        print()
+    elif not options.quiet:
+        _show(result)
+    return _verdict(result)
+
+
+def _show(result: Result) -> None:
+    from rich.console import Console
+
+    from mbcompress.report.summary import summary_table
+
+    console = Console()
+    console.print(summary_table(result.report))
+    for label, path in (("model", result.artifacts[0]), ("report", result.path / "report.html")):
+        console.print(f"{label:>7}: {path}", highlight=False, soft_wrap=True)
+
+
+def _verdict(result: Result) -> int:
+    from mbcompress.cli import BUDGET_MISSED, FINE
+
+    for gate in result.missed:
+        side = "at most" if gate["name"] == "accuracy_drop" else "at least"
+        found = f"must be {side} {gate['limit']:g}, measured {gate['measured']:.3g}"
+        print(f"mbcompress: budget missed: {gate['name']} {found}", file=sys.stderr)
+    return BUDGET_MISSED if result.missed else FINE

@@ -1,0 +1,62 @@
+"""What the console shows when a run has ended; at a glance, in 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mbcompress.report.budget import Gate, budget_verdict, gates
+from mbcompress.report.comparison import Cell, Row, Verdict, rows, verdict
+
+if TYPE_CHECKING:
+    from mbcompress.report.wording import Change
+
+
+def summary_table(report: dict[str, Any]) -> Group:
+    """The verdict, baseline against result, and the limits of the budget."""
+    parts: list[Text | Table] = [_verdict(verdict(report)), _comparison(rows(report))]
+    parts += [_verdict(verdict(other)) for other in report["other_runtimes"]]
+    limits = gates(report)
+    if limits:
+        parts += [_changed(budget_verdict(report)), _budget(limits)]
+    return Group(*parts)
+
+
+def _verdict(said: Verdict) -> Text:
+    changes = Text(", ").join(_changed(change) for change in said.changes)
+    return Text.assemble(changes, f" {said.setting}")
+
+
+def _changed(change: Change) -> Text:
+    return Text(change.text, style="bold red" if change.worse else "bold")
+
+
+def _comparison(worded: list[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    table.add_column("baseline", justify="right", no_wrap=True)
+    table.add_column("result", justify="right", no_wrap=True)
+    table.add_column("change", justify="left")
+    for row in worded:
+        change = Text.assemble(_changed(row.change), *((f"\n{row.note}", "dim") for _ in [0] if row.note))
+        table.add_row(row.label, _cell(row.baseline), _cell(row.result), change)
+    return table
+
+
+def _cell(cell: Cell) -> Text:
+    return Text("\n").join([Text(cell.value), *(Text(detail, style="dim") for detail in cell.details)])
+
+
+def _budget(limits: list[Gate]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("budget")
+    for title in ("limit", "measured"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for gate in limits:
+        table.add_row(Text(gate.label), Text(gate.limit), Text(gate.measured), _changed(gate.outcome))
+    return table

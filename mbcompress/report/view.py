@@ -1,0 +1,127 @@
+"""A report in the words that both the Markdown and the HTML template set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mbcompress.report import wording
+from mbcompress.report.budget import Gate, budget_verdict, gates
+from mbcompress.report.comparison import Row, Verdict, rows, verdict
+from mbcompress.report.method import method
+from mbcompress.report.stages import Stage, stages, validation_images
+
+if TYPE_CHECKING:
+    from mbcompress.report.wording import Change
+
+CLASSES = 20  # named in full; of more, the first few
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Baseline against result in one runtime."""
+
+    runtime: str
+    verdict: Verdict
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the run."""
+
+    path: str
+    role: str
+    runtime: str
+    size: str
+    bytes: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class View:
+    """What the templates set; every field is text or made of text."""
+
+    name: str
+    created: str
+    moment: str
+    subject: list[tuple[str, str]]
+    first: Comparison
+    others: list[Comparison]
+    gates: list[Gate]
+    budget: Change
+    stages: list[Stage]
+    validation_images: int
+    artifacts: list[Artifact]
+    feeding: list[tuple[str, str]]
+    method: list[str]
+
+
+def view_of(report: dict[str, Any]) -> View:
+    """The whole report, worded."""
+    return View(
+        name=report["name"],
+        created=report["created"],
+        moment=wording.moment(report["created"]),
+        subject=_subject(report),
+        first=_comparison(report),
+        others=[_comparison(other) for other in report["other_runtimes"]],
+        gates=gates(report),
+        budget=budget_verdict(report),
+        stages=stages(report),
+        validation_images=validation_images(report),
+        artifacts=[_artifact(artifact) for artifact in report["artifacts"]],
+        feeding=_feeding(report["preprocessing"]),
+        method=method(report),
+    )
+
+
+def _comparison(comparison: dict[str, Any]) -> Comparison:
+    return Comparison(comparison["runtime"], verdict(comparison), rows(comparison))
+
+
+def _artifact(artifact: dict[str, Any]) -> Artifact:
+    size = artifact["bytes"]
+    return Artifact(
+        artifact["path"],
+        artifact["role"],
+        artifact["runtime"],
+        wording.file_size(size),
+        f"{size:,}",
+        artifact["sha256"],
+    )
+
+
+def _subject(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Model and data; a program that brought its own has given them no name."""
+    model, data = report["model"] or {}, report["data"]
+    options = [
+        f"{wording.title_of(key)} {value}" for key, value in model.items() if key != "source" and value is not None
+    ]
+    images = ", ".join(f"{count} {name}" for name, count in data["images"].items())
+    return [
+        ("Model", ", ".join([str(model["source"]), *options]) if model else "brought by the program that ran this"),
+        ("Data", f"{data.get('name', 'brought by the program that ran this')}: {images} images"),
+        ("Data SHA-256", data["sha256"]),
+    ]
+
+
+def _feeding(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
+    """How to make an input of the file out of an image."""
+    return [
+        ("Input", f"{preprocessing['input']}, float32"),
+        ("Shape", f" {wording.TIMES} ".join(str(length) for length in preprocessing["shape"])),
+        ("Value", f"{preprocessing['formula']}, with pixels from 0 to 255"),
+        ("Mean", _channels(preprocessing["mean"])),
+        ("Std", _channels(preprocessing["std"])),
+        ("Output", f"one logit a class, in this order: {_classes(preprocessing['classes'])}"),
+    ]
+
+
+def _channels(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _classes(names: list[str]) -> str:
+    named = ", ".join(names[:CLASSES])
+    return named if len(names) <= CLASSES else f"{named} and {len(names) - CLASSES} more, in report.json"

@@ -1,0 +1,64 @@
+"""What most tests need: the catalogue, small models, and a context on digits that trains in a second."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+# before torch is imported: threads that wait must not keep the cores busy, or tests beside other work crawl
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+
+from mbcompress.host import Catalogue, discover
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return discover()
+
+
+@pytest.fixture
+def tiny_model(catalogue: Catalogue) -> Callable[..., Any]:
+    """A quarter-width model at 32 px whose BatchNorm statistics have seen data, so that activations have a range."""
+
+    def build(source: str, **options: Any) -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        spec = {"source": source, "num_classes": 10, "width": 0.25, "input_size": 32, "dropout": 0.0, **options}
+        model = catalogue.build_model(spec).load()
+        model.train()
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = None  # a plain mean over the batches below
+            for _ in range(3):
+                model(torch.randn(32, 3, 32, 32))
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def digits(catalogue: Catalogue) -> Any:
+    """Digits at 32 px."""
+    return catalogue.build_dataset({"name": "digits"}).load((3, 32, 32), 0)
+
+
+@pytest.fixture
+def make_context(digits: Any) -> Callable[..., Any]:
+    """A context on digits around a baseline."""
+
+    def make(baseline: Any, **changes: Any) -> Any:
+        import copy
+        from dataclasses import replace
+
+        import torch
+
+        from mbcompress.context import Context
+
+        frozen = copy.deepcopy(baseline).eval().requires_grad_(False)
+        context = Context(digits.development(), frozen, (3, 32, 32), torch.device("cpu"), 0)
+        return replace(context, **changes)
+
+    return make
