@@ -11,7 +11,9 @@ import torch
 from mbcompress_onnx.lowering import use_add_for_quantized_hard_sigmoid
 from mbcompress_quantize.graph import FakeQuantized
 
+from mbcompress.counting import count_parameters
 from mbcompress.host import Catalogue
+from mbcompress.training import evaluate
 
 
 def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
@@ -25,30 +27,42 @@ def quantize(model: torch.nn.Module, images: torch.Tensor) -> tuple[FakeQuantize
     return fake, fake.convert()
 
 
-@pytest.mark.parametrize(
-    ("source", "convolutions"),
-    [("mobilenet_v1", 27), ("mobilenet_v2", 52), ("mobilenet_v3_small", 52), ("mobilenet_v3_large", 62)],
-)
-def test_every_convolution_is_int8_in_onnx_runtime(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], tmp_path: Path, source: str, convolutions: int
+ZOO = {
+    "mobilenet_v1": ({"width": 0.5, "strides_removed": 1, "weights": "zoo:mobilenet_v1_digits"}, 27),
+    "mobilenet_v2": ({"width": 0.5, "strides_removed": 2, "weights": "zoo:mobilenet_v2_digits"}, 52),
+    "mobilenet_v3_small": ({"width": 1.0, "strides_removed": 1, "weights": "zoo:mobilenet_v3_small_digits"}, 52),
+}
+
+
+@pytest.mark.parametrize("source", ZOO)
+def test_trained_networks_keep_their_outputs_with_every_convolution_in_int8(
+    catalogue: Catalogue, digits: Any, tmp_path: Path, source: str
 ) -> None:
-    model = tiny_model(source)
-    images = torch.randn(16, 3, 32, 32)
+    options, convolutions = ZOO[source]
+    model = catalogue.build_model({"source": source, "num_classes": 10, "input_size": 32, **options}).load()
+    calibration, validation = (
+        torch.from_numpy(digits.normalization.apply(part.pixels)) for part in (digits.calibration, digits.validation)
+    )
     with torch.no_grad():
-        reference = model(images)
-        _, quantized = quantize(model, images)
-        simulated = quantized(images)
+        reference = model(validation)
+        _, quantized = quantize(model, calibration)
+        simulated = quantized(validation)
     runtime = catalogue.runtimes.build("onnx", {}, catalogue)
     path = tmp_path / "model.onnx"
     runtime.export(quantized, (3, 32, 32), path)
     assert runtime.convolutions(path) == (convolutions, convolutions)
-    executed = torch.from_numpy(runtime.open(path, 1).run(images.numpy()))
-    assert decibels(reference, simulated) > 12  # random weights: far below a trained network's 30 to 40 dB
-    assert decibels(simulated, executed) > 12
-    operators = {node.op_type for node in onnx.load(path).graph.node}
-    assert not operators & {"HardSigmoid", "HardSwish", "ReduceMean"}
-    floats = sum(np.prod(t.dims) for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
-    assert floats < 0.15 * sum(p.numel() for p in model.parameters())  # biases and scales, no weights
+    executed = torch.from_numpy(runtime.open(path, 1).run(validation.numpy()))
+    assert decibels(reference, simulated) > 20
+    assert decibels(reference, executed) > 20
+    assert decibels(simulated, executed) > 28
+    labels = torch.from_numpy(digits.validation.labels)
+    right = [int((logits.argmax(1) == labels).sum()) for logits in (reference, executed)]
+    assert right[1] >= right[0] - 2
+    proto = onnx.load(path)
+    assert not {node.op_type for node in proto.graph.node} & {"HardSigmoid", "HardSwish", "ReduceMean"}
+    floats = sum(np.prod(t.dims) for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    assert floats < 0.1 * count_parameters(model)  # biases and scales; weights are int8
+    assert path.stat().st_size < 0.35 * 4 * count_parameters(model)
 
 
 def test_the_callers_model_is_not_changed(tiny_model: Callable[..., Any]) -> None:
@@ -122,20 +136,15 @@ def test_hard_sigmoid_becomes_one_integer_addition() -> None:
     assert np.abs(before.astype(int) - after.astype(int)).max() <= 1
 
 
-def test_qat_pass_keeps_the_better_of_ptq_and_training(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_network(
+    catalogue: Catalogue, make_context: Callable[..., Any]
 ) -> None:
-    model = tiny_model("mobilenet_v1")
+    options, _ = ZOO["mobilenet_v1"]
+    model = catalogue.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
     context = make_context(model)
-    # a learning rate that destroys the network: post-training quantization must be what comes back
-    qat = catalogue.passes.build("qat", {"epochs": 1, "lr": 10.0, "clip_norm": None, "teacher": None}, catalogue)
-    from mbcompress import MbcompressError
-    from mbcompress.training import evaluate
-
-    try:
-        result = qat.apply(model, context)
-    except MbcompressError as error:
-        assert "not finite" in str(error)  # noqa: PT017  # diverging outright is refused, which is as good
-        return
+    qat = catalogue.passes.build("qat", {"epochs": 1, "lr": 5.0, "teacher": None}, catalogue)
+    result = qat.apply(model, context)
+    assert context.metrics["best_epoch"] == 0
+    assert context.metrics["ptq_top1"] > 0.95
     score = evaluate(result, context.data.validation, context.data.normalization, context.device)
-    assert score.top1 >= context.metrics["ptq_top1"] - 0.02
+    assert score.top1 >= context.metrics["ptq_top1"] - 1.5 / score.count

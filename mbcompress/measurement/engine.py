@@ -44,7 +44,11 @@ class Engine:
             "threads": threads,
             "input_shape": input_shape,
         }
-        self.runtime: str = self._ask(setup)["runtime"]
+        try:
+            self.runtime: str = self._ask(setup)["runtime"]
+        except MbcompressError:
+            self._end()
+            raise
 
     def time(self, duration_ms: float) -> list[float]:
         """Milliseconds of each of the calls at batch 1 that fit into `duration_ms`, at least one."""
@@ -95,6 +99,9 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self.process.kill()
         self.process.communicate()
         self.log.close()

@@ -26,9 +26,13 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     runtime = catalogue.runtimes.build(setup["runtime"], setup["options"], catalogue)
     path = Path(setup["path"])
     before = peak_memory()
-    session = runtime.open(path, setup["threads"])
     one = np.zeros((1, *setup["input_shape"]), np.float32)
-    session.run(one)
+    try:
+        session = runtime.open(path, setup["threads"])
+        session.run(one)
+    except MbcompressError as error:
+        _answer(answers, {"error": str(error)})
+        return
     _answer(answers, {"runtime": runtime.describe()})
     for line in requests:
         request = json.loads(line)

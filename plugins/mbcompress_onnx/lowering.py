@@ -6,7 +6,7 @@ Each rewrite keeps the function; the tests compare outputs before and after.
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 
 def lower(model: ModelProto) -> None:
@@ -47,62 +47,69 @@ def use_add_for_quantized_hard_sigmoid(model: ModelProto) -> None:
     The division goes into the scale of the DequantizeLinear before it, so one integer addition replaces a float
     island: ONNX Runtime has no integer HardSigmoid.
     """
-    graph = model.graph
-    producers = {output: node for node in graph.node for output in node.output}
-    consumers: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-
-    def value(name: str) -> Any:
-        return numpy_helper.to_array(constants[name])
-
-    nodes = list(graph.node)
-    half: list[str] = []
-    for node in list(nodes):
-        if node.op_type != "HardSigmoid":
+    graph = _Graph(model)
+    rewritten: list[NodeProto] = []
+    for node in model.graph.node:
+        source = graph.quantized_input_of_hard_sigmoid(node)
+        if source is None:
+            rewritten.append(node)
             continue
-        slope = {a.name: a.f for a in node.attribute}
-        source = producers.get(node.input[0])
-        users = consumers.get(node.output[0], [])
-        if (
-            source is None
-            or source.op_type != "DequantizeLinear"
-            or any(user.op_type != "QuantizeLinear" for user in users)
-            or not np.isclose(slope.get("alpha", 0.2), 1 / 6)
-            or not all(_saturates_at_unit_interval(value(u.input[1]), value(u.input[2])) for u in users)
-        ):
-            continue
-        if not half:
-            half = _add_quantized_half(graph, nodes)
-        scale = f"{node.output[0]}.scale"
-        graph.initializer.append(numpy_helper.from_array(value(source.input[1]) / np.float32(6), scale))
-        sixth = helper.make_node(
-            "DequantizeLinear", [source.input[0], scale, source.input[2]], [f"{node.output[0]}.sixth"]
-        )
-        total = helper.make_node("Add", [sixth.output[0], half[0]], [node.output[0]])
-        position = nodes.index(node)
-        nodes[position : position + 1] = [sixth, total]
-    del graph.node[:]
-    graph.node.extend(nodes)
+        values, scale, zero_point = source.input
+        name = node.output[0]
+        graph.add_constant(f"{name}.scale", graph.value(scale) / np.float32(6))
+        sixth = helper.make_node("DequantizeLinear", [values, f"{name}.scale", zero_point], [f"{name}.sixth"])
+        rewritten += [sixth, helper.make_node("Add", [f"{name}.sixth", HALF], [name])]
+    if len(rewritten) > len(model.graph.node):
+        rewritten.insert(0, graph.make_half())
+    del model.graph.node[:]
+    model.graph.node.extend(rewritten)
     _remove_dead_nodes(model)
 
 
-def _saturates_at_unit_interval(scale: np.ndarray, zero_point: np.ndarray) -> bool:
-    return zero_point.dtype == np.uint8 and int(zero_point) == 0 and bool(np.isclose(scale * 255, 1.0))
+HALF = "mbcompress.half"
 
 
-def _add_quantized_half(graph: GraphProto, nodes: list[NodeProto]) -> list[str]:
-    """The constant 1/2 as a dequantized uint8: 255 steps of 1/510."""
-    tensors = {
-        "half.quantized": np.array(255, np.uint8),
-        "half.scale": np.array(0.5 / 255, np.float32),
-        "half.zero_point": np.array(0, np.uint8),
-    }
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
-    nodes.insert(0, helper.make_node("DequantizeLinear", list(tensors), ["half"]))
-    return ["half"]
+class _Graph:
+    """Who makes and who reads each tensor of a graph."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.graph = model.graph
+        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producers = {output: node for node in self.graph.node for output in node.output}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+
+    def value(self, name: str) -> Any:
+        return numpy_helper.to_array(self.constants[name])
+
+    def add_constant(self, name: str, value: Any) -> None:
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+
+    def make_half(self) -> NodeProto:
+        """The constant 1/2 as a dequantized uint8: 255 steps of 1/510."""
+        tensors = {f"{HALF}.steps": np.uint8(255), f"{HALF}.scale": np.float32(1 / 510), f"{HALF}.zero": np.uint8(0)}
+        for name, value in tensors.items():
+            self.add_constant(name, value)
+        return helper.make_node("DequantizeLinear", list(tensors), [HALF])
+
+    def quantized_input_of_hard_sigmoid(self, node: NodeProto) -> NodeProto | None:
+        """The DequantizeLinear before `node`, if `node` is a HardSigmoid between integers with slope 1/6."""
+        if node.op_type != "HardSigmoid":
+            return None
+        slope = next((attribute.f for attribute in node.attribute if attribute.name == "alpha"), 0.2)
+        source = self.producers.get(node.input[0])
+        readers = self.readers.get(node.output[0], [])
+        fits = np.isclose(slope, 1 / 6) and all(self._saturates_at_unit_interval(reader) for reader in readers)
+        return source if fits and source is not None and source.op_type == "DequantizeLinear" else None
+
+    def _saturates_at_unit_interval(self, reader: NodeProto) -> bool:
+        """Whether `reader` quantizes to uint8 steps of 1/255 from zero."""
+        if reader.op_type != "QuantizeLinear":
+            return False
+        scale, zero_point = self.value(reader.input[1]), self.value(reader.input[2])
+        return zero_point.dtype == np.uint8 and not zero_point.any() and bool(np.allclose(scale * 255, 1.0))
 
 
 def _remove_dead_nodes(model: ModelProto) -> None:

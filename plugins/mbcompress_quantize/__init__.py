@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class QAT(Pass, TrainingOptions):
-    """Train with int8 rounding in the forward pass, then convert; post-training quantization stays where it is better."""
+    """Train with int8 rounding in the forward pass, then convert; plain post-training int8 stays if it is better."""
 
     name: ClassVar[str] = "qat"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})

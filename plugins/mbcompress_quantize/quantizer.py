@@ -10,6 +10,8 @@ not the convolution), residual adds and squeeze-excite products are annotated on
 into x * hardsigmoid(x), whose second factor has a known range.
 """
 
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
@@ -50,17 +52,21 @@ WEIGHT = QuantizationSpec(
         observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-16
     ),
 )
-# a hard sigmoid lies in 0..1, whatever the data
+
+
+class UnitInterval(FixedQParamsFakeQuantize):  # type: ignore[misc]  # torchao is not typed
+    """Fake quantization of what lies in 0..1 whatever the data, as a hard sigmoid does: steps of 1/255 from zero."""
+
+    def __init__(self, **spec: Any) -> None:
+        super().__init__(FixedQParamsObserver.with_args(scale=1 / 255, zero_point=0, **spec))
+
+
 HARD_SIGMOID = QuantizationSpec(
     dtype=torch.uint8,
     quant_min=0,
     quant_max=255,
     qscheme=torch.per_tensor_affine,
-    observer_or_fake_quant_ctr=FixedQParamsFakeQuantize.with_args(
-        observer=FixedQParamsObserver.with_args(
-            scale=1 / 255, zero_point=0, dtype=torch.uint8, quant_min=0, quant_max=255
-        )
-    ),
+    observer_or_fake_quant_ctr=UnitInterval,
 )
 
 WEIGHTED = {aten.conv2d.default, aten.linear.default}

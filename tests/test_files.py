@@ -1,0 +1,174 @@
+"""Files and run directories appear whole or not at all."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mbcompress.errors import MbcompressError
+from mbcompress.files import sha256, write_atomically, write_json
+from mbcompress.run_directory import default_directory, list_files, provisional, write_manifest
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_write(tmp_path: Path) -> None:
+    path = tmp_path / "f.txt"
+    write_atomically(path, "größer")
+    assert path.read_bytes() == "größer".encode()
+    write_atomically(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
+    assert names(tmp_path) == ["f.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_failure_in_the_middle(
+    where: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old content stays, and no temporary file."""
+    path = tmp_path / "f.txt"
+    write_atomically(path, "old")
+
+    def fail(*_: object) -> None:
+        assert len(names(tmp_path)) == 2  # what was there, and the file that is being written
+        raise error
+
+    monkeypatch.setattr(*((os, "fsync", fail) if where == "fsync" else (Path, "replace", fail)))
+    with pytest.raises(type(error)):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["f.txt"]
+
+
+def test_failure_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "absent" / "f.txt", "new")
+    assert names(tmp_path) == []
+
+
+def test_content_reaches_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append("fsync"), fsync(number)))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("rename"), replace(self, target)))
+    write_atomically(tmp_path / "f.txt", "new")
+    assert order == ["fsync", "rename"]
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_json(path, {"a": [1, None, "ü"]})
+    assert json.loads(path.read_text()) == {"a": [1, None, "ü"]}
+    for number in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(path, {"a": number})
+    assert json.loads(path.read_text()) == {"a": [1, None, "ü"]}
+    assert names(tmp_path) == ["f.json"]
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_manifest(tmp_path: Path) -> None:
+    (tmp_path / "steps" / "01-prune").mkdir(parents=True)
+    contents = {"model.onnx": b"\x00" * 100_000, "report.json": b"{}", "steps/01-prune/metrics.json": b"[]"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    write_manifest(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["files"] == [
+        {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in sorted(contents.items())
+    ]
+    assert len(list_files(tmp_path)) == 4
+
+
+def test_provisional(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    with provisional(run) as partial:
+        assert not run.exists()
+        assert partial.parent == run.parent  # a rename within one file system
+        (partial / "report.json").write_text("{}")
+    assert names(run) == ["report.json"]
+    assert names(run.parent) == ["a"]
+
+
+def test_provisional_takes_an_empty_directory(tmp_path: Path) -> None:
+    with provisional(tmp_path / "a") as partial:
+        (tmp_path / "a").mkdir()
+        (partial / "f").touch()
+    assert names(tmp_path / "a") == ["f"]
+
+
+def test_provisional_clears_what_a_killed_run_left(tmp_path: Path) -> None:
+    with provisional(tmp_path / "a") as partial:
+        left = partial
+    left.mkdir()
+    (left / "stale").touch()
+    (tmp_path / "a").rmdir()
+    with provisional(tmp_path / "a") as partial:
+        (partial / "fresh").touch()
+    assert names(tmp_path / "a") == ["fresh"]
+
+
+@pytest.mark.parametrize("error", [MbcompressError("no"), RuntimeError("bug"), KeyboardInterrupt(), SystemExit(1)])
+def test_provisional_goes_away(error: BaseException, tmp_path: Path) -> None:
+    def run() -> None:
+        with provisional(tmp_path / "a") as partial:
+            (partial / "steps").mkdir()
+            (partial / "steps" / "f").touch()
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+    assert names(tmp_path) == []
+
+
+def test_provisional_leaves_an_empty_directory_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(MbcompressError), provisional(tmp_path / "a"):
+        raise MbcompressError("no")
+    assert names(tmp_path) == ["a"]
+
+
+def test_provisional_refuses(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full" / "inner").mkdir(parents=True)
+    for directory in (tmp_path / "file", tmp_path / "full"):
+        with pytest.raises(MbcompressError) as failure, provisional(directory):
+            pass
+        assert str(failure.value) == f"{directory}: already holds something; choose another --out, or remove it first"
+    below = tmp_path / "file" / "run"
+    with pytest.raises(MbcompressError) as failure, provisional(below):
+        pass
+    assert str(failure.value) == f"{below}: cannot be written: Not a directory"
+    assert names(tmp_path) == ["file", "full"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_provisional_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(MbcompressError, match="cannot be written: Permission denied"), provisional(tmp_path / "a"):
+        pass
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="Path.exists raises for a name that is too long")
+def test_provisional_with_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(MbcompressError, match="File name too long"), provisional(tmp_path / ("a" * 300)):
+        pass
+
+
+def test_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = default_directory("v2_int8")
+    assert first.parent == Path("runs")
+    assert first.name.startswith("v2_int8-")
+    first.mkdir(parents=True)
+    assert default_directory("v2_int8") != first

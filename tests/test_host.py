@@ -1,0 +1,280 @@
+"""Plugins that do not work are named with their distribution, and take nothing else down."""
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mbcompress.cli import main
+from mbcompress.components import Pass
+from mbcompress.errors import MbcompressError
+from mbcompress.host import Catalogue, Origin, Registry, discover
+
+BUILT_IN = {
+    "passes": {"train", "prune", "distill", "qat"},
+    "models": {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"},
+    "datasets": {"digits", "image_folder", "cifar10", "arrays"},
+    "runtimes": {"onnx"},
+}
+IMPORTS = """
+from typing import ClassVar
+import mbcompress
+from pydantic import Field
+"""
+SQUEEZE = """
+class Squeeze(mbcompress.Pass):
+    "Squeezes."
+    name: ClassVar[str] = "squeeze"
+    force: float = Field(default=1.0, gt=0, description="How hard.")
+    def apply(self, model, context):
+        return model
+"""
+OFFERS_SQUEEZE = """
+@mbcompress.hookimpl
+def mbcompress_passes():
+    return [Squeeze]
+"""
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a distribution with one plugin module onto sys.path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(distribution: str, code: str, *, plugin: str = "squeezer", entry: str | None = None) -> None:
+        module = distribution.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(IMPORTS + code)
+        info = tmp_path / f"{module}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[mbcompress]\n{entry or f'{plugin} = {module}'}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setitem(sys.modules, module, None)  # so that it is forgotten after the test
+        del sys.modules[module]
+        importlib.invalidate_caches()
+
+    return make
+
+
+def assert_built_ins(catalogue: Catalogue) -> None:
+    for attribute, names in BUILT_IN.items():
+        assert names <= set(getattr(catalogue, attribute).classes)
+
+
+def only_broken(catalogue: Catalogue) -> tuple[str, str]:
+    """The one plugin that does not work, and why."""
+    assert_built_ins(catalogue)
+    (broken,) = catalogue.broken
+    return str(broken.origin), broken.reason
+
+
+def test_built_ins() -> None:
+    catalogue = discover()
+    assert_built_ins(catalogue)
+    assert catalogue.broken == []
+    assert catalogue.passes.origins["prune"].distribution == "mbcompress"
+    assert catalogue.passes.origins["prune"].version == importlib.metadata.version("mbcompress")
+
+
+def test_built_ins_are_complete() -> None:
+    """Pydantic finds the types of all options at run time: none is imported for type checkers only."""
+    catalogue = discover()
+    for attribute in BUILT_IN:
+        for cls, _ in getattr(catalogue, attribute):
+            assert cls.__pydantic_complete__, f"{cls.__name__}: {cls.__annotations__}"
+
+
+def test_every_catalogue_is_fresh() -> None:
+    first, second = discover(), discover()
+    first.passes.classes.clear()
+    assert_built_ins(second)
+
+
+def test_a_stranger(install: Install) -> None:
+    install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
+    catalogue = discover()
+    assert catalogue.broken == []
+    assert str(catalogue.passes.origins["squeeze"]) == "plugin 'squeezer' of mb-squeeze 1.2"
+    assert catalogue.passes.build("squeeze", {"force": 2}, catalogue).name == "squeeze"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("import not_installed_anywhere", "ModuleNotFoundError: No module named 'not_installed_anywhere'"),
+        ("def broken(:", "SyntaxError: invalid syntax"),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("mbcompress_passes", "mbcompress_pases"),
+            "PluginValidationError: unknown hook 'mbcompress_pases'",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("passes()", "passes(catalogue)"),
+            "PluginValidationError: Plugin 'squeezer' for hook 'mbcompress_passes'",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "Squeeze"),
+            "MbcompressError: hook mbcompress_passes must return a list of classes, got <class 'mb_squeeze.Squeeze'>",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "None"),
+            "MbcompressError: hook mbcompress_passes must return a list of classes, got None",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "[Squeeze()]"),
+            "MbcompressError: hook mbcompress_passes must return subclasses of Pass, got Squeeze(force=1.0)",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "['squeeze']"),
+            "MbcompressError: hook mbcompress_passes must return subclasses of Pass, got 'squeeze'",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "[mbcompress.TrainingOptions]"),
+            "MbcompressError: hook mbcompress_passes must return subclasses of Pass, got <class",
+        ),
+        (
+            SQUEEZE + OFFERS_SQUEEZE.replace("return [Squeeze]", "raise OSError('no disk')"),
+            "OSError: no disk",
+        ),
+        (
+            SQUEEZE.replace('    name: ClassVar[str] = "squeeze"\n', "") + OFFERS_SQUEEZE,
+            "MbcompressError: pass Squeeze has no 'name'; set it as a class attribute",
+        ),
+        (
+            SQUEEZE.replace('"squeeze"', '""') + OFFERS_SQUEEZE,
+            "MbcompressError: pass Squeeze has no 'name'; set it as a class attribute",
+        ),
+    ],
+    ids=[
+        "raises", "missing import", "syntax", "misspelt hook", "hook with an argument", "class alone", "none",
+        "instance", "text", "class of another kind", "hook raises", "no name", "empty name",
+    ],
+)  # fmt: skip
+def test_broken(code: str, reason: str, install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("mb-squeeze", code)
+    origin, found = only_broken(discover())
+    assert origin == "plugin 'squeezer' of mb-squeeze 1.2"
+    assert found.startswith(reason)
+
+    assert main(["passes", "prune"]) == 0
+    out, err = capsys.readouterr()
+    assert "criterion" in out
+    assert err.startswith(f"broken: plugin 'squeezer' of mb-squeeze 1.2: {reason}")
+
+
+def test_a_recipe_that_misses_a_broken_plugin(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pass is unknown because its plugin is broken: the error says so, and other recipes still work."""
+    install("mb-squeeze", "raise RuntimeError('no licence')")
+    recipe = tmp_path / "r.yaml"
+    head = "model: {source: mobilenet_v2, num_classes: 10}\ndata: {name: digits}\npasses: "
+    recipe.write_text(f"{head}[squeeze]")
+    assert main(["validate", str(recipe)]) == 2
+    assert capsys.readouterr().err.endswith(
+        "note that plugin 'squeezer' of mb-squeeze 1.2 could not be used: RuntimeError: no licence\n"
+    )
+    recipe.write_text(f"{head}[train]")
+    assert main(["validate", str(recipe)]) == 0
+
+
+def test_one_entry_point_name_in_two_distributions(install: Install) -> None:
+    install("mb-one", SQUEEZE + OFFERS_SQUEEZE)
+    install("mb-two", SQUEEZE.replace('"squeeze"', '"crush"') + OFFERS_SQUEEZE)
+    catalogue = discover()
+    origin, reason = only_broken(catalogue)
+    assert reason.startswith("its name is already taken by plugin 'squeezer' of mb-")
+    assert {origin, reason.removeprefix("its name is already taken by ")} == {
+        "plugin 'squeezer' of mb-one 1.2",
+        "plugin 'squeezer' of mb-two 1.2",
+    }
+    assert len({"squeeze", "crush"} & set(catalogue.passes.classes)) == 1
+
+
+BUILT_INS_FIRST = pytest.mark.xfail(strict=True, reason="whoever comes first on sys.path wins, strangers included")
+
+
+@BUILT_INS_FIRST
+def test_name_of_a_built_in_pass(install: Install) -> None:
+    """A stranger cannot take the place of a built-in, wherever it stands on sys.path."""
+    install("mb-squeeze", SQUEEZE.replace('"squeeze"', '"prune"') + OFFERS_SQUEEZE)
+    catalogue = discover()
+    origin, reason = only_broken(catalogue)
+    assert origin == "plugin 'squeezer' of mb-squeeze 1.2"
+    assert reason.startswith(
+        "MbcompressError: pass 'prune' is already provided by plugin 'mbcompress_prune' of mbcompress "
+    )
+    assert catalogue.passes.origins["prune"].distribution == "mbcompress"
+
+
+@BUILT_INS_FIRST
+def test_entry_point_name_of_a_built_in(install: Install) -> None:
+    install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE, plugin="mbcompress_prune")
+    origin, reason = only_broken(discover())
+    assert origin == "plugin 'mbcompress_prune' of mb-squeeze 1.2"
+    assert reason.startswith("its name is already taken by plugin 'mbcompress_prune' of mbcompress ")
+
+
+@pytest.mark.xfail(strict=True, reason="importlib.metadata raises TypeError for such a line, which is not caught")
+def test_entry_points_that_cannot_be_read(install: Install) -> None:
+    install("mb-squeeze", SQUEEZE, entry="this is no entry point")
+    assert_built_ins(discover())
+
+
+@pytest.mark.xfail(strict=True, raises=SystemExit, reason="only Exception is caught")
+def test_plugin_that_exits(install: Install) -> None:
+    install("mb-squeeze", "raise SystemExit(7)")
+    assert only_broken(discover())[1].startswith("SystemExit: 7")
+
+
+def test_one_pass_name_in_two_distributions(install: Install) -> None:
+    install("mb-one", SQUEEZE + OFFERS_SQUEEZE, plugin="one")
+    install("mb-two", SQUEEZE + OFFERS_SQUEEZE, plugin="two")
+    origin, reason = only_broken(discover())
+    assert reason.startswith("MbcompressError: pass 'squeeze' is already provided by plugin '")
+    assert {"mb-one", "mb-two"} == {text.split()[-2] for text in (origin, reason)}
+
+
+def test_several_broken_at_once(install: Install) -> None:
+    install("mb-one", "1 / 0", plugin="one")
+    install("mb-two", OFFERS_SQUEEZE.replace("passes", "pases"), plugin="two")
+    install("mb-three", SQUEEZE + OFFERS_SQUEEZE, plugin="three")
+    catalogue = discover()
+    assert_built_ins(catalogue)
+    assert {broken.origin.plugin for broken in catalogue.broken} == {"one", "two"}
+    assert "squeeze" in catalogue.passes.classes
+
+
+def test_entry_point_to_nothing(install: Install) -> None:
+    install("mb-squeeze", SQUEEZE, entry="squeezer = mb_squeeze:absent")
+    assert only_broken(discover())[1].startswith("AttributeError: ")
+
+
+def test_the_same_distribution_twice(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an editable install is seen from inside its repository."""
+    install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "mb_squeeze-1.2.dist-info").rename(tmp_path / "again" / "mb_squeeze-1.2.dist-info")
+    copy = tmp_path / "mb_squeeze-1.2.dist-info"
+    copy.mkdir()
+    for file in (tmp_path / "again" / "mb_squeeze-1.2.dist-info").iterdir():
+        (copy / file.name).write_text(file.read_text())
+    monkeypatch.syspath_prepend(str(tmp_path / "again"))
+    catalogue = discover()
+    assert catalogue.broken == []
+    assert "squeeze" in catalogue.passes.classes
+
+
+def test_registry_refuses_a_class_without_name() -> None:
+    class Nameless(Pass):
+        """No name."""
+
+        def apply(self, model: object, context: object) -> object:  # type: ignore[override]
+            return model
+
+    with pytest.raises(MbcompressError, match="has no 'name'"):
+        Registry[Pass]("pass").register(Nameless, Origin("p", "d", "1"))

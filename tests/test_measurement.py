@@ -1,0 +1,107 @@
+"""Statistics against published values, and engines in processes of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mbcompress import MbcompressError
+from mbcompress.host import Catalogue
+from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
+
+
+def flags(right: int, wrong: int) -> np.ndarray:
+    return np.array([True] * right + [False] * wrong)
+
+
+def test_wilson_interval_is_newcombes_example() -> None:
+    """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662."""
+    result = proportion(flags(81, 182))
+    assert (result["k"], result["n"]) == (81, 263)
+    assert result["low"] == pytest.approx(0.2553, abs=5e-5)
+    assert result["high"] == pytest.approx(0.3662, abs=5e-5)
+
+
+def test_mcnemar_is_an_exact_binomial_test() -> None:
+    """9 discordant images, all one way: p = 2 / 2^9."""
+    baseline, result = np.array([True] * 9 + [False] * 3), np.array([False] * 12)
+    assert mcnemar(baseline, result) == {"baseline_only": 9, "result_only": 0, "p_value": pytest.approx(2 / 512)}
+    assert mcnemar(baseline, baseline)["p_value"] == 1.0
+
+
+def test_hits_count_the_label_among_the_k_largest_and_nothing_for_nan() -> None:
+    logits = np.array([[3, 2, 1], [1, 2, 3], [np.nan, 0, 0]], np.float32)
+    labels = np.array([1, 2, 0])
+    assert hits(logits, labels, 1).tolist() == [False, True, False]
+    assert hits(logits, labels, 2).tolist() == [True, True, False]
+
+
+def test_spread() -> None:
+    assert spread(list(range(101))) == {"median": 50, "p5": 5, "p95": 95}
+
+
+@pytest.fixture(scope="module")
+def exported(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, np.ndarray]:
+    """A float V1 in an ONNX file, with its logits for four images."""
+    import torch
+
+    spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
+    torch.manual_seed(0)
+    model = catalogue.build_model(spec).load()
+    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    runtime.export(model, (3, 32, 32), path)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(images())).numpy()
+    return runtime, path, logits
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+
+
+def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np.ndarray], tmp_path: Path) -> None:
+    runtime, path, logits = exported
+    np.save(tmp_path / "images.npy", images())
+    with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
+        assert engine.runtime.startswith("ONNX Runtime")
+        np.testing.assert_allclose(engine.predict(tmp_path / "images.npy"), logits, rtol=1e-3, atol=1e-5)
+        assert engine.convolutions() == (27, 0)
+        calls = engine.time(5.0)
+        assert calls
+        assert min(calls) > 0
+        memory = engine.memory()
+        assert 0 < memory["model_bytes"] < memory["peak_bytes"]
+        maps = Path(f"/proc/{engine.process.pid}/maps")
+        if maps.exists():
+            assert "libtorch" not in maps.read_text()
+        process = engine.process
+    assert process.poll() is not None  # gone with the block
+
+
+def test_a_damaged_artifact_is_one_sentence(exported: tuple[Any, Path, np.ndarray], tmp_path: Path) -> None:
+    runtime, path, _ = exported
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(MbcompressError, match=r"broken\.onnx.*ONNX Runtime cannot open it"):
+        Engine(runtime, broken, (3, 32, 32), threads=1)
+
+
+def test_an_engine_that_dies_is_named(exported: tuple[Any, Path, np.ndarray]) -> None:
+    runtime, path, _ = exported
+    with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
+        engine.process.kill()
+        engine.process.wait()
+        with pytest.raises(MbcompressError, match=r"measuring process ended with exit code -9"):
+            engine.time(1.0)
+
+
+def test_exported_file_carries_no_exporter_notes(exported: tuple[Any, Path, np.ndarray]) -> None:
+    import onnx
+
+    graph = onnx.load(exported[1]).graph
+    assert not any(node.metadata_props or node.doc_string for node in graph.node)
+    assert [value.name for value in (*graph.input, *graph.output)] == ["image", "logits"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param  # any batch size
