@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,12 @@ from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
 from mbcompress.host import Catalogue, discover
 from mbcompress.progress import Progress
-from mbcompress.run_directory import default_directory
+from mbcompress.result import Result
+from mbcompress.run_directory import default_directory, provisional
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mbcompress.result import Result
 
 Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
 
@@ -60,7 +61,7 @@ def compress(
         if value is not None:
             document.data.pop(key, None)
     plan = recipes.resolve(document, catalogue, [key for key, value in given.items() if value is not None])
-    return run_plan(plan, catalogue, out, device, progress or Progress(), module, splits)
+    return run_plan(plan, catalogue, out, device, nullcontext(progress or Progress()), module, splits)
 
 
 def run_plan(
@@ -68,16 +69,30 @@ def run_plan(
     catalogue: Catalogue,
     out: str | Path | None,
     device: str,
-    progress: Progress,
+    front: AbstractContextManager[Progress],
     model: nn.Module | None = None,
     splits: Splits | None = None,
 ) -> Result:
-    """Choose the directory and the device, then run; torch is imported here and not before."""
-    from mbcompress.device import choose
-    from mbcompress.pipeline import run
+    """Claim the run directory, then import torch, and run.
 
+    Args:
+        plan: what to do.
+        catalogue: where the plan's components came from.
+        out: the run directory; None for `runs/NAME-DATE-TIME`.
+        device: as in `compress`.
+        front: entered once the directory is claimed; gives the progress to report to.
+        model: in place of the plan's source.
+        splits: in place of the plan's data.
+    """
     directory = Path(out) if out is not None else default_directory(plan.name)
-    return run(plan, catalogue, directory, device=choose(device), progress=progress, model=model, splits=splits)
+    with provisional(directory) as partial, front as progress:
+        from mbcompress.device import choose
+        from mbcompress.pipeline import run
+
+        compressed, report = run(
+            plan, catalogue, partial, device=choose(device), progress=progress, model=model, splits=splits
+        )
+    return Result(compressed, report, directory)
 
 
 def _document(recipe: Recipe) -> recipes.Document:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
-from mbcompress.errors import SpecError
+from mbcompress.errors import SpecError, shown
 from mbcompress.traits import Trait
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ class Options(BaseModel):
     """Settings with a name, a type, a default and a description each; unknown ones are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            annotation = cls.model_fields[info.field_name or ""].annotation
+            kinds = set(get_args(annotation)) or {annotation}
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError(f"must be a number, got {shown(value)}")
+        return value
 
 
 class Component(Options):
@@ -152,7 +162,7 @@ def _resolve_source(value: object, info: ValidationInfo) -> object:
         return value
     field = info.field_name or ""
     if not isinstance(value, Mapping):
-        raise SpecError((field,), f"must be 'baseline' or a model like {{source: …, weights: …}}, got {value!r}")
+        raise SpecError((field,), f"must be 'baseline' or a model like {{source: …, weights: …}}, got {shown(value)}")
     if not info.context:
         raise SpecError((field,), "a model must be given as a ModelSource object here")
     try:

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from mbcompress import hookspecs
 from mbcompress.components import Component, Dataset, ModelSource, Pass, Runtime
-from mbcompress.errors import MbcompressError, PathPart, SpecError, unknown
+from mbcompress.errors import MbcompressError, PathPart, SpecError, brief, shown, unknown
 from mbcompress.validation import first_problem
 
-GROUP = "mbcompress"
+GROUP = OURS = "mbcompress"
 C = TypeVar("C", bound=Component)
 
 
@@ -72,7 +72,7 @@ class Registry(Generic[C]):
         if options is None:
             options = {}
         if not isinstance(options, Mapping):
-            raise SpecError((), f"must be a mapping of options, got {options!r}")
+            raise SpecError((), f"must be a mapping of options, got {shown(options)}")
         cls = self.classes[name]
         try:
             return cls.model_validate(dict(options), context={"catalogue": catalogue})
@@ -126,41 +126,61 @@ def discover() -> Catalogue:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     catalogue = Catalogue()
-    origins: dict[str, Origin] = {}
-    for distribution in importlib.metadata.distributions():
-        for entry in distribution.entry_points:
-            if entry.group != GROUP:
-                continue
-            origin = Origin(entry.name, distribution.metadata["Name"], distribution.version)
-            if origins.get(entry.name) == origin:
-                continue  # the same distribution seen twice on sys.path, as editable installs are
-            if entry.name in origins:
-                reason = f"its name is already taken by {origins[entry.name]}"
-                catalogue.broken.append(Broken(origin, reason))
-                continue
-            origins[entry.name] = origin
-            try:
-                manager.register(entry.load(), entry.name)
-                manager.check_pending()
-            except Exception as error:  # a stranger's module may raise anything
-                if manager.has_plugin(entry.name):
-                    manager.unregister(name=entry.name)
-                catalogue.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+    origins = _load_plugins(manager, catalogue)
     for hook, (attribute, base) in REGISTRIES.items():
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
-            origin = origins[implementation.plugin_name]
-            registry: Registry[Any] = getattr(catalogue, attribute)
+        functions = {each.plugin_name: each.function for each in getattr(manager.hook, hook).get_hookimpls()}
+        for name, origin in origins.items():
+            if name not in functions:
+                continue
             try:
-                _register_all(registry, base, implementation.function(), origin, hook)
-            except Exception as error:
-                catalogue.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+                _register_all(getattr(catalogue, attribute), base, functions[name](), origin, hook)
+            except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+                catalogue.broken.append(Broken(origin, _reason(error)))
     return catalogue
+
+
+def _load_plugins(manager: pluggy.PluginManager, catalogue: Catalogue) -> dict[str, Origin]:
+    """Register the plugins of every distribution, ours first, and say where each name came from."""
+    origins: dict[str, Origin] = {}
+    for origin, entry in _entry_points(catalogue):
+        taken = origins.setdefault(origin.plugin, origin)
+        if manager.has_plugin(origin.plugin) and taken == origin:
+            continue  # the same distribution seen twice on sys.path, as editable installs are
+        if taken != origin:
+            catalogue.broken.append(Broken(origin, f"its name is already taken by {taken}"))
+            continue
+        try:
+            manager.register(entry.load(), entry.name)
+            manager.check_pending()
+        except (Exception, SystemExit) as error:
+            if manager.has_plugin(entry.name):
+                manager.unregister(name=entry.name)
+            catalogue.broken.append(Broken(origin, _reason(error)))
+    return origins
+
+
+def _entry_points(catalogue: Catalogue) -> Iterator[tuple[Origin, importlib.metadata.EntryPoint]]:
+    """Entry points of our group; nobody who comes earlier on sys.path can take the place of a built-in."""
+    distributions = sorted(importlib.metadata.distributions(), key=lambda each: each.metadata["Name"] != OURS)
+    for distribution in distributions:
+        name, version = distribution.metadata["Name"], distribution.version
+        try:
+            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        except Exception as error:  # importlib.metadata raises what its parser happens to meet
+            reason = f"its entry points cannot be read ({_reason(error)})"
+            catalogue.broken.append(Broken(Origin("?", name, version), reason))
+            continue
+        yield from ((Origin(entry.name, name, version), entry) for entry in entries)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _register_all(registry: Registry[Any], base: type[Component], offered: object, origin: Origin, hook: str) -> None:
     if not isinstance(offered, list | tuple):
-        raise MbcompressError(f"hook {hook} must return a list of classes, got {offered!r}")
+        raise MbcompressError(f"hook {hook} must return a list of classes, got {brief(repr(offered))}")
     for cls in offered:
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise MbcompressError(f"hook {hook} must return subclasses of {base.__name__}, got {cls!r}")
+            raise MbcompressError(f"hook {hook} must return subclasses of {base.__name__}, got {brief(repr(cls))}")
         registry.register(cls, origin)

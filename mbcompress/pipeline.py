@@ -20,8 +20,7 @@ from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, compare
 from mbcompress.report import build_report, write_report
-from mbcompress.result import Result
-from mbcompress.run_directory import provisional, write_manifest
+from mbcompress.run_directory import write_manifest
 from mbcompress.training import evaluate
 from mbcompress.traits import INITIAL, Trait
 
@@ -53,34 +52,39 @@ def run(
     progress: Progress,
     model: nn.Module | None = None,
     splits: Splits | None = None,
-) -> Result:
-    """Carry out `plan` and write the run to `directory`, which must not exist or be empty.
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Carry out `plan`, write everything about it to `directory`, and give the compressed model and the report.
 
     Args:
-        model, splits: what the caller brings where the plan names no source or no data.
+        plan: what to do.
+        catalogue: where the plan's components came from.
+        directory: an empty directory.
+        device: where passes compute.
+        progress: told what goes on.
+        model: what the caller brings where the plan names no source.
+        splits: what the caller brings where the plan names no data.
 
     Raises:
-        MbcompressError: data, weights or a pass's task turn out to be impossible; nothing is left behind.
+        MbcompressError: data, weights or a pass's task turn out to be impossible.
     """
-    with provisional(directory) as partial:
-        torch.manual_seed(plan.seed)
-        loaded = _load_model(plan.model, model)
-        splits = _load_data(plan, splits)
-        shape = _image_shape(splits)
-        _check_outputs(loaded, shape, splits)
-        loaded.to(device)
-        context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
-        write_atomically(partial / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
-        environment = describe_environment(catalogue, str(device), plan.seed)
-        write_json(partial / "environment.json", environment)
-        baseline, result, steps = _apply(plan, loaded, context, partial)
-        comparisons = [
-            _export_and_compare(runtime, baseline, result, splits, plan, partial, progress) for runtime in plan.export
-        ]
-        report = build_report(plan, splits, steps, comparisons, environment, partial)
-        write_report(partial, report)
-        write_manifest(partial)
-    return Result(result.model, report, directory)
+    torch.manual_seed(plan.seed)
+    loaded = _load_model(plan.model, model)
+    splits = _load_data(plan, splits)
+    shape = _image_shape(splits)
+    _check_outputs(loaded, shape, splits)
+    loaded.to(device)
+    context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
+    write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
+    environment = describe_environment(catalogue, str(device), plan.seed)
+    write_json(directory / "environment.json", environment)
+    baseline, result, steps = _apply(plan, loaded, context, directory)
+    comparisons = [
+        _export_and_compare(runtime, baseline, result, splits, plan, directory, progress) for runtime in plan.export
+    ]
+    report = build_report(plan, splits, steps, comparisons, environment, directory)
+    write_report(directory, report)
+    write_manifest(directory)
+    return result.model, report
 
 
 def _load_model(source: ModelSource | None, model: nn.Module | None) -> nn.Module:

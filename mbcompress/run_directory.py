@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,22 +34,29 @@ def provisional(directory: Path) -> Iterator[Path]:
     Raises:
         MbcompressError: `directory` is in use or cannot be made.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
-    partial = directory.parent / f".{directory.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        directory = directory.absolute()
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".partial", dir=directory.parent))
+    except FileExistsError:
+        raise MbcompressError(f"{directory}: cannot be written: Not a directory") from None
     except OSError as error:
         raise MbcompressError(f"{directory}: cannot be written: {error.strerror}") from None
     try:
         yield partial
-        if directory.exists():
-            directory.rmdir()
-        partial.rename(directory)
+        partial.chmod(0o777 & ~_umask())  # a temporary directory is its owner's alone
+        partial.replace(directory)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def list_files(directory: Path) -> list[dict[str, Any]]:

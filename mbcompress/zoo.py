@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mbcompress.errors import unknown
+from mbcompress.errors import first_line, shown, unknown
 
 PREFIX = "zoo:"
 
@@ -35,11 +35,15 @@ class Zoo:
             if name not in self.names():
                 raise ValueError(unknown("zoo weights", name, self.names()))
             return self.directory / f"{name}.safetensors"
-        path = Path(reference).expanduser()
-        if path.is_dir():
-            raise ValueError(f"{reference!r} is a directory; name a .safetensors file or a PyTorch checkpoint")
-        if not path.is_file():
-            raise ValueError(f"no such file {reference!r}; name a weights file, or one of the zoo as 'zoo:NAME'")
+        try:
+            path = Path(reference).expanduser()
+            is_directory, is_file = path.is_dir(), path.is_file()
+        except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
+            raise ValueError(f"cannot look for {shown(reference)}: {first_line(error)}") from None
+        if is_directory:
+            raise ValueError(f"{shown(reference)} is a directory; name a .safetensors file or a PyTorch checkpoint")
+        if not is_file:
+            raise ValueError(f"no such file {shown(reference)}; name a weights file, or one of the zoo as 'zoo:NAME'")
         return path
 
     def card(self, name: str) -> dict[str, Any]:
@@ -54,4 +58,6 @@ class Zoo:
         name = reference.removeprefix(PREFIX)
         for key, trained in self.card(name)["model"].items():
             if options[key] != trained:
-                raise ValueError(f"zoo weights {name!r} were trained with {key} {trained!r}, got {options[key]!r}")
+                raise ValueError(
+                    f"zoo weights {name!r} were trained with {key} {shown(trained)}, got {shown(options[key])}"
+                )

@@ -14,12 +14,12 @@ from pydantic import Field, model_validator
 
 from mbcompress.components import Pass
 from mbcompress.hookspecs import hookimpl
+from mbcompress.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress.context import Context
-    from mbcompress.training_options import TrainingOptions
 
 SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
 LARGEST_RATIO = 0.95

@@ -40,7 +40,6 @@ def ended(*arguments: str) -> Any:
     return end.value.code
 
 
-@pytest.mark.xfail(strict=True, reason="argparse's exit() writes its message to standard error")
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended("--version")
     assert capsys.readouterr().out == f"mbcompress {importlib.metadata.version('mbcompress')}\n"

@@ -26,7 +26,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import importlib.metadata
 
-        parser.exit(message=f"mbcompress {importlib.metadata.version('mbcompress')}\n")
+        print("mbcompress", importlib.metadata.version("mbcompress"))
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -42,19 +42,20 @@ class ConsoleProgress(Progress):
 
 
 @contextmanager
-def show_progress(*, enabled: bool) -> Iterator[Progress]:
-    """Bars while the block runs, or silence."""
-    if not enabled:
-        yield Progress()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
-        yield ConsoleProgress(bars)
+def front(*, bars: bool) -> Iterator[Progress]:
+    """Progress bars if wanted, and libraries that keep to themselves, while the block runs."""
+    with _quiet_libraries():
+        if not bars:
+            yield Progress()
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        console = Console(stderr=True)
+        with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as drawn:
+            yield ConsoleProgress(drawn)
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
+def _quiet_libraries() -> Iterator[None]:
     """Hide what torch and torchao say of their own internals; MBCOMPRESS_DEBUG=1 shows it."""
     if os.environ.get("MBCOMPRESS_DEBUG"):
         yield

@@ -37,10 +37,10 @@ def execute(options: argparse.Namespace) -> int:
     """Run, show, and return 3 if a limit was missed."""
     plan, catalogue = read_plan(options)
     from mbcompress.api import run_plan
-    from mbcompress.cli.console import quiet_libraries, show_progress
+    from mbcompress.cli.console import front
 
-    with quiet_libraries(), show_progress(enabled=not (options.quiet or options.json)) as progress:
-        result = run_plan(plan, catalogue, options.out, options.device, progress)
+    shown = not (options.quiet or options.json)
+    result = run_plan(plan, catalogue, options.out, options.device, front(bars=shown))
     if options.json:
         json.dump(result.report, sys.stdout, indent=2)
         print()

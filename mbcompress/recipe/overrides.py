@@ -58,11 +58,20 @@ def _assign(document: Document, parts: list[str], value: Any, where: Location) -
         target[index] = value if last.isdecimal() else {last: value}
         path = (*path, index)
     elif isinstance(target, dict):
+        if last == _entered(path):
+            path = path[:-1]  # passes[0].prune={…} replaces the options
+            target = _follow(document.data, path)
         target[last] = value
         path = (*path, last)
     else:
         raise MbcompressError(f"{where}: {dotted(path)} is {shown(target)}, which has no options inside")
     document.relocate(path, where)
+
+
+def _follow(data: Any, path: tuple[PathPart, ...]) -> Any:
+    for part in path:
+        data = data[part]
+    return data
 
 
 def _entered(path: tuple[PathPart, ...]) -> PathPart | None:
