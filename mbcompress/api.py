@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mbcompress import recipe as recipes
 from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
+from mbcompress.errors import MbcompressError
 from mbcompress.host import Catalogue, discover
 from mbcompress.progress import Progress
 from mbcompress.result import Result
@@ -27,6 +28,7 @@ def compress(
     recipe: Recipe,
     data: Splits | Dataset | Mapping[str, Any] | None = None,
     *,
+    input_shape: tuple[int, int, int] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -38,8 +40,10 @@ def compress(
             source; None takes the recipe's own `model`.
         recipe: path of a YAML file, the same as a dict, or a list of passes.
         data: splits in memory, a dataset, or a dict like the recipe's `data`; None takes the recipe's own.
+        input_shape: channels, height and width to load images at, where a module comes with a dataset to be read.
         out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
         device: 'auto', 'cpu', 'cuda' or 'mps', for the passes; files are measured on the CPU.
+        progress: told what goes on; silent by default.
 
     Raises:
         MbcompressError: the recipe, the model or the data are not usable; the message says what would be.
@@ -61,6 +65,10 @@ def compress(
         if value is not None:
             document.data.pop(key, None)
     plan = recipes.resolve(document, catalogue, [key for key, value in given.items() if value is not None])
+    if module is not None and plan.data is not None:
+        if input_shape is None:
+            raise MbcompressError("input_shape: is needed to load images for a module, for example (3, 32, 32)")
+        splits = plan.data.load(input_shape, plan.seed)
     return run_plan(plan, catalogue, out, device, nullcontext(progress or Progress()), module, splits)
 
 

@@ -129,6 +129,16 @@ def test_own_module_with_own_splits_and_a_list_of_passes(
         assert result.model(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
 
 
+def test_own_module_with_a_dataset_by_name(tmp_path: Path) -> None:
+    data = {"name": "digits"}
+    with pytest.raises(mbcompress.MbcompressError, match=r"input_shape: is needed .* for example \(3, 32, 32\)"):
+        mbcompress.compress(OwnNet(), {"passes": []}, data, out=tmp_path / "run")
+    chosen = {"passes": [], "measure": FAST}
+    result = mbcompress.compress(OwnNet(), chosen, data, input_shape=(3, 24, 24), out=tmp_path / "run")
+    assert result.report["preprocessing"]["shape"] == ["N", 3, 24, 24]
+    assert result.report["paired"] == {"baseline_only": 0, "result_only": 0, "p_value": 1.0}
+
+
 def test_baseline_after_compares_with_the_trained_model(tmp_path: Path) -> None:
     passes = [{"train": {"epochs": 1}}, {"qat": {"epochs": 0}}]
     changed = recipe(passes=passes, measure={**FAST, "baseline_after": 1})

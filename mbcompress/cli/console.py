@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import time
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ConsoleProgress(Progress):
-    """Bars with time left on standard error; a finished one goes away and leaves a line where it took long."""
+class BarProgress(Progress):
+    """Bars with time left on a terminal; each goes away when it is done."""
 
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
@@ -41,17 +43,33 @@ class ConsoleProgress(Progress):
         self.bars.console.print(text, highlight=False, soft_wrap=True)
 
 
+class LineProgress(Progress):
+    """A line for each finished piece of work, for a log file."""
+
+    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+        """A line with the seconds it took, once the items are consumed."""
+        start = time.monotonic()
+        yield from items
+        self.say(f"{label} ({time.monotonic() - start:.1f} s)")
+
+    def say(self, text: str) -> None:
+        """A line on standard error."""
+        print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def front(*, bars: bool) -> Iterator[Progress]:
-    """Progress bars if wanted, and libraries that keep to themselves, while the block runs."""
+def front(*, shown: bool) -> Iterator[Progress]:
+    """Progress if wanted, and libraries that keep to themselves, while the block runs."""
     with _quiet_libraries():
-        if not bars:
-            yield Progress()
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         console = Console(stderr=True)
-        with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as drawn:
-            yield ConsoleProgress(drawn)
+        if not shown:
+            yield Progress()
+        elif not console.is_terminal:
+            yield LineProgress()
+        else:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
+                yield BarProgress(bars)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def execute(options: argparse.Namespace) -> int:
     from mbcompress.cli.console import front
 
     shown = not (options.quiet or options.json)
-    result = run_plan(plan, catalogue, options.out, options.device, front(bars=shown))
+    result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown))
     if options.json:
         json.dump(result.report, sys.stdout, indent=2)
         print()
