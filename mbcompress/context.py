@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mbcompress.errors import MbcompressError, first_line
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +50,19 @@ class Context:
             yield torch.from_numpy(batch).to(self.device)
 
     def teacher(self, reference: str | ModelSource) -> nn.Module:
-        """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`."""
+        """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`.
+
+        Raises:
+            MbcompressError: it cannot take this run's images, or answers with another number of classes.
+        """
         model = self.baseline if isinstance(reference, str) else reference.load()
-        return model.to(self.device).eval().requires_grad_(False)
+        model = model.to(self.device).eval().requires_grad_(False)
+        wanted = self.baseline(self.example()).shape
+        try:
+            given = model(self.example()).shape
+        except RuntimeError as error:
+            shape = "x".join(str(size) for size in self.input_shape)
+            raise MbcompressError(f"teacher: cannot take images of {shape}: {first_line(error)}") from error
+        if given != wanted:
+            raise MbcompressError(f"teacher: answers with {given[-1]} classes, the model with {wanted[-1]}")
+        return model

@@ -68,8 +68,9 @@ def run(
         MbcompressError: data, weights or a pass's task turn out to be impossible.
     """
     torch.manual_seed(plan.seed)
-    loaded = _load_model(plan.model, model)
-    splits = _load_data(plan, splits)
+    with progress.busy("load model and data"):
+        loaded = _load_model(plan.model, model)
+        splits = _load_data(plan, splits)
     shape = _image_shape(splits)
     _check_outputs(loaded, shape, splits)
     loaded.to(device)

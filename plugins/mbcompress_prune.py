@@ -67,7 +67,8 @@ class Prune(Pass):
         from mbcompress.training import fit, label_loss
 
         for step in range(1, self.steps + 1):
-            model = self._shrink(model, context, self._target() ** (step / self.steps))
+            with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
+                model = self._shrink(model, context, self._target() ** (step / self.steps))
             if self.recovery and step < self.steps:
                 label = f"{self.name}, recovery {step}/{self.steps - 1}"
                 fit(model, context, self.recovery, label_loss(self.recovery), label)

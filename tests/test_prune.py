@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mbcompress import MbcompressError
+from mbcompress import MbcompressError, Progress
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.host import Catalogue
 
@@ -71,7 +71,7 @@ def test_steps_approach_the_target_with_recovery_between(
 ) -> None:
     labels: list[str] = []
 
-    class Recorder:
+    class Recorder(Progress):
         def track(self, items: Any, label: str, total: int) -> Any:
             labels.append(label)
             return iter(())  # no training: only the sequence is of interest

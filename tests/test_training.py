@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from mbcompress import Augmentation, Images, Normalization, TrainingOptions
+from mbcompress import Augmentation, Images, MbcompressError, Normalization, TrainingOptions
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.training import distillation_loss, evaluate, fit, label_loss
 from mbcompress.training.batches import augment, to_float, training_batches
@@ -170,3 +170,10 @@ def test_options_override_the_datasets_augmentation(make_context: Callable[..., 
 
     assert torch.equal(weights(context, crop_padding=0), weights(still))
     assert not torch.equal(weights(context), weights(still))
+
+
+def test_a_teacher_with_other_classes_is_refused(catalogue: Any, make_context: Callable[..., Any]) -> None:
+    spec = {"source": "mobilenet_v1", "num_classes": 7, "width": 0.25, "input_size": 32}
+    context = make_context(Linear())
+    with pytest.raises(MbcompressError, match="teacher: answers with 7 classes, the model with 10"):
+        context.teacher(catalogue.build_model(spec))

@@ -38,6 +38,15 @@ class BarProgress(Progress):
         finally:
             self.bars.remove_task(task)
 
+    @contextmanager
+    def busy(self, label: str) -> Iterator[None]:
+        """A pulsing bar."""
+        task = self.bars.add_task(label, total=None)
+        try:
+            yield
+        finally:
+            self.bars.remove_task(task)
+
     def say(self, text: str) -> None:
         """A line above the bars."""
         self.bars.console.print(text, highlight=False, soft_wrap=True)

@@ -54,12 +54,13 @@ def compare(
         images = Path(directory) / "test.npy"
         np.save(images, normalization.apply(test.pixels), allow_pickle=False)
         for position, artifact in enumerate(artifacts):
-            with Engine(runtime, artifact.path, shape, threads=1) as engine:
-                engine.time(WARM_UP_MS)
-                memory = engine.memory()
-                convolutions = engine.convolutions()
-            with Engine(runtime, artifact.path, shape, threads=_all_cores()) as engine:
-                logits = engine.predict(images)
+            with progress.busy(f"{artifact.path.name}: memory, convolutions, accuracy on {len(test)} test images"):
+                with Engine(runtime, artifact.path, shape, threads=1) as engine:
+                    engine.time(WARM_UP_MS)
+                    memory = engine.memory()
+                    convolutions = engine.convolutions()
+                with Engine(runtime, artifact.path, shape, threads=_all_cores()) as engine:
+                    logits = engine.predict(images)
             right.append(hits(logits, test.labels, 1))
             latencies = [timing["latency"][position] for timing in timings]
             figures.append(
