@@ -4,7 +4,7 @@ VENV ?= .venv
 RECIPE ?= recipes/v2_int8.yaml
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mbcompress run $(RECIPE)
@@ -16,6 +16,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python docs/generate.py --check
+
+docs: $(INSTALLED)
+	$(VENV)/bin/python docs/generate.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

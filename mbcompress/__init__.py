@@ -5,9 +5,12 @@ from mbcompress.components import (
     Component,
     ConvolutionCount,
     Dataset,
+    Measured,
+    Metric,
     ModelSource,
     Options,
     Pass,
+    Predictions,
     Runtime,
     Session,
     Teacher,
@@ -15,7 +18,9 @@ from mbcompress.components import (
 from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, RecipeError
 from mbcompress.hookspecs import hookimpl
+from mbcompress.lifecycle import Run
 from mbcompress.progress import Progress
+from mbcompress.restoring import load
 from mbcompress.result import Result
 from mbcompress.training_options import TrainingOptions
 from mbcompress.traits import Trait
@@ -28,13 +33,17 @@ __all__ = [
     "Development",
     "Images",
     "MbcompressError",
+    "Measured",
+    "Metric",
     "ModelSource",
     "Normalization",
     "Options",
     "Pass",
+    "Predictions",
     "Progress",
     "RecipeError",
     "Result",
+    "Run",
     "Runtime",
     "Session",
     "Splits",
@@ -43,4 +52,5 @@ __all__ = [
     "Trait",
     "compress",
     "hookimpl",
+    "load",
 ]

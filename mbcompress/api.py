@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
 from mbcompress.errors import MbcompressError
 from mbcompress.host import Catalogue, discover
+from mbcompress.lifecycle import Notifier, Run
+from mbcompress.parts import load_parts, parts_of
 from mbcompress.progress import Progress
 from mbcompress.result import Result
 from mbcompress.run_directory import default_directory, provisional
@@ -26,7 +28,7 @@ Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
 def compress(
     model: nn.Module | ModelSource | None,
     recipe: Recipe,
-    data: Splits | Dataset | Mapping[str, Any] | None = None,
+    data: Splits | Dataset | Mapping[str, Any] | Iterable[Any] | None = None,
     *,
     input_shape: tuple[int, int, int] | None = None,
     out: str | Path | None = None,
@@ -39,7 +41,10 @@ def compress(
         model: a module (N, C, H, W) float -> (N, num_classes) logits, which is copied and stays as it is; or a model
             source; None takes the recipe's own `model`.
         recipe: path of a YAML file, the same as a dict, or a list of passes.
-        data: splits in memory, a dataset, or a dict like the recipe's `data`; None takes the recipe's own.
+        data: splits in memory, a dataset, or a dict like the recipe's `data`; or a dict with 'train' and any of
+            'calibration', 'validation' and 'test', each an iterable of (images, labels), a torch Dataset or DataLoader
+            or a Hugging Face image dataset, beside options of `Loading`; or one of these alone, as 'train'. What is
+            missing is split off from 'train'. None takes the recipe's own.
         input_shape: channels, height and width to load images at, where a module comes with a dataset to be read.
         out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
         device: 'auto', 'cpu', 'cuda' or 'mps', for the passes; files are measured on the CPU.
@@ -56,11 +61,12 @@ def compress(
         document.data["model"] = {"source": model.name, **model.model_dump()}
     if isinstance(data, Dataset):
         document.data["data"] = {"name": data.name, **data.model_dump()}
-    elif isinstance(data, Mapping):
+    parts = None if data is None or isinstance(data, Splits | Dataset) else parts_of(data)
+    if isinstance(data, Mapping) and parts is None:
         document.data["data"] = dict(data)
     module = model if isinstance(model, nn.Module) else None
     splits = data if isinstance(data, Splits) else None
-    given = {"model": module, "data": splits}
+    given = {"model": module, "data": splits or parts}
     for key, value in given.items():
         if value is not None:
             document.data.pop(key, None)
@@ -68,8 +74,13 @@ def compress(
     if module is not None and plan.data is not None:
         if input_shape is None:
             raise MbcompressError("input_shape: is needed to load images for a module, for example (3, 32, 32)")
-        splits = plan.data.load(input_shape, plan.seed)
-    return run_plan(plan, catalogue, out, device, nullcontext(progress or Progress()), module, splits)
+        splits = plan.data.load(input_shape, plan.data.split_seed)
+    progress = progress or Progress()
+    if parts is not None:
+        shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
+        with progress.busy("read data"):
+            splits = load_parts(parts, shape)
+    return run_plan(plan, catalogue, out, device, nullcontext(progress), module, splits)
 
 
 def run_plan(
@@ -93,13 +104,29 @@ def run_plan(
         splits: in place of the plan's data.
     """
     directory = Path(out) if out is not None else default_directory(plan.name)
-    with provisional(directory) as partial, front as progress:
-        from mbcompress.device import choose
-        from mbcompress.pipeline import run
+    with ExitStack() as claim:
+        partial = claim.enter_context(provisional(directory))
+        with front as progress:
+            from mbcompress.device import choose
+            from mbcompress.environment import describe_environment
+            from mbcompress.pipeline import run
 
-        compressed, report = run(
-            plan, catalogue, partial, device=choose(device), progress=progress, model=model, splits=splits
-        )
+            chosen = choose(device)
+            environment = describe_environment(catalogue, str(chosen), plan.seed)
+            notifier = Notifier(catalogue.listeners, Run(plan.name, plan.to_mapping(), environment), progress)
+            with notifier.running():
+                compressed, report = run(
+                    plan,
+                    catalogue,
+                    partial,
+                    device=chosen,
+                    progress=progress,
+                    notifier=notifier,
+                    model=model,
+                    splits=splits,
+                )
+                claim.close()  # the run directory takes its name
+            notifier.finished(report, directory)
     return Result(compressed, report, directory)
 
 

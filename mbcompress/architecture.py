@@ -1,15 +1,18 @@
 """A pruned model as data: the channel counts of each layer, from which the shrunken network can be built again."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+from mbcompress.errors import MbcompressError, shown, unknown
+
+LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.PReLU)
+Sizes = Mapping[str, Mapping[str, int]]
 
 
 def describe(model: nn.Module) -> dict[str, dict[str, int]]:
-    """Sizes of every convolution, linear layer and BatchNorm by module name."""
+    """Sizes of every layer with channels, by module name."""
     return {name: _sizes(module) for name, module in model.named_modules() if isinstance(module, LAYERS)}
 
 
@@ -21,25 +24,37 @@ def _sizes(module: nn.Module) -> dict[str, int]:
             return {"in_features": module.in_features, "out_features": module.out_features}
         case nn.BatchNorm2d():
             return {"num_features": module.num_features}
+        case nn.GroupNorm():
+            return {"num_channels": module.num_channels, "num_groups": module.num_groups}
+        case nn.PReLU():
+            return {"num_parameters": module.num_parameters}
     raise TypeError(type(module))
 
 
-def resize(model: nn.Module, description: dict[str, dict[str, int]]) -> None:
-    """Give the layers of `model` the described sizes, with weights to be loaded afterwards, in place.
+def resize(model: nn.Module, description: Sizes) -> None:
+    """Give the layers of `model` the described sizes, in place.
+
+    Tensors whose shape changes are left without storage, on the meta device: weights are to be loaded afterwards, and a
+    description that claims a billion channels costs nothing.
 
     Raises:
-        KeyError: a described layer is not in the model.
+        MbcompressError: a described layer is not in the model, or is of another kind.
     """
-    modules = dict(model.named_modules())
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name, sizes in description.items():
-        module: Any = modules[name]
+        if name not in modules:
+            raise MbcompressError(unknown("layer", name, list(modules)[:3]))
+        module = modules[name]
+        if set(sizes) != set(_sizes(module)):
+            raise MbcompressError(f"layer {shown(name)} is a {type(module).__name__}, but has {', '.join(sizes)}")
         for attribute, size in sizes.items():
             setattr(module, attribute, size)
         for key, shape in _shapes(module).items():
             old = getattr(module, key)
-            if old is not None:
-                new = torch.zeros(shape, dtype=old.dtype, device=old.device)
-                setattr(module, key, nn.Parameter(new) if isinstance(old, nn.Parameter) else new)
+            if old is not None and old.shape != shape:
+                new = torch.empty(shape, dtype=old.dtype, device="meta")
+                parameter = isinstance(old, nn.Parameter)
+                setattr(module, key, nn.Parameter(new, old.requires_grad) if parameter else new)
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -51,4 +66,8 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
             return {"weight": (module.out_features, module.in_features), "bias": (module.out_features,)}
         case nn.BatchNorm2d():
             return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (module.num_features,))
+        case nn.GroupNorm():
+            return dict.fromkeys(("weight", "bias"), (module.num_channels,))
+        case nn.PReLU():
+            return {"weight": (module.num_parameters,)}
     raise TypeError(type(module))

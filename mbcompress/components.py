@@ -1,4 +1,4 @@
-"""The contract between mbcompress and plugins: what a pass, a model source, a dataset and a runtime are.
+"""The contract between mbcompress and plugins: what a pass, a model source, a dataset, a runtime and a metric are.
 
 A component *is* its options: a frozen pydantic model whose fields are what a recipe may set, and whose few verbs do the
 work. Nothing here imports torch, and a plugin's module should not either: import it inside the verbs, so that
@@ -15,11 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from mbcompress.errors import SpecError, shown
 from mbcompress.traits import Trait
+from mbcompress.zoo import Zoo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from mbcompress.context import Context
@@ -47,6 +49,10 @@ class Component(Options):
 
     name: ClassVar[str]
 
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """Options to try the component with. `({},)`, the defaults alone, will do unless some option has no default that
+    could be right for everybody; `()` says that it cannot be tried without something of the user's, such as a file."""
+
     @classmethod
     def summary(cls) -> str:
         """First line of the class's docstring, for listings."""
@@ -64,9 +70,12 @@ class Pass(Component):
     provides: ClassVar[frozenset[Trait]] = frozenset()
     destroys: ClassVar[frozenset[Trait]] = frozenset()
 
+    consumes_input: ClassVar[bool] = False
+    """Whether `apply` changes the model that it is given, so that nobody can use that one any more."""
+
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        """Return the compressed model; `model` may be changed in place, the caller uses only what is returned.
+        """Return the compressed model; `model` itself stays as it is unless `consumes_input` is set.
 
         Args:
             model: (N, C, H, W) float images -> (N, num_classes) logits, in eval mode.
@@ -80,7 +89,25 @@ class Pass(Component):
 class ModelSource(Component):
     """Where a model comes from."""
 
+    rebuildable: ClassVar[bool] = False
+    """Whether the architecture follows from the options alone (an option `weights` aside), and building it reads no
+    files and runs no code that an option names. Models of such sources are stored as options and channel counts; those
+    of all others as graphs. `load` must also work under `torch.device("meta")`."""
+
+    zoo: ClassVar[Zoo | None] = None
+    """Weights that come with the source, which `mbcompress info zoo:NAME` describes."""
+
     num_classes: int = Field(ge=2, le=100_000, description="Number of classes, the width of the last layer.")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether `load` gives trained weights, from which others can learn, and not random ones."""
+        return True
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """Name and options of the dataset that the weights come from, where that is known."""
+        return None
 
     @property
     @abstractmethod
@@ -105,10 +132,17 @@ class Dataset(Component):
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the training images that choices are made on."
     )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="Which image is in which split. The recipe's own seed does not move it, so that a network trained "
+        "in one run is never tested on its training images in another.",
+    )
 
     @abstractmethod
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read the images at the size the model wants; the division depends on `seed` alone.
+        """Read the images at the size the model wants; the division depends on `seed`, the option `split_seed`.
 
         Raises:
             MbcompressError: the data is missing, unreadable or too small to be divided.
@@ -155,6 +189,47 @@ class Runtime(Component):
     @abstractmethod
     def describe(self) -> str:
         """Engine and version, as a report should name it: 'ONNX Runtime 1.31.1 (CPU)'."""
+
+
+class Predictions(NamedTuple):
+    """What both exported files answered to the same test images, in the same order.
+
+    Attributes:
+        labels: (N,) int64, from 0.
+        baseline: (N, num_classes) float32 logits of the baseline's file.
+        result: (N, num_classes) float32 logits of the result's file; a broken model's may be NaN or infinite.
+    """
+
+    labels: NDArray[np.int64]
+    baseline: NDArray[np.float32]
+    result: NDArray[np.float32]
+
+
+class Measured(NamedTuple):
+    """A figure for the report.
+
+    Attributes:
+        value: of the result; NaN or infinity is reported as undefined.
+        unit: what it is counted in, as a report writes it: '%', 'nats', '' for a bare number.
+        better: whether a report should mark a rise or a fall as worse; None where neither is.
+        baseline: the same figure of the baseline; None where a figure compares the two.
+    """
+
+    value: float
+    unit: str = ""
+    better: Literal["higher", "lower"] | None = None
+    baseline: float | None = None
+
+
+class Metric(Component):
+    """Something to measure on what the exported files answer, beside accuracy."""
+
+    @abstractmethod
+    def measure(self, predictions: Predictions) -> dict[str, Measured]:
+        """Figures by name, the same names whatever the predictions; called once for each runtime of the recipe.
+
+        It is also called before the passes, on random logits, so that a metric that fails does so at once.
+        """
 
 
 def _resolve_source(value: object, info: ValidationInfo) -> object:

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,14 @@ from mbcompress.errors import MbcompressError
 
 @dataclass(frozen=True)
 class Images:
-    """Images as bytes with their labels.
+    """Images with their labels.
 
     Attributes:
-        pixels: (N, C, H, W) uint8, contiguous.
+        pixels: (N, C, H, W) contiguous; uint8, or float32 where they came normalised already.
         labels: (N,) int64, from 0.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -27,20 +27,33 @@ class Images:
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
         """A copy of the images at these positions."""
-        return Images(np.ascontiguousarray(self.pixels[indices]), self.labels[indices])
+        pixels: Any = np.ascontiguousarray(self.pixels[indices])  # of whichever type they are
+        return Images(pixels, self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """x -> (x / 255 - mean) / std for each channel: what the model expects at its input."""
+    """x -> (x / scale - mean) / std for each channel: what the model expects at its input."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    scale: float = 255.0
+    """What white is in the stored pixels: 255 for bytes."""
 
-    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, C, H, W) uint8 -> float32."""
+    @classmethod
+    def identity(cls, channels: int) -> Self:
+        """For pixels that came normalised already: they stay as they are."""
+        return cls((0.0,) * channels, (1.0,) * channels, 1.0)
+
+    @property
+    def formula(self) -> str:
+        """How a pixel becomes a number of the input, for people."""
+        return "the number that came, normalised already" if self.scale == 1 else "(pixel / 255 - mean) / std"
+
+    def apply(self, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, C, H, W) uint8 or float32 -> float32."""
         mean, std = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return (pixels.astype(np.float32) / np.float32(self.scale) - mean) / std
 
 
 @dataclass(frozen=True)
@@ -68,9 +81,13 @@ class Development:
 
 @dataclass(frozen=True)
 class Splits(Development):
-    """A whole dataset: what passes may look at, and the test images that only the final measurement opens."""
+    """A whole dataset: what passes may look at, and the test images that only the final measurement opens.
+
+    `notes` are sentences that whoever brought the data should read, such as what was split off from what.
+    """
 
     test: Images
+    notes: tuple[str, ...] = ()
 
     def development(self) -> Development:
         """Everything but the test split."""

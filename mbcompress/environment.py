@@ -21,7 +21,7 @@ def describe_environment(catalogue: Catalogue, device: str, seed: int) -> dict[s
         "libraries": {name: _version(name) for name in LIBRARIES},
         "plugins": [
             {"kind": registry.kind, "name": cls.name, "distribution": origin.distribution, "version": origin.version}
-            for registry in (catalogue.passes, catalogue.models, catalogue.datasets, catalogue.runtimes)
+            for registry in catalogue.registries
             for cls, origin in registry
         ],
         "cpu": _cpu(),

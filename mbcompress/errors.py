@@ -22,6 +22,14 @@ class TrainingDivergedError(MbcompressError):
     """The loss became NaN or infinite."""
 
 
+class PassError(Exception):
+    """A pass has broken its contract: the bug is its plugin's, which the message names with the recipe's line."""
+
+
+class MetricError(PassError):
+    """A metric has broken its contract, in the same way."""
+
+
 @dataclass(frozen=True)
 class Location:
     """A place in a recipe: a file with line and column (both from 1), or an override given on the command line."""

@@ -3,163 +3,148 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+import json
+import os
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import pluggy
-from pydantic import ValidationError
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from mbcompress import hookspecs
-from mbcompress.components import Component, Dataset, ModelSource, Pass, Runtime
-from mbcompress.errors import MbcompressError, PathPart, SpecError, brief, shown, unknown
-from mbcompress.validation import first_problem
+from mbcompress.catalogue import Broken, Catalogue, Origin, Registry
+from mbcompress.components import Component, Dataset, Metric, ModelSource, Pass, Runtime
+from mbcompress.errors import MbcompressError, brief, unknown
+from mbcompress.lifecycle import LIFECYCLE, Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BLOCK", "Broken", "Catalogue", "Origin", "Registry", "blocked_names", "discover"]
 
 GROUP = OURS = "mbcompress"
-C = TypeVar("C", bound=Component)
+BLOCK = "MBCOMPRESS_BLOCK"
+"""Environment variable: names of plugins or distributions that are not to be loaded, with commas between them."""
 
+MACHINERY = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent), str(Path(pluggy.__file__).parent))
+"""What stands between a plugin's code and ours in a traceback."""
 
-@dataclass(frozen=True)
-class Origin:
-    """The plugin that something came from, and the distribution that installed it."""
-
-    plugin: str
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"plugin {self.plugin!r} of {self.distribution} {self.version}"
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A plugin that could not be used, and why."""
-
-    origin: Origin
-    reason: str
-
-
-@dataclass
-class Registry(Generic[C]):
-    """Components of one kind by name."""
-
-    kind: str
-    classes: dict[str, type[C]] = field(default_factory=dict)
-    origins: dict[str, Origin] = field(default_factory=dict)
-
-    def register(self, cls: type[C], origin: Origin) -> None:
-        """Add a component.
-
-        Raises:
-            MbcompressError: the name is missing or already taken.
-        """
-        name = getattr(cls, "name", None)
-        if not isinstance(name, str) or not name:
-            raise MbcompressError(f"{self.kind} {cls.__qualname__} has no 'name'; set it as a class attribute")
-        if name in self.classes:
-            raise MbcompressError(f"{self.kind} {name!r} is already provided by {self.origins[name]}")
-        self.classes[name] = cls
-        self.origins[name] = origin
-
-    def build(self, name: object, options: object, catalogue: Catalogue) -> C:
-        """An instance from the options that a recipe gives.
-
-        Raises:
-            SpecError: the name is unknown or an option is wrong; its path is relative to the options.
-        """
-        if not isinstance(name, str) or name not in self.classes:
-            raise SpecError((), unknown(self.kind, name, self.classes), at_key=True)
-        if options is None:
-            options = {}
-        if not isinstance(options, Mapping):
-            raise SpecError((), f"must be a mapping of options, got {shown(options)}")
-        cls = self.classes[name]
-        try:
-            return cls.model_validate(dict(options), context={"catalogue": catalogue})
-        except ValidationError as error:
-            raise first_problem(error, cls) from None
-
-    def __iter__(self) -> Iterator[tuple[type[C], Origin]]:
-        """Components and where they came from, by name."""
-        return ((self.classes[name], self.origins[name]) for name in sorted(self.classes))
-
-
-@dataclass
-class Catalogue:
-    """Everything that recipes can name, and the plugins that could not be used."""
-
-    passes: Registry[Pass] = field(default_factory=lambda: Registry("pass"))
-    models: Registry[ModelSource] = field(default_factory=lambda: Registry("model source"))
-    datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset"))
-    runtimes: Registry[Runtime] = field(default_factory=lambda: Registry("runtime"))
-    broken: list[Broken] = field(default_factory=list)
-
-    def build_model(self, spec: Mapping[str, Any]) -> ModelSource:
-        """A model source from `{source: NAME, …options}`."""
-        return self._build_named(self.models, "source", spec)
-
-    def build_dataset(self, spec: Mapping[str, Any]) -> Dataset:
-        """A dataset from `{name: NAME, …options}`."""
-        return self._build_named(self.datasets, "name", spec)
-
-    def _build_named(self, registry: Registry[C], key: str, spec: Mapping[str, Any]) -> C:
-        if key not in spec:
-            raise SpecError((), f"{key!r} is missing (known: {', '.join(sorted(registry.classes))})")
-        try:
-            return registry.build(spec[key], {k: v for k, v in spec.items() if k != key}, self)
-        except SpecError as error:
-            # an unknown name is found at the value of `key`
-            named: tuple[PathPart, ...] = (key,) if error.at_key and not error.path else ()
-            raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
-
+Entry = tuple[Origin, importlib.metadata.EntryPoint, importlib.metadata.Distribution]
 
 REGISTRIES: dict[str, tuple[str, type[Component]]] = {
     "mbcompress_passes": ("passes", Pass),
     "mbcompress_models": ("models", ModelSource),
     "mbcompress_datasets": ("datasets", Dataset),
     "mbcompress_runtimes": ("runtimes", Runtime),
+    "mbcompress_metrics": ("metrics", Metric),
 }
 
 
 def discover() -> Catalogue:
-    """Load every installed plugin; one that fails is listed as broken and takes nothing else down."""
+    """Load every installed plugin but the blocked ones; what fails is listed as broken and takes nothing else down."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     catalogue = Catalogue()
-    origins = _load_plugins(manager, catalogue)
+    _load_plugins(manager, catalogue)
     for hook, (attribute, base) in REGISTRIES.items():
         functions = {each.plugin_name: each.function for each in getattr(manager.hook, hook).get_hookimpls()}
-        for name, origin in origins.items():
-            if name not in functions:
-                continue
-            try:
-                _register_all(getattr(catalogue, attribute), base, functions[name](), origin, hook)
-            except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-                catalogue.broken.append(Broken(origin, _reason(error)))
+        for origin in catalogue.plugins:
+            if origin.plugin in functions:
+                _register_all(catalogue, attribute, base, functions[origin.plugin], origin, hook)
+    catalogue.listeners.update({hook: _listeners(manager, catalogue, hook) for hook in LIFECYCLE})
     return catalogue
 
 
-def _load_plugins(manager: pluggy.PluginManager, catalogue: Catalogue) -> dict[str, Origin]:
-    """Register the plugins of every distribution, ours first, and say where each name came from."""
-    origins: dict[str, Origin] = {}
-    for origin, entry in _entry_points(catalogue):
-        taken = origins.setdefault(origin.plugin, origin)
-        if manager.has_plugin(origin.plugin) and taken == origin:
-            continue  # the same distribution seen twice on sys.path, as editable installs are
-        if taken != origin:
-            catalogue.broken.append(Broken(origin, f"its name is already taken by {taken}"))
-            continue
+def _listeners(manager: pluggy.PluginManager, catalogue: Catalogue, hook: str) -> list[tuple[Origin, Listener]]:
+    """Who implements `hook`, each as a call of its own, so that one that raises keeps nothing from the others."""
+    origins = {origin.plugin: origin for origin in catalogue.plugins}
+    plugins = {each.plugin_name: each.plugin for each in getattr(manager.hook, hook).get_hookimpls()}
+    others = {name: [plugin for each, plugin in plugins.items() if each != name] for name in plugins}
+    return [(origins[name], manager.subset_hook_caller(hook, others[name])) for name in plugins]
+
+
+def blocked_names() -> set[str]:
+    """What the environment says is not to be loaded, as names are compared: Squeeze_it is squeeze-it."""
+    return {canonicalize_name(name.strip()) for name in os.environ.get(BLOCK, "").split(",") if name.strip()}
+
+
+def _load_plugins(manager: pluggy.PluginManager, catalogue: Catalogue) -> None:
+    """Register the plugins of every distribution, ours first."""
+    blocked = blocked_names()
+    seen: dict[str, Origin] = {}
+    for origin, entry, distribution in _entry_points(catalogue):
+        first = seen.setdefault(origin.plugin, origin)
+        if first is not origin:
+            if first != origin:  # else the same distribution is seen twice on sys.path, as editable installs are
+                catalogue.broken.append(Broken(origin, _taken(origin, first)))
+        elif blocked & {canonicalize_name(origin.plugin), canonicalize_name(origin.distribution)}:
+            catalogue.blocked.append(origin)
+        else:
+            _load(manager, catalogue, origin, entry, distribution)
+
+
+def _taken(origin: Origin, first: Origin) -> str:
+    if canonicalize_name(origin.distribution) != canonicalize_name(first.distribution):
+        return f"its name is already taken by {first}"
+    return (
+        f"{origin.distribution} is installed twice, and {first.version} in {first.location} comes before "
+        f"{origin.version} in {origin.location}; uninstall one of them"
+    )
+
+
+def _load(
+    manager: pluggy.PluginManager,
+    catalogue: Catalogue,
+    origin: Origin,
+    entry: importlib.metadata.EntryPoint,
+    distribution: importlib.metadata.Distribution,
+) -> None:
+    try:
+        _check_version(distribution)
+        plugin = entry.load()
+        _check_hooks(manager, plugin)
+        manager.register(plugin, origin.plugin)
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        if manager.has_plugin(origin.plugin):
+            manager.unregister(name=origin.plugin)
+        catalogue.broken.append(Broken(origin, _reason(error)))
+    else:
+        catalogue.plugins.append(origin)
+
+
+def _check_version(distribution: importlib.metadata.Distribution) -> None:
+    """Refuse a plugin whose own metadata does not admit this version of mbcompress."""
+    ours = importlib.metadata.version(OURS)
+    for line in distribution.requires or ():
         try:
-            manager.register(entry.load(), entry.name)
-            manager.check_pending()
-        except (Exception, SystemExit) as error:
-            if manager.has_plugin(entry.name):
-                manager.unregister(name=entry.name)
-            catalogue.broken.append(Broken(origin, _reason(error)))
-    return origins
+            wanted = Requirement(line)
+        except InvalidRequirement:
+            continue  # pip's business, and perhaps not about us
+        about_us = canonicalize_name(wanted.name) == OURS and (wanted.marker is None or wanted.marker.evaluate())
+        if about_us and not wanted.specifier.contains(ours, prereleases=True):
+            raise MbcompressError(
+                f"it was built for mbcompress {wanted.specifier}, and this is {ours}; install a version of "
+                f"{distribution.metadata['Name']} that fits, or such an mbcompress"
+            )
 
 
-def _entry_points(catalogue: Catalogue) -> Iterator[tuple[Origin, importlib.metadata.EntryPoint]]:
+def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse hooks that would never be called: misspelt ones, and ones that lack the mark."""
+    known = [name for name in vars(hookspecs) if name.startswith(f"{GROUP}_")]
+    marked = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
+    for name, options in marked.items():
+        if options is not None and (hook := options.get("specname") or name) not in known:
+            raise MbcompressError(unknown("hook", hook, known))
+        if options is None and name in known:
+            raise MbcompressError(f"function {name} lacks the decorator @mbcompress.hookimpl")
+    if not any(marked.values()):
+        raise MbcompressError(f"it has no function with @mbcompress.hookimpl (known hooks: {', '.join(known)})")
+
+
+def _entry_points(catalogue: Catalogue) -> Iterator[Entry]:
     """Entry points of our group; nobody who comes earlier on sys.path can take the place of a built-in."""
     distributions = sorted(importlib.metadata.distributions(), key=lambda each: each.metadata["Name"] != OURS)
     for distribution in distributions:
@@ -170,17 +155,52 @@ def _entry_points(catalogue: Catalogue) -> Iterator[tuple[Origin, importlib.meta
             reason = f"its entry points cannot be read ({_reason(error)})"
             catalogue.broken.append(Broken(Origin("?", name, version), reason))
             continue
-        yield from ((Origin(entry.name, name, version), entry) for entry in entries)
+        for entry in entries:
+            yield Origin(entry.name, name, version, _location(distribution)), entry, distribution
+
+
+def _location(distribution: importlib.metadata.Distribution) -> str:
+    """Where the plugin's code is: the directory it is edited in, or the one it was installed to."""
+    try:
+        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if direct.get("dir_info", {}).get("editable"):
+            return unquote(urlsplit(direct["url"]).path)
+    except (ValueError, KeyError, AttributeError):
+        pass  # as damaged as it may be, the plugin is still where it is
+    return str(distribution.locate_file(""))
 
 
 def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """One line: our own sentences as they are, a stranger's exception with its type and the place that raised it."""
+    if isinstance(error, MbcompressError):
+        return str(error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    files = ((frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__))
+    theirs = [(Path(name).name, line) for name, line in files if not name.startswith(MACHINERY)]
+    return f"{text} ({theirs[0][0]}, line {theirs[0][1]})" if theirs else text
 
 
-def _register_all(registry: Registry[Any], base: type[Component], offered: object, origin: Origin, hook: str) -> None:
-    if not isinstance(offered, list | tuple):
-        raise MbcompressError(f"hook {hook} must return a list of classes, got {brief(repr(offered))}")
+def _register_all(
+    catalogue: Catalogue,
+    attribute: str,
+    base: type[Component],
+    function: Callable[[], object],
+    origin: Origin,
+    hook: str,
+) -> None:
+    """Register what a hook returns; a class that cannot be used is listed, and the plugin's others still work."""
+    registry: Registry[Any] = getattr(catalogue, attribute)
+    try:
+        offered = function()
+        if not isinstance(offered, list | tuple):
+            raise MbcompressError(f"hook {hook} must return a list of classes, got {brief(repr(offered))}")
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        catalogue.broken.append(Broken(origin, _reason(error)))
+        return
     for cls in offered:
-        if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise MbcompressError(f"hook {hook} must return subclasses of {base.__name__}, got {brief(repr(cls))}")
-        registry.register(cls, origin)
+        try:
+            if not (isinstance(cls, type) and issubclass(cls, base)):
+                raise MbcompressError(f"hook {hook} must return subclasses of {base.__name__}, got {brief(repr(cls))}")
+            registry.register(cls, origin)
+        except Exception as error:
+            catalogue.broken.append(Broken(origin, _reason(error)))

@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from safetensors.torch import save
 from torch import nn
 
-from mbcompress.architecture import describe
+from mbcompress.admission import admit
+from mbcompress.applying import apply_pass
+from mbcompress.components import ModelSource
 from mbcompress.context import Context
 from mbcompress.counting import count_macs, count_parameters
-from mbcompress.environment import describe_environment
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.measurement import Artifact, compare
+from mbcompress.measurement import Artifact, Metrics, compare
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
+from mbcompress.saving import write_step
 from mbcompress.training import evaluate
-from mbcompress.traits import INITIAL, Trait
+from mbcompress.traits import INITIAL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mbcompress.components import ModelSource, Runtime
     from mbcompress.data import Splits
     from mbcompress.host import Catalogue
+    from mbcompress.lifecycle import Notifier
     from mbcompress.progress import Progress
     from mbcompress.recipe.plan import Plan
 
@@ -50,6 +51,7 @@ def run(
     *,
     device: torch.device,
     progress: Progress,
+    notifier: Notifier,
     model: nn.Module | None = None,
     splits: Splits | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -61,6 +63,7 @@ def run(
         directory: an empty directory.
         device: where passes compute.
         progress: told what goes on.
+        notifier: told of every pass that has finished.
         model: what the caller brings where the plan names no source.
         splits: what the caller brings where the plan names no data.
 
@@ -71,16 +74,30 @@ def run(
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
         splits = _load_data(plan, splits)
+    for note in splits.notes:
+        progress.say(note)
     shape = _image_shape(splits)
     _check_outputs(loaded, shape, splits)
+    admit(loaded, torch.zeros(2, *shape))
+    metrics = Metrics(plan.metrics, catalogue.metrics)
+    metrics.rehearse(max(2, len(splits.classes)))
     loaded.to(device)
     context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
     write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
-    environment = describe_environment(catalogue, str(device), plan.seed)
+    environment = dict(notifier.run.environment)
     write_json(directory / "environment.json", environment)
-    baseline, result, steps = _apply(plan, loaded, context, directory)
+    _check_teachers(plan, context)
+    files: dict[str, list[Artifact]] = {}
+    if not plan.measure.baseline_after:  # what cannot be exported is found before the passes, not after
+        copied = _stage(_frozen(loaded), context)  # exported on the CPU; the context's own stays on its device
+        files["baseline"] = _export("baseline", copied, context, plan, directory)
+    baseline, result, steps = _apply(plan, loaded, context, catalogue, directory, notifier)
+    if plan.measure.baseline_after:
+        files["baseline"] = _export("baseline", baseline, context, plan, directory)
+    files["model"] = _export("model", result, context, plan, directory)
     comparisons = [
-        _export_and_compare(runtime, baseline, result, splits, plan, directory, progress) for runtime in plan.export
+        compare(runtime, before, after, splits.test, splits.normalization, plan.measure, metrics, progress)
+        for runtime, before, after in zip(plan.export, files["baseline"], files["model"], strict=True)
     ]
     report = build_report(plan, splits, steps, comparisons, environment, directory)
     write_report(directory, report)
@@ -100,7 +117,7 @@ def _load_data(plan: Plan, splits: Splits | None) -> Splits:
         return splits
     assert plan.data is not None  # resolve() demands one of the two
     assert plan.model is not None  # for a module of the caller's, the caller loads
-    return plan.data.load(plan.model.input_shape, plan.seed)
+    return plan.data.load(plan.model.input_shape, plan.data.split_seed)
 
 
 def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits) -> None:
@@ -108,7 +125,7 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
     try:
         with torch.no_grad():
             logits = model.cpu()(torch.zeros(2, *shape))
-    except RuntimeError as error:
+    except Exception as error:  # the module may be a stranger's, and raise anything
         raise MbcompressError(f"model: cannot run on images of shape {shape}: {first_line(error)}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
         raise MbcompressError(f"model: must return logits of shape (N, num_classes), got {_shape_of(logits)}")
@@ -119,6 +136,14 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
             f"data: has label {largest}, but the model has {logits.shape[1]} outputs; "
             f"set num_classes to at least {largest + 1}"
         )
+
+
+def _check_teachers(plan: Plan, context: Context) -> None:
+    """Load every teacher once before the first pass: one that is missing or does not fit is found now."""
+    for step in plan.passes:
+        for option in type(step).model_fields:
+            if isinstance(teacher := getattr(step, option), ModelSource):
+                context.teacher(teacher)
 
 
 def _image_shape(splits: Splits) -> tuple[int, int, int]:
@@ -135,7 +160,7 @@ def _frozen(model: nn.Module) -> nn.Module:
 
 
 def _apply(
-    plan: Plan, model: nn.Module, context: Context, directory: Path
+    plan: Plan, model: nn.Module, context: Context, catalogue: Catalogue, directory: Path, notifier: Notifier
 ) -> tuple[Stage, Stage, list[dict[str, Any]]]:
     """Baseline, result, and a record of each pass; the record of the loaded model comes first."""
     stage = _stage(model, context)
@@ -143,25 +168,28 @@ def _apply(
     traits = INITIAL
     records = [{"name": "loaded", "seconds": 0.0, "metrics": _metrics(stage, context)}]
     for number, step in enumerate(plan.passes, start=1):
-        context = replace(context, metrics={})
+        context = replace(context, metrics={}, seed=plan.seed + number)
         torch.manual_seed(plan.seed + number)
         start = time.perf_counter()
-        changed = step.apply(stage.model, context)
+        changed = apply_pass(plan, number - 1, stage.model, context, catalogue)
         seconds = time.perf_counter() - start
-        if not isinstance(changed, nn.Module):
-            raise TypeError(f"pass {step.name!r} must return an nn.Module, got {type(changed).__name__}")
-        stage = _stage(changed.eval(), context)
+        stage = _stage(changed, context)
         traits = (traits - step.destroys) | step.provides
-        record = {
+        record: dict[str, Any] = {
             "name": step.name,
             "seconds": seconds,
             "metrics": {**_metrics(stage, context), **context.metrics},
         }
         records.append(record)
-        _write_step(directory / "steps" / f"{number:02}-{step.name}", plan, stage.model, traits, record)
+        place = directory / "steps" / f"{number:02}-{step.name}"
+        write_step(place, record, stage.model, context.input_shape, traits, plan.model)
+        notifier.pass_finished(number, **record)
         if number == plan.measure.baseline_after:
             baseline = replace(stage, model=_frozen(stage.model))
             context = replace(context, baseline=baseline.model)
+    if not plan.passes:  # the result of a run can always be read back
+        place = directory / "steps" / "00-loaded"
+        write_step(place, records[0], stage.model, context.input_shape, traits, plan.model)
     return baseline, stage, records
 
 
@@ -179,42 +207,12 @@ def _metrics(stage: Stage, context: Context) -> dict[str, Any]:
     }
 
 
-def _write_step(
-    directory: Path, plan: Plan, model: nn.Module, traits: frozenset[Trait], record: dict[str, Any]
-) -> None:
-    """Metrics always; weights and architecture where the model is a plain module, from which both can be read back."""
-    directory.mkdir(parents=True)
-    write_json(directory / "metrics.json", record)
-    if Trait.FLOAT in traits:
-        state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-        write_atomically(directory / "state.safetensors", save(state))
-        source = plan.to_mapping().get("model")
-        write_json(directory / "architecture.json", {"schema": 1, "source": source, "layers": describe(model)})
-
-
-def _export_and_compare(
-    runtime: Runtime,
-    baseline: Stage,
-    result: Stage,
-    splits: Splits,
-    plan: Plan,
-    directory: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Both models as files of `runtime`, and what measuring them gave."""
-    shape = _image_shape(splits)
-    named = {"baseline": baseline, "model": result}
-    artifacts = {}
-    for name, stage in progress.track(named.items(), f"export to {runtime.name}", len(named)):
-        path = directory / f"{name}{runtime.suffix}"
-        runtime.export(stage.model.cpu(), shape, path)
-        artifacts[name] = Artifact(path, stage.parameters, stage.macs)
-    return compare(
-        runtime,
-        artifacts["baseline"],
-        artifacts["model"],
-        splits.test,
-        splits.normalization,
-        plan.measure,
-        progress,
-    )
+def _export(name: str, stage: Stage, context: Context, plan: Plan, directory: Path) -> list[Artifact]:
+    """The model as a file of each runtime, in the recipe's order."""
+    model = stage.model.cpu()
+    artifacts = []
+    for runtime in context.progress.track(plan.export, f"export {name}", len(plan.export)):
+        path = directory / plan.artifact(name, runtime)
+        runtime.export(model, context.input_shape, path)
+        artifacts.append(Artifact(path, stage.parameters, stage.macs))
+    return artifacts

@@ -19,5 +19,10 @@ class Progress:
         """Show that something of unknown length is going on while the block runs."""
         yield
 
+    @contextmanager
+    def attributed(self, speaker: str) -> Iterator[None]:
+        """What is printed while the block runs is `speaker`'s; here it is left alone, a front end with bars says so."""
+        yield
+
     def say(self, text: str) -> None:
         """One line for a person that something noteworthy happened."""

@@ -1,11 +1,9 @@
-"""Where a run is written: under a provisional name until it is complete, so no half-written run is ever found."""
+"""Where a run is written: out of sight until it is complete, so no half-written run is ever found."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"
 
 
 def default_directory(name: str) -> Path:
@@ -29,34 +28,38 @@ def default_directory(name: str) -> Path:
 
 @contextmanager
 def provisional(directory: Path) -> Iterator[Path]:
-    """Yield a directory beside `directory` that takes its name if the block succeeds and goes away if it fails.
+    """Claim `directory`, and yield a hidden one inside whose files move up if the block succeeds.
+
+    Nobody else can claim the same directory meanwhile. If the block fails, what it wrote goes away, and the directory
+    too unless it was there before: it may be a mount point or a link to one.
 
     Raises:
         MbcompressError: `directory` is in use or cannot be made.
     """
+    partial = directory / PARTIAL
     try:
-        directory = directory.absolute()
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".partial", dir=directory.parent))
+        existed = directory.exists()
+        if existed and (not directory.is_dir() or any(directory.iterdir())):
+            found = "another run is writing there, or was killed" if partial.exists() else "already holds something"
+            raise MbcompressError(f"{directory}: {found}; choose another --out, or remove it first")
+        directory.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
     except FileExistsError:
-        raise MbcompressError(f"{directory}: cannot be written: Not a directory") from None
+        taken = "another run is writing there" if partial.exists() else "Not a directory"
+        raise MbcompressError(f"{directory}: cannot be written: {taken}") from None
     except OSError as error:
         raise MbcompressError(f"{directory}: cannot be written: {error.strerror}") from None
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())  # a temporary directory is its owner's alone
-        partial.replace(directory)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):  # last: the run is complete
+            path.rename(directory / path.name)
+        partial.rmdir()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        if not existed:
+            with suppress(OSError):
+                directory.rmdir()
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def list_files(directory: Path) -> list[dict[str, Any]]:

@@ -27,6 +27,12 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
     """
     state = read_weights(path)
     own = model.state_dict()
+    check_fit(state, own, path, expected)
+    model.load_state_dict({**own, **state})
+
+
+def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, expected: str) -> None:
+    """Raise MbcompressError where the weights that were read from `path` lack keys or have others than the model's."""
     missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
     foreign = [key for key in state if key not in own]
     shapes = [
@@ -41,7 +47,6 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
     ]
     if problems:
         raise MbcompressError(f"{path}: does not fit {expected}: {'; '.join(problems)}")
-    model.load_state_dict({**own, **state})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -51,13 +51,20 @@ class Zoo:
         content: dict[str, Any] = json.loads((self.directory / f"{name}.json").read_text())
         return content
 
+    def trained_on(self, reference: str | None) -> dict[str, Any] | None:
+        """Name and options of the dataset behind `zoo:NAME`; None for weights from elsewhere."""
+        if reference is None or not reference.startswith(PREFIX):
+            return None
+        data: dict[str, Any] | None = self.card(reference.removeprefix(PREFIX)).get("data")
+        return data
+
     def check(self, reference: str | None, options: Mapping[str, Any]) -> None:
         """Raise ValueError where `zoo:NAME` was trained with other options than these."""
         if reference is None or not reference.startswith(PREFIX):
             return
         name = reference.removeprefix(PREFIX)
         for key, trained in self.card(name)["model"].items():
-            if options[key] != trained:
+            if options.get(key, trained) != trained:
                 raise ValueError(
                     f"zoo weights {name!r} were trained with {key} {shown(trained)}, got {shown(options[key])}"
                 )

@@ -5,7 +5,8 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, htt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -23,6 +24,8 @@ class Distill(Pass, TrainingOptions):
     """Train on a teacher's softened outputs and on the labels."""
 
     name: ClassVar[str] = "distill"
+    consumes_input: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 
     teacher: Teacher = Field(
         default="baseline",

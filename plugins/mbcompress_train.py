@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +21,8 @@ class Train(Pass, TrainingOptions):
     """Train on the labels, keeping the weights that were best on the validation split."""
 
     name: ClassVar[str] = "train"
+    consumes_input: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 
     epochs: int = Field(default=20, ge=0, le=10_000, description="Passes over the training images.")
 

@@ -8,6 +8,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
+from strangers import install as install
 
 from mbcompress.host import Catalogue, discover
 

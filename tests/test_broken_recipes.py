@@ -44,7 +44,10 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One network of half width."""
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "mobilenet_v2_digits.safetensors").touch()
-    card = {"model": {"source": "mobilenet_v2", "num_classes": 10, "width": 0.5, "input_size": 32}}
+    card = {
+        "model": {"source": "mobilenet_v2", "num_classes": 10, "width": 0.5, "input_size": 32},
+        "data": {"name": "digits", "test": 0.2, "split_seed": 0},
+    }
     (tmp_path / "zoo" / "mobilenet_v2_digits.json").write_text(json.dumps(card))
     monkeypatch.setattr(mbcompress_mobilenet.ZOO, "directory", tmp_path / "zoo")
 
@@ -140,12 +143,12 @@ def test_unreadable_file(good: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("seed=", "seed: must be a whole number from 0 to 4294967295, got null"),
         (
             "sed=1",
-            "sed: unknown key 'sed'; did you mean 'seed'? (known: budget, data, export, measure, model, passes, seed)",
+            "sed: unknown key 'sed'; did you mean 'seed'? (known: budget, data, export, measure, metrics, model, passes, seed)",
         ),
         (
             "mesure.rounds=9",
             "mesure: unknown key 'mesure'; did you mean 'measure'? "
-            "(known: budget, data, export, measure, model, passes, seed)",
+            "(known: budget, data, export, measure, metrics, model, passes, seed)",
         ),
         ("seed.x=1", "seed is 0, which has no options inside"),
         ("passes.prune.target_macs=3", "passes[1].prune.target_macs: must be less than 1, got 3"),
@@ -158,13 +161,13 @@ def test_unreadable_file(good: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("passes.1.recovery.epochs.x=1", "passes[1].prune.recovery.epochs: must be a whole number, got {'x': 1}"),
         (
             "data.name=digit",
-            "data.name: unknown dataset 'digit'; did you mean 'digits'? (known: arrays, cifar10, digits, image_folder)",
+            "data.name: unknown dataset 'digit'; did you mean 'digits'? (known: arrays, cifar10, digits, image_folder, python)",
         ),
         ("model={source: mobilenet_v2, num_classes: 1}", "model.num_classes: must be at least 2, got 1"),
         ("data={name: digits, name: digits}", "the value cannot be used: 'name' is given twice, first on line 1"),
         ("export=[onnx", "the value cannot be used: not valid YAML: expected ',' or ']', but got '<stream end>'"),
         ("export=" + "[" * 2000, "the value cannot be used: nested more than 32 levels deep"),
-        ("data={1: 2}", "data: 'name' is missing (known: arrays, cifar10, digits, image_folder)"),
+        ("data={1: 2}", "data: 'name' is missing (known: arrays, cifar10, digits, image_folder, python)"),
         (
             "passes.0=qat",
             "passes[1]: 'prune' needs a model that is 'float', but after 'qat' it no longer is; "

@@ -50,7 +50,9 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     for command in ("run carry out", "validate check", "passes list"):
         assert command in text
-    assert "0 fine, 1 a bug of mbcompress, 2 bad input, 3 a limit of the recipe's budget was missed" in text
+    assert (
+        "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed" in text
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "validate", "passes"])
@@ -86,7 +88,7 @@ def test_recipes_that_ship_are_fine(recipe: Path, capsys: pytest.CaptureFixture[
 
 def test_passes_shows_everything(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:
     text = said(capsys, "passes")
-    for registry in (catalogue.passes, catalogue.models, catalogue.datasets, catalogue.runtimes):
+    for registry in catalogue.registries:
         for cls, origin in registry:
             assert f"{registry.kind} {cls.name}  ({origin.distribution} {origin.version})\n" in text
             assert f"    {cls.summary()}\n" in text
@@ -111,12 +113,12 @@ def test_passes_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["passes", "prnue"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("mbcompress: unknown component 'prnue'; did you mean 'prune'? (known: arrays, cifar10, ")
+    assert err.startswith("mbcompress: unknown component 'prnue'; did you mean 'prune'? (known: agreement, arrays, ")
 
 
 def test_passes_as_json(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:
     components = json.loads(said(capsys, "passes", "--json"))
-    assert {entry["kind"] for entry in components} == {"pass", "model source", "dataset", "runtime"}
+    assert {entry["kind"] for entry in components} == {"pass", "model source", "dataset", "runtime", "metric"}
     prune = next(entry for entry in components if entry["name"] == "prune")
     assert set(prune) == {"kind", "name", "summary", "distribution", "version", "options"}
     assert {option["name"] for option in prune["options"]} == set(catalogue.passes.classes["prune"].model_fields)

@@ -19,7 +19,13 @@ data: {name: digits, validation: 0.1}
 passes:
   - prune: {criterion: l1, target_macs: 0.5, round_to: 16, steps: 3, recovery: {epochs: 1, lr: 1e-3}}
   - distill:
-      teacher: {source: mobilenet_v1, num_classes: 10, input_size: 32}
+      teacher:
+        source: mobilenet_v1
+        num_classes: 10
+        input_size: 32
+        width: 0.5
+        strides_removed: 1
+        weights: "zoo:mobilenet_v1_digits"
       temperature: 4.0
   - train
   - qat: {epochs: 2, teacher: null}

@@ -93,29 +93,34 @@ def test_manifest(tmp_path: Path) -> None:
 def test_provisional(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "a"
     with provisional(run) as partial:
-        assert not run.exists()
-        assert partial.parent == run.parent  # a rename within one file system
+        assert partial.parent == run  # a rename within one file system, be `run` a mount point or not
         (partial / "report.json").write_text("{}")
     assert names(run) == ["report.json"]
     assert names(run.parent) == ["a"]
 
 
 def test_provisional_takes_an_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
     with provisional(tmp_path / "a") as partial:
-        (tmp_path / "a").mkdir()
         (partial / "f").touch()
     assert names(tmp_path / "a") == ["f"]
 
 
-def test_provisional_clears_what_a_killed_run_left(tmp_path: Path) -> None:
+def test_provisional_takes_a_link_to_an_empty_directory(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    with provisional(tmp_path / "link") as partial:
+        (partial / "f").touch()
+    assert names(tmp_path / "a") == ["f"]
+
+
+def test_provisional_is_claimed_while_it_lasts(tmp_path: Path) -> None:
     with provisional(tmp_path / "a") as partial:
-        left = partial
-    left.mkdir()
-    (left / "stale").touch()
-    (tmp_path / "a").rmdir()
-    with provisional(tmp_path / "a") as partial:
-        (partial / "fresh").touch()
-    assert names(tmp_path / "a") == ["fresh"]
+        second = provisional(tmp_path / "a")
+        with pytest.raises(MbcompressError, match="another run is writing there, or was killed"), second:
+            pass
+        (partial / "f").touch()
+    assert names(tmp_path / "a") == ["f"]
 
 
 @pytest.mark.parametrize("error", [MbcompressError("no"), RuntimeError("bug"), KeyboardInterrupt(), SystemExit(1)])

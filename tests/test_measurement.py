@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mbcompress import MbcompressError
+from mbcompress import MbcompressError, Normalization
 from mbcompress.host import Catalogue
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
@@ -67,7 +67,9 @@ def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np
     np.save(tmp_path / "images.npy", images())
     with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
         assert engine.runtime.startswith("ONNX Runtime")
-        np.testing.assert_allclose(engine.predict(tmp_path / "images.npy"), logits, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(
+            engine.predict(tmp_path / "images.npy", Normalization.identity(3)), logits, rtol=1e-3, atol=1e-5
+        )
         assert engine.convolutions() == (27, 0)
         calls = engine.time(5.0)
         assert calls

@@ -13,10 +13,18 @@ from torch import nn
 
 import mbcompress
 from mbcompress.cli import main
+from mbcompress.errors import PassError
 from mbcompress.host import Catalogue
 
 FAST = {"rounds": 5, "round_ms": 1.0, "threads": [1]}
-MODEL = {"source": "mobilenet_v1", "width": 0.25, "num_classes": 10, "input_size": 32}
+MODEL = {
+    "source": "mobilenet_v1",
+    "width": 0.5,
+    "num_classes": 10,
+    "input_size": 32,
+    "strides_removed": 1,
+    "weights": "zoo:mobilenet_v1_digits",
+}
 CHAIN = [{"prune": {"target_macs": 0.7}}, {"distill": {"epochs": 1}}, {"qat": {"epochs": 1}}]
 
 
@@ -27,7 +35,8 @@ def recipe(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> mbcompress.Result:
     """prune, distill and qat on an untrained V1."""
-    return mbcompress.compress(None, recipe(), out=tmp_path_factory.mktemp("runs") / "chain")
+    metrics = ["calibration", "agreement"]
+    return mbcompress.compress(None, recipe(metrics=metrics), out=tmp_path_factory.mktemp("runs") / "chain")
 
 
 def test_report_has_the_promised_fields(run: mbcompress.Result) -> None:
@@ -43,6 +52,10 @@ def test_report_has_the_promised_fields(run: mbcompress.Result) -> None:
     assert report["baseline"]["convolutions"]["int8"] == 0
     assert report["result"]["convolutions"]["int8"] == 27
     assert {"latency", "size", "macs", "parameters"} <= set(report["ratio"])
+    assert {metric: set(figures) for metric, figures in report["metrics"].items()} == {
+        "calibration": {"ECE", "NLL"},
+        "agreement": {"agreement"},
+    }
     assert [step["name"] for step in report["steps"]] == ["prune", "distill", "qat"]
     assert all({"name", "seconds", "metrics"} <= set(step) for step in report["steps"])
 
@@ -86,17 +99,12 @@ def test_resolved_recipe_gives_the_same_plan(run: mbcompress.Result, catalogue: 
     assert resolved["passes"][0]["prune"]["round_to"] == 8  # defaults are written out
 
 
-def test_a_step_comes_back_from_its_files(run: mbcompress.Result, catalogue: Catalogue) -> None:
-    from safetensors.torch import load_file
-
-    from mbcompress.architecture import resize
-
-    step = run.path / "steps" / "02-distill"
-    description = json.loads((step / "architecture.json").read_text())
-    model = catalogue.build_model(description["source"]).load()
-    resize(model, description["layers"])
-    model.load_state_dict(load_file(step / "state.safetensors"))
-    assert not (run.path / "steps" / "03-qat" / "state.safetensors").exists()
+def test_the_compressed_model_and_every_step_come_back(run: mbcompress.Result) -> None:
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(mbcompress.load(run.path)(images), run.model(images))
+        for step in ("01-prune", "02-distill", "03-qat"):
+            assert mbcompress.load(run.path / "steps" / step)(images).shape == (2, 10)
 
 
 class OwnNet(nn.Module):
@@ -166,7 +174,7 @@ def test_json_prints_the_report_and_nothing_else(tmp_path: Path, capsys: pytest.
 
 BAD_AT_RUN_TIME = {
     "labels beyond num_classes": (
-        {"model": {**MODEL, "num_classes": 7}},
+        {"model": {**MODEL, "num_classes": 7, "weights": None}, "passes": []},
         r"data: has label 9, but the model has 7 outputs; set num_classes to at least 10",
     ),
     "target out of reach": (
@@ -201,7 +209,7 @@ def test_a_bug_in_a_pass_keeps_its_traceback_and_leaves_nothing(tmp_path: Path, 
         def apply(self, model: nn.Module, context: Any) -> Any:
             return "not a module"
 
-    with pytest.raises(TypeError, match=r"must return an nn\.Module, got str"):
+    with pytest.raises(PassError, match=r"pass 'qat' .* returned 'not a module'; it must return an nn\.Module"):
         mbcompress.compress(None, recipe(passes=[Wrong()]), out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

@@ -31,7 +31,7 @@ def test_pruned_model_equals_the_masked_one(
     with torch.no_grad():
         masked = model(images)
     share = 1 - count_macs(model, EXAMPLE) ** -1  # the least possible step
-    options = {"criterion": criterion, "target_macs": share, "round_to": 48}
+    options = {"criterion": criterion, "target_macs": share, "round_to": 48, "recalibrate": False}
     context = make_context(model)
     pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
     assert pruned.features[2].conv[0][0].out_channels == 48
@@ -102,3 +102,25 @@ def test_random_criterion_is_deterministic_by_seed(
     first, second = (prune.apply(m, make_context(m)).state_dict() for m in (tiny_model("mobilenet_v1"),) * 2)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_statistics_are_those_of_the_pruned_network(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+    from mbcompress.training import evaluate
+
+    spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
+    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    context = make_context(model)
+    accuracy = {}
+    for recalibrate in (False, True):
+        options = {"target_macs": 0.5, "round_to": 16, "recalibrate": recalibrate}
+        pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+        data = context.data
+        accuracy[recalibrate] = evaluate(pruned, data.validation, data.normalization, context.device).top1
+    assert accuracy[True] > 0.8 > accuracy[False]
+
+
+def test_recovery_in_one_step_is_refused(catalogue: Catalogue) -> None:
+    from mbcompress.errors import SpecError
+
+    with pytest.raises(SpecError, match="one step only; set 'steps' to 2 or more"):
+        catalogue.passes.build("prune", {"target_macs": 0.5, "recovery": {"epochs": 1}}, catalogue)

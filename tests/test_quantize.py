@@ -148,3 +148,31 @@ def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_netw
     assert context.metrics["ptq_top1"] > 0.95
     score = evaluate(result, context.data.validation, context.data.normalization, context.device)
     assert score.top1 >= context.metrics["ptq_top1"] - 1.5 / score.count
+
+
+def test_calibration_weighs_every_batch_alike(tiny_model: Callable[..., Any]) -> None:
+    fake = FakeQuantized(tiny_model("mobilenet_v1"), torch.zeros(2, 3, 32, 32), observed_steps=0)
+    quiet, loud = torch.full((4, 3, 32, 32), 1.0), torch.full((4, 3, 32, 32), 3.0)
+    fake.calibrate([quiet, quiet, loud, loud])
+    largest = next(value for name, value in fake.state_dict().items() if name.endswith("max_val") and not value.dim())
+    assert float(largest) == pytest.approx(2.0)
+
+
+def test_hard_sigmoid_that_is_an_output_keeps_its_clip() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {"s": np.float32(0.1), "z": np.uint8(128)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["real"]),
+        helper.make_node("HardSigmoid", ["real"], ["y"], alpha=1 / 6, beta=0.5),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "gate",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [256])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    use_add_for_quantized_hard_sigmoid(model)
+    assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "HardSigmoid"]

@@ -177,3 +177,25 @@ def test_a_teacher_with_other_classes_is_refused(catalogue: Any, make_context: C
     context = make_context(Linear())
     with pytest.raises(MbcompressError, match="teacher: answers with 7 classes, the model with 10"):
         context.teacher(catalogue.build_model(spec))
+
+
+def test_norm_momentum_holds_while_training_only(make_context: Callable[..., Any]) -> None:
+    seen = []
+
+    class Normed(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3, momentum=0.01)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(self.norm.momentum)
+            return super().forward(self.norm(x))
+
+    model = Normed()
+    context = make_context(model)
+    for momentum, expected in ((0.3, 0.3), (None, 0.01)):
+        seen.clear()
+        options = TrainingOptions(epochs=1, lr=0.001, norm_momentum=momentum)
+        fit(model, context, options, label_loss(options), "train")
+        assert seen[1] == expected
+        assert model.norm.momentum == 0.01

@@ -1,6 +1,7 @@
 """The command line: one module a command; errors of the user's become one sentence here and nowhere else.
 
-Exit codes: 0 fine, 1 a bug of ours, 2 bad input, 3 a limit of the recipe's budget was missed, 130 interrupted.
+Exit codes: 0 fine, 1 a bug of ours or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
-from mbcompress.cli import passes, run, validate
-from mbcompress.errors import MbcompressError
+from mbcompress.cli import info, passes, plugin, plugins, run, schema, validate
+from mbcompress.cli.blocking import blocking
+from mbcompress.errors import MbcompressError, PassError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FINE, BAD_INPUT, BUDGET_MISSED, INTERRUPTED = 0, 2, 3, 130
-COMMANDS = (run, validate, passes)
+FINE, BUG, BAD_INPUT, BUDGET_MISSED, INTERRUPTED = 0, 1, 2, 3, 130
+COMMANDS = (run, validate, passes, info, plugins, plugin, schema)
 
 
 class _Version(argparse.Action):
@@ -35,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mbcompress",
         description="Compress MobileNets by recipes of pluggable passes, and report what the file really does.",
-        epilog="exit codes: 0 fine, 1 a bug of mbcompress, 2 bad input, 3 a limit of the recipe's budget was missed",
+        epilog="exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's "
+        "budget was missed",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -50,11 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # read when torch is imported: waiting threads must not keep cores busy that others share
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code: int = options.execute(options)
+        with blocking(options):
+            code: int = options.execute(options)
         sys.stdout.flush()
     except MbcompressError as error:
         print(f"mbcompress: {error}", file=sys.stderr)
         return BAD_INPUT
+    except PassError as error:
+        if error.__cause__:
+            traceback.print_exception(error.__cause__)  # for the plugin's author
+        print(f"mbcompress: {error}", file=sys.stderr)
+        return BUG
     except KeyboardInterrupt:
         print("mbcompress: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED

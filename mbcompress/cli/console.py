@@ -8,12 +8,13 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from mbcompress.cli.printing import lines_of
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,13 +48,22 @@ class BarProgress(Progress):
         finally:
             self.bars.remove_task(task)
 
+    @contextmanager
+    def attributed(self, speaker: str) -> Iterator[None]:
+        """Lines above the bars."""
+        with lines_of(speaker, self.say):
+            yield
+
     def say(self, text: str) -> None:
         """A line above the bars."""
-        self.bars.console.print(text, highlight=False, soft_wrap=True)
+        self.bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class LineProgress(Progress):
     """A line for each finished piece of work, for a log file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """A line with the seconds it took, once the items are consumed."""
@@ -61,20 +71,36 @@ class LineProgress(Progress):
         yield from items
         self.say(f"{label} ({time.monotonic() - start:.1f} s)")
 
+    @contextmanager
+    def attributed(self, speaker: str) -> Iterator[None]:
+        """Lines like all others."""
+        with lines_of(speaker, self.say):
+            yield
+
     def say(self, text: str) -> None:
-        """A line on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        """A line on the stream."""
+        print(text, file=self.stream, flush=True)
+
+
+class SilentProgress(Progress):
+    """Nothing, not even what passes print: standard output belongs to the report."""
+
+    @contextmanager
+    def attributed(self, speaker: str) -> Iterator[None]:
+        """Silence."""
+        with lines_of(speaker, self.say):
+            yield
 
 
 @contextmanager
 def front(*, shown: bool) -> Iterator[Progress]:
     """Progress if wanted, and libraries that keep to themselves, while the block runs."""
     with _quiet_libraries():
-        console = Console(stderr=True)
+        console = Console(file=sys.stderr)  # this very stream, whatever passes' output is redirected to
         if not shown:
-            yield Progress()
+            yield SilentProgress()
         elif not console.is_terminal:
-            yield LineProgress()
+            yield LineProgress(sys.stderr)
         else:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:

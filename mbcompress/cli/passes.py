@@ -11,33 +11,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic_core import to_jsonable_python
 
+from mbcompress.cli.blocking import add_block_argument, catalogue_for
 from mbcompress.errors import MbcompressError, unknown
-from mbcompress.host import Catalogue, Origin, Registry, discover
 
 if TYPE_CHECKING:
     import argparse
 
     from pydantic.fields import FieldInfo
 
+    from mbcompress.catalogue import Origin, Registry
     from mbcompress.components import Component
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "passes", help="list passes, models, datasets and runtimes with their options", description=__doc__
+        "passes", help="list passes, models, datasets, runtimes and metrics with their options", description=__doc__
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="show this component only, with its options")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_block_argument(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
     """List everything, or one component."""
-    catalogue = discover()
+    catalogue = catalogue_for(options)
     for broken in catalogue.broken:
         print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
-    components = [entry for registry in _registries(catalogue) for entry in _entries(registry)]
+    components = [entry for registry in catalogue.registries for entry in _entries(registry)]
     if options.name:
         chosen = [entry for entry in components if entry["name"] == options.name]
         if not chosen:
@@ -50,10 +52,6 @@ def execute(options: argparse.Namespace) -> int:
     for entry in components:
         _print(entry)
     return 0
-
-
-def _registries(catalogue: Catalogue) -> tuple[Registry[Any], ...]:
-    return catalogue.passes, catalogue.models, catalogue.datasets, catalogue.runtimes
 
 
 def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress import recipe as recipes
-from mbcompress.errors import RecipeError
-from mbcompress.host import Catalogue, discover
+from mbcompress.cli.blocking import add_block_argument, catalogue_for
 
 if TYPE_CHECKING:
     import argparse
 
+    from mbcompress.host import Catalogue
+
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE and -o."""
+    """RECIPE, -o and --block."""
+    add_block_argument(parser)
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file")
     parser.add_argument(
         "-o",
@@ -27,13 +29,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_plan(options: argparse.Namespace) -> tuple[recipes.Plan, Catalogue]:
-    """Read, override and resolve; where a plugin is broken, an unknown name may be its, so the error says so."""
+    """Read, override and resolve."""
     document = recipes.override(recipes.read(options.recipe), options.override)
-    catalogue = discover()
-    try:
-        return recipes.resolve(document, catalogue), catalogue
-    except RecipeError as error:
-        if catalogue.broken and "unknown" in error.problem:
-            reasons = "; ".join(f"{broken.origin} could not be used: {broken.reason}" for broken in catalogue.broken)
-            raise RecipeError(error.location, f"{error.problem}; note that {reasons}") from None
-        raise
+    catalogue = catalogue_for(options)
+    return recipes.resolve(document, catalogue), catalogue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbcompress.components import Predictions
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mbcompress.components import Runtime
     from mbcompress.data import Images, Normalization
+    from mbcompress.measurement.metrics import Metrics
     from mbcompress.progress import Progress
     from mbcompress.recipe.plan import Measure
 
@@ -42,17 +44,18 @@ def compare(
     test: Images,
     normalization: Normalization,
     measure: Measure,
+    metrics: Metrics,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired'}; the report's docs name the fields."""
+    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report."""
     shape = test.pixels.shape[1:]
     artifacts = (baseline, result)
     timings = [_time(runtime, artifacts, shape, threads, measure, progress) for threads in _thread_counts(measure)]
     figures: list[dict[str, Any]] = []
-    right: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as directory:
         images = Path(directory) / "test.npy"
-        np.save(images, normalization.apply(test.pixels), allow_pickle=False)
+        np.save(images, test.pixels, allow_pickle=False)
         for position, artifact in enumerate(artifacts):
             with progress.busy(f"{artifact.path.name}: memory, convolutions, accuracy on {len(test)} test images"):
                 with Engine(runtime, artifact.path, shape, threads=1) as engine:
@@ -60,15 +63,12 @@ def compare(
                     memory = engine.memory()
                     convolutions = engine.convolutions()
                 with Engine(runtime, artifact.path, shape, threads=_all_cores()) as engine:
-                    logits = engine.predict(images)
-            right.append(hits(logits, test.labels, 1))
+                    logits = engine.predict(images, normalization)
+            answers.append(logits)
             latencies = [timing["latency"][position] for timing in timings]
             figures.append(
                 {
-                    "accuracy": {
-                        "top1": proportion(right[-1]),
-                        f"top{TOP_K}": proportion(hits(logits, test.labels, TOP_K)),
-                    },
+                    "accuracy": {f"top{k}": proportion(hits(logits, test.labels, k)) for k in (1, TOP_K)},
                     "size_bytes": artifact.path.stat().st_size,
                     "parameters": artifact.parameters,
                     "macs": artifact.macs,
@@ -91,7 +91,8 @@ def compare(
             },
             "latency_by_threads": [{"threads": t["threads"], **t["ratio"]} for t in timings],
         },
-        "paired": mcnemar(*right),
+        "paired": mcnemar(*(hits(logits, test.labels, 1) for logits in answers)),
+        "metrics": metrics.measure(Predictions(test.labels, *answers)),
     }
 
 

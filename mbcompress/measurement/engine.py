@@ -18,6 +18,8 @@ from mbcompress.errors import MbcompressError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from mbcompress.data import Normalization
+
 
 class Engine:
     """One artifact open in one process with a fixed number of threads; a context manager.
@@ -30,7 +32,7 @@ class Engine:
         self.path = path
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mbcompress.measurement.worker"],
+            [sys.executable, "-P", "-m", "mbcompress.measurement.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -60,11 +62,12 @@ class Engine:
         memory: dict[str, int] = self._ask({"do": "memory"})
         return memory
 
-    def predict(self, images: Path) -> np.ndarray:
-        """Logits (N, K) float32 of the images (N, C, H, W) float32 in a .npy file."""
+    def predict(self, images: Path, normalization: Normalization) -> np.ndarray:
+        """Logits (N, K) float32 of the images (N, C, H, W) in a .npy file, normalised batch by batch."""
         with tempfile.TemporaryDirectory() as directory:
             logits = Path(directory) / "logits.npy"
-            self._ask({"do": "predict", "images": str(images.resolve()), "logits": str(logits)})
+            request = {"do": "predict", "images": str(images.resolve()), "logits": str(logits)}
+            self._ask({**request, "mean": normalization.mean, "std": normalization.std, "scale": normalization.scale})
             return np.asarray(np.load(logits, allow_pickle=False))
 
     def convolutions(self) -> ConvolutionCount:

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from mbcompress.components import Runtime, Session
+from mbcompress.data import Normalization
 from mbcompress.errors import MbcompressError
 from mbcompress.host import discover
 
@@ -25,6 +26,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     catalogue = discover()
     runtime = catalogue.runtimes.build(setup["runtime"], setup["options"], catalogue)
     path = Path(setup["path"])
+    name = runtime.describe()  # imports the engine, whose own memory is not the model's
     before = peak_memory()
     one = np.zeros((1, *setup["input_shape"]), np.float32)
     try:
@@ -33,7 +35,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     except MbcompressError as error:
         _answer(answers, {"error": str(error)})
         return
-    _answer(answers, {"runtime": runtime.describe()})
+    _answer(answers, {"runtime": name})
     for line in requests:
         request = json.loads(line)
         try:
@@ -53,7 +55,9 @@ def _respond(
             return {"peak_bytes": peak, "model_bytes": peak - before}
         case "predict":
             images = np.load(request["images"], mmap_mode="r", allow_pickle=False)
-            batches = [session.run(np.ascontiguousarray(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
+            normalization = Normalization(tuple(request["mean"]), tuple(request["std"]), request["scale"])
+            parts = (normalization.apply(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
+            batches = [session.run(np.ascontiguousarray(part)) for part in parts]
             np.save(request["logits"], np.concatenate(batches), allow_pickle=False)
             return {}
         case "convolutions":

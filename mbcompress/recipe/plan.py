@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt
 
-from mbcompress.components import Dataset, ModelSource, Options, Pass, Runtime
+from mbcompress.components import Dataset, Metric, ModelSource, Options, Pass, Runtime
+
+if TYPE_CHECKING:
+    from mbcompress.errors import Location
 
 
 class Measure(Options):
@@ -49,7 +52,8 @@ class Budget(Options):
 class Plan:
     """What a run will do.
 
-    `model` and `data` are None where a program hands over a module or splits of its own.
+    `model` and `data` are None where a program hands over a module or splits of its own. `locations` says where each
+    of the passes stands in the recipe.
     """
 
     name: str
@@ -57,9 +61,16 @@ class Plan:
     data: Dataset | None
     passes: tuple[Pass, ...]
     export: tuple[Runtime, ...]
+    metrics: tuple[Metric, ...]
     measure: Measure
     budget: Budget
     seed: int
+    locations: tuple[Location, ...] = field(default=(), compare=False)
+
+    def artifact(self, name: str, runtime: Runtime) -> str:
+        """File name of a model for one of the runtimes; the first with a suffix has the plain one."""
+        sharing = [other for other in self.export if other.suffix == runtime.suffix]
+        return f"{name}{runtime.suffix}" if runtime is sharing[0] else f"{name}-{runtime.name}{runtime.suffix}"
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe that gives this plan again, with every default written out."""
@@ -70,6 +81,7 @@ class Plan:
             **({"data": data} if data else {}),
             "passes": [{step.name: step.model_dump(mode="json")} for step in self.passes],
             "export": [{runtime.name: runtime.model_dump(mode="json")} for runtime in self.export],
+            "metrics": [{metric.name: metric.model_dump(mode="json")} for metric in self.metrics],
             "measure": self.measure.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
             "seed": self.seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -11,14 +11,15 @@ from mbcompress.components import Component, Options
 from mbcompress.errors import PathPart, RecipeError, SpecError, shown, unknown
 from mbcompress.recipe.order import check_order
 from mbcompress.recipe.plan import Budget, Measure, Plan
+from mbcompress.recipe.provenance import check_teachers, check_test_split
 from mbcompress.validation import first_problem
 
 if TYPE_CHECKING:
-    from mbcompress.components import Runtime
+    from mbcompress.components import Metric, Runtime
     from mbcompress.host import Catalogue, Registry
     from mbcompress.recipe.document import Document
 
-KEYS = ("model", "data", "passes", "export", "measure", "budget", "seed")
+KEYS = ("model", "data", "passes", "export", "metrics", "measure", "budget", "seed")
 MAX_SEED = 2**32 - 1
 C = TypeVar("C", bound=Component)
 Settings = TypeVar("Settings", bound=Options)
@@ -59,10 +60,16 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
         data=dataset,
         passes=tuple(passes),
         export=_runtimes(document, catalogue),
+        metrics=_metrics(document, catalogue),
         measure=_options(Measure, data.get("measure"), "measure"),
         budget=_options(Budget, data.get("budget"), "budget"),
         seed=_seed(data.get("seed", 0)),
+        locations=tuple(
+            document.locate(("passes", index, step.name), at_key=True) for index, step in enumerate(passes)
+        ),
     )
+    check_test_split(model, dataset)
+    check_teachers(model, passes, plan.measure.baseline_after)
     if plan.measure.baseline_after > len(passes):
         found = f"got {shown(plan.measure.baseline_after)}"
         raise SpecError(("measure", "baseline_after"), f"must be at most the number of passes, {len(passes)}, {found}")
@@ -71,13 +78,23 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
 
 def _runtimes(document: Document, catalogue: Catalogue) -> tuple[Runtime, ...]:
     runtimes = _components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])
-    names = [runtime.name for runtime in runtimes]
-    if not names:
+    if not runtimes:
         raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(catalogue.runtimes.classes))})")
+    _refuse_twice("export", runtimes, "each runtime writes one file")
+    return tuple(runtimes)
+
+
+def _metrics(document: Document, catalogue: Catalogue) -> tuple[Metric, ...]:
+    metrics = _components(document, "metrics", catalogue.metrics, catalogue, default=[])
+    _refuse_twice("metrics", metrics, "a report lists each metric once")
+    return tuple(metrics)
+
+
+def _refuse_twice(key: str, components: Sequence[Component], reason: str) -> None:
+    names = [component.name for component in components]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise SpecError(("export", index), f"{name!r} is named twice; each runtime writes one file")
-    return tuple(runtimes)
+            raise SpecError((key, index), f"{name!r} is named twice; {reason}")
 
 
 def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:

@@ -52,10 +52,11 @@ def build_report(
             "shape": ["N", *splits.test.pixels.shape[1:]],
             "mean": list(splits.normalization.mean),
             "std": list(splits.normalization.std),
-            "formula": "(pixel / 255 - mean) / std",
+            "formula": splits.normalization.formula,
             "classes": list(splits.classes),
         },
         **first,
+        "metric_summaries": {metric.name: metric.summary() for metric in plan.metrics},
         "measure": mapping["measure"],
         "environment": environment,
         "budget": _gates(plan, first),
@@ -68,7 +69,7 @@ def build_report(
 
 def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:
     return [
-        {"role": role, "runtime": runtime.name, **describe_file(directory / f"{stem}{runtime.suffix}", directory)}
+        {"role": role, "runtime": runtime.name, **describe_file(directory / plan.artifact(stem, runtime), directory)}
         for role, stem in (("result", "model"), ("baseline", "baseline"))
         for runtime in plan.export
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.report import wording
+from mbcompress.report import measured, wording
 from mbcompress.report.wording import Change
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def rows(comparison: dict[str, Any]) -> list[Row]:
     """Every figure of the comparison of one runtime."""
     return [
         *_accuracy(comparison),
+        *_metrics(comparison),
         *_latency(comparison),
         _ratio(comparison, "size", "size_bytes", "file size", wording.file_size, wording.SIZE),
         _ratio(comparison, "parameters", "parameters", "parameters", wording.quantity, wording.NUMBER),
@@ -88,6 +89,20 @@ def _proportion(counted: dict[str, Any]) -> Cell:
     n = counted["n"]
     interval = wording.percent_between(counted["low"], counted["high"], n)
     return Cell(wording.percent(counted["value"], n), (interval, wording.n_of_m(counted["k"], n)))
+
+
+def _metrics(comparison: dict[str, Any]) -> Iterator[Row]:
+    """What plugins have measured; a figure that compares the two models has none for the baseline alone."""
+    images = comparison["result"]["accuracy"]["top1"]["n"]
+    for metric, figures in comparison.get("metrics", {}).items():
+        for name, figure in figures.items():
+            label = wording.title_of(metric if name == metric else f"{metric}, {name}")
+            after, unit = figure["value"], figure["unit"]
+            old, change = Cell(""), Change("")
+            if "baseline" in figure:
+                old = Cell(measured.value(figure["baseline"], unit, images))
+                change = measured.change(figure["baseline"], after, unit, images, figure["better"])
+            yield Row(label, old, Cell(measured.value(after, unit, images)), change)
 
 
 def _latency(comparison: dict[str, Any]) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from mbcompress.report import wording
 
 def method(report: dict[str, Any]) -> list[str]:
     """One paragraph for each kind of figure."""
-    return [_baseline(report), _latency(report), _accuracy(report), _rest(report)]
+    return [_baseline(report), _latency(report), _accuracy(report), *_metrics(report), _rest(report)]
 
 
 def _baseline(report: dict[str, Any]) -> str:
@@ -52,6 +52,12 @@ def _accuracy(report: dict[str, Any]) -> str:
         "how often a split at least this uneven would come about if both were equally good. A large p on few images "
         "does not show that they are."
     )
+
+
+def _metrics(report: dict[str, Any]) -> list[str]:
+    summaries = report.get("metric_summaries", {})
+    listed = " ".join(f"{wording.title_of(name)}: {summary}" for name, summary in summaries.items())
+    return [f"Measured by plugins on what both files answered to the same test images: {listed}"] if listed else []
 
 
 def _rest(report: dict[str, Any]) -> str:

@@ -111,7 +111,10 @@ def _feeding(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Input", f"{preprocessing['input']}, float32"),
         ("Shape", f" {wording.TIMES} ".join(str(length) for length in preprocessing["shape"])),
-        ("Value", f"{preprocessing['formula']}, with pixels from 0 to 255"),
+        (
+            "Value",
+            preprocessing["formula"] + (", with pixels from 0 to 255" if "255" in preprocessing["formula"] else ""),
+        ),
         ("Mean", _channels(preprocessing["mean"])),
         ("Std", _channels(preprocessing["std"])),
         ("Output", f"one logit a class, in this order: {_classes(preprocessing['classes'])}"),

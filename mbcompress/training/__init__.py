@@ -4,6 +4,7 @@ from mbcompress.training.batches import batches_per_epoch
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.loop import History, fit
 from mbcompress.training.losses import Loss, distillation_loss, label_loss
+from mbcompress.training.normalization import estimate_statistics
 
 __all__ = [
     "History",
@@ -11,6 +12,7 @@ __all__ = [
     "Score",
     "batches_per_epoch",
     "distillation_loss",
+    "estimate_statistics",
     "evaluate",
     "fit",
     "label_loss",

@@ -11,12 +11,12 @@ EVALUATION_BATCH = 256
 
 
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
-    """(N, C, H, W) uint8 -> normalised float32, channels last."""
+    """(N, C, H, W) uint8 or float32 -> normalised float32, channels last."""
     mean, std = (
         torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
         for values in (normalization.mean, normalization.std)
     )
-    return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    return ((pixels.float() / normalization.scale - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def evaluation_batches(
@@ -52,7 +52,7 @@ def batches_per_epoch(images: int, batch_size: int) -> int:
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Random crop from a zero-padded frame and random mirroring, drawn for each image: (N, C, H, W) uint8."""
+    """Random crop from a zero-padded frame and random mirroring, drawn for each image: (N, C, H, W)."""
     count, _, height, width = pixels.shape
     if padding := augmentation.crop_padding:
         framed = torch.nn.functional.pad(pixels, (padding,) * 4)

@@ -32,7 +32,7 @@ def evaluate(model: nn.Module, images: Images, normalization: Normalization, dev
     correct, loss = 0, 0.0
     for batch, labels in evaluation_batches(images, normalization, device):
         logits = model(batch).float()
-        correct += int((logits.argmax(1) == labels).sum())
+        correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
         loss += float(cross_entropy(logits, labels, reduction="sum"))
     model.train(training)
     return Score(correct, -loss / len(images), len(images))

@@ -47,6 +47,9 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
     generator = torch.Generator().manual_seed(context.seed)
     scores = [evaluate(model, data.validation, data.normalization, device)]
     best, best_state = 0, copy.deepcopy(model.state_dict())
+    momenta = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
+    for module in momenta if options.norm_momentum else ():
+        module.momentum = options.norm_momentum
     for epoch in range(1, options.epochs + 1):
         model.train()
         batches = training_batches(data.train, data.normalization, augmentation, options.batch_size, device, generator)
@@ -67,6 +70,8 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
         scores.append(evaluate(model, data.validation, data.normalization, device))
         if scores[-1] >= scores[best]:
             best, best_state = epoch, copy.deepcopy(model.state_dict())
+    for module, momentum in momenta.items():
+        module.momentum = momentum
     model.load_state_dict(best_state)
     model.eval()
     return History(tuple(scores), best)

@@ -1,5 +1,6 @@
 """A dataset that is a file of arrays, as MedMNIST distributes its images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,7 @@ class Arrays(Dataset):
     """
 
     name: ClassVar[str] = "arrays"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # the file is the user's
 
     path: File = Field(description="The .npz file.")
     test: float | None = Field(

@@ -1,6 +1,7 @@
 """A dataset that is a folder of image files, one folder for each class."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -25,6 +26,7 @@ class ImageFolder(Dataset):
     """
 
     name: ClassVar[str] = "image_folder"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # the folder is the user's
 
     path: Folder = Field(description="Folder that holds the folders of the classes, or 'train' and 'test' with them.")
     test: float | None = Field(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +21,10 @@ ZOO = Zoo(Path(__file__).parent / "zoo")
 
 class MobileNet(ModelSource):
     """What the four architectures have in common."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"width": 0.25, "input_size": 32},)
+    rebuildable: ClassVar[bool] = True
+    zoo: ClassVar[Zoo | None] = ZOO
 
     width: float = Field(
         default=1.0, ge=0.1, le=4, description="Width multiplier: scales every channel count, rounded as in the papers."
@@ -45,6 +50,14 @@ class MobileNet(ModelSource):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         return 3, self.input_size, self.input_size
+
+    @property
+    def pretrained(self) -> bool:
+        return self.weights is not None
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        return ZOO.trained_on(self.weights)
 
     @field_validator("weights")
     @classmethod

@@ -11,9 +11,10 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 def lower(model: ModelProto) -> None:
     """Apply every rewrite in place."""
-    strip_metadata(model)
     use_global_average_pool(model)
+    strip_metadata(model)
     use_add_for_quantized_hard_sigmoid(model)
+    fold_padding(model)
     remove_unused_initializers(model)
 
 
@@ -30,12 +31,13 @@ def strip_metadata(model: ModelProto) -> None:
 def use_global_average_pool(model: ModelProto) -> None:
     """ReduceMean over height and width -> GlobalAveragePool, which has an integer kernel."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
     for node in model.graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
         axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
         keeps_dimensions = all(a.i == 1 for a in node.attribute if a.name == "keepdims")
-        if axes in ([-2, -1], [2, 3]) and keeps_dimensions:
+        if axes in ([-2, -1], [2, 3]) and keeps_dimensions and ranks.get(node.input[0]) == 4:
             node.op_type = "GlobalAveragePool"
             del node.input[1:]
             del node.attribute[:]
@@ -67,6 +69,29 @@ def use_add_for_quantized_hard_sigmoid(model: ModelProto) -> None:
 
 
 HALF = "mbcompress.half"
+
+
+def fold_padding(model: ModelProto) -> None:
+    """Conv(Pad(x)) -> Conv(x) with padding of its own, where zeros are added around height and width.
+
+    TensorFlow's models pad below and to the right only, which ONNX's Conv can, though PyTorch's cannot. Between
+    integers the padding is a copy around the zero point, that is zero, so the same holds when both sides of it share
+    scale and zero point.
+    """
+    graph = _Graph(model)
+    for node in model.graph.node:
+        pad = graph.padding_before(node)
+        if pad is None:
+            continue
+        source, (top, left, bottom, right) = pad
+        pads = next((a for a in node.attribute if a.name == "pads"), None)
+        own = list(pads.ints) if pads else [0, 0, 0, 0]
+        if pads:
+            node.attribute.remove(pads)
+        added = [a + b for a, b in zip(own, (top, left, bottom, right), strict=True)]
+        node.attribute.append(helper.make_attribute("pads", added))
+        node.input[0] = source
+    _remove_dead_nodes(model)
 
 
 class _Graph:
@@ -101,7 +126,13 @@ class _Graph:
         slope = next((attribute.f for attribute in node.attribute if attribute.name == "alpha"), 0.2)
         source = self.producers.get(node.input[0])
         readers = self.readers.get(node.output[0], [])
-        fits = np.isclose(slope, 1 / 6) and all(self._saturates_at_unit_interval(reader) for reader in readers)
+        returned = any(output.name == node.output[0] for output in self.graph.output)
+        fits = (
+            readers
+            and not returned
+            and np.isclose(slope, 1 / 6)
+            and all(self._saturates_at_unit_interval(reader) for reader in readers)
+        )
         return source if fits and source is not None and source.op_type == "DequantizeLinear" else None
 
     def _saturates_at_unit_interval(self, reader: NodeProto) -> bool:
@@ -110,6 +141,46 @@ class _Graph:
             return False
         scale, zero_point = self.value(reader.input[1]), self.value(reader.input[2])
         return zero_point.dtype == np.uint8 and not zero_point.any() and bool(np.allclose(scale * 255, 1.0))
+
+    def padding_before(self, node: NodeProto) -> tuple[str, list[int]] | None:
+        """What is padded with zeros before the convolution `node`, and by (top, left, bottom, right)."""
+        automatic = any(a.name == "auto_pad" and a.s != b"NOTSET" for a in node.attribute)
+        before = self.producers.get(node.input[0]) if node.op_type == "Conv" and not automatic else None
+        if before is None or before.op_type == "Pad":
+            return self._zeros_around(before)
+        quantize = self.producers.get(before.input[0]) if before.op_type == "DequantizeLinear" else None
+        if quantize is None or quantize.op_type != "QuantizeLinear":
+            return None
+        pad = self.producers.get(quantize.input[0])
+        found = self._zeros_around(pad)
+        source = self.producers.get(found[0]) if found else None
+        if source is None or source.op_type != "DequantizeLinear":
+            return None
+        kept = all(self._same_range(each, before) for each in (source, quantize))
+        return found if kept else None
+
+    def _zeros_around(self, node: NodeProto | None) -> tuple[str, list[int]] | None:
+        """The input of a Pad of zeros around the last two of four axes, and (top, left, bottom, right)."""
+        if (
+            node is None
+            or node.op_type != "Pad"
+            or any(a.name == "mode" and a.s != b"constant" for a in node.attribute)
+        ):
+            return None
+        source, pads, value, axes = [*node.input, "", ""][:4]
+        if pads not in self.constants or axes or (value and (value not in self.constants or self.value(value).any())):
+            return None
+        amounts = self.value(pads).tolist()
+        if len(amounts) != 8 or min(amounts) < 0 or any(amounts[axis] for axis in (0, 1, 4, 5)):
+            return None
+        return source, [*amounts[2:4], *amounts[6:8]]
+
+    def _same_range(self, one: NodeProto, other: NodeProto) -> bool:
+        """Whether two nodes between numbers and integers share scale and zero point."""
+        if len(one.input) != len(other.input):
+            return False
+        pairs = zip(one.input[1:], other.input[1:], strict=True)
+        return all(a == b or np.array_equal(self.value(a), self.value(b)) for a, b in pairs)
 
 
 def _remove_dead_nodes(model: ModelProto) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +11,7 @@ from mbcompress.components import Pass, Teacher
 from mbcompress.hookspecs import hookimpl
 from mbcompress.training_options import TrainingOptions
 from mbcompress.traits import Trait
+from mbcompress.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,11 +25,13 @@ class QAT(Pass, TrainingOptions):
     name: ClassVar[str] = "qat"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
     destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 
     epochs: int = Field(
         default=3, ge=0, le=10_000, description="Passes over the training images; 0 is post-training quantization."
     )
     lr: float = Field(default=0.002, gt=0, le=10, description="Peak learning rate.")
+    precision: Literal["fp32"] = Field(default="fp32", description="Fake quantization works on fp32 alone.")
     clip_norm: float | None = Field(
         default=1.0,
         gt=0,
@@ -41,6 +45,7 @@ class QAT(Pass, TrainingOptions):
     observe: float = Field(
         default=0.5, ge=0, le=1, description="Share of the training after which activation ranges are frozen."
     )
+    unsupported: Unsupported = "skip"
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import batches_per_epoch, distillation_loss, fit, label_loss
@@ -49,6 +54,8 @@ class QAT(Pass, TrainingOptions):
 
         steps = self.epochs * batches_per_epoch(len(context.data.train), self.batch_size)
         quantized = FakeQuantized(model, context.example(2), observed_steps=round(self.observe * steps))
+        report_unsupported(context, self.unsupported, "qat: stays in float", quantized.float_layers)
+        context.metrics["float_layers"] = len(quantized.float_layers)
         quantized.calibrate(context.calibration_batches())
         loss = label_loss(self)
         if self.teacher is not None:

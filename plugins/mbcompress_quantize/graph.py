@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
-from torchao.quantization.pt2e import FakeQuantizeBase, disable_fake_quant, enable_fake_quant
+from torchao.quantization.pt2e import (
+    FakeQuantizeBase,
+    MovingAverageMinMaxObserver,
+    disable_fake_quant,
+    enable_fake_quant,
+)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+from mbcompress.errors import MbcompressError, brief
 from mbcompress.layout import contiguous
 
-from .quantizer import IntegerQuantizer
+from .quantizer import MOVING, IntegerQuantizer
+from .rewrites import simplify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,13 +52,20 @@ class FakeQuantized(ExportedGraph):
     Args:
         model: a float model in eval mode; it is not changed.
         example: (2, C, H, W) float32; the batch size stays free.
+
+    Attributes:
+        float_layers: operators that stay in float, each with the reason.
+
+    Raises:
+        MbcompressError: torch.export cannot capture the model.
     """
 
     def __init__(self, model: nn.Module, example: Tensor, observed_steps: int) -> None:
-        model = contiguous(copy.deepcopy(model).eval())
-        batch = {0: torch.export.Dim.DYNAMIC}
-        exported = torch.export.export(model, (example.contiguous(),), dynamic_shapes=(batch,))
-        super().__init__(prepare_pt2e(exported.module(check_guards=False), IntegerQuantizer()))
+        graph = _capture(contiguous(copy.deepcopy(model).eval()), example.contiguous())
+        simplify(graph)
+        quantizer = IntegerQuantizer()
+        super().__init__(prepare_pt2e(graph, quantizer))
+        self.float_layers = quantizer.float_layers
         self.observed_steps = observed_steps
         self.steps = 0
         self.eval()
@@ -61,8 +75,10 @@ class FakeQuantized(ExportedGraph):
         self.captured.apply(disable_fake_quant)
         self._observe(True)
         with torch.no_grad():
-            for images in batches:
+            for number, images in enumerate(batches, start=1):
+                self._average(1 / number)  # ranges are means over all batches, each with the same weight
                 self.captured(images)
+        self._average(MOVING)
         self._observe(False)
         self.captured.apply(enable_fake_quant)
 
@@ -84,10 +100,28 @@ class FakeQuantized(ExportedGraph):
         _drop_unused_parameters(converted)
         return ExportedGraph(converted).eval()
 
+    def _average(self, constant: float) -> None:
+        """Weight of the next batch in the activation ranges."""
+        for module in self.captured.modules():
+            if isinstance(module, MovingAverageMinMaxObserver):
+                module.averaging_constant = constant
+
     def _observe(self, enabled: bool) -> None:
         for module in self.captured.modules():
             if isinstance(module, FakeQuantizeBase) and not module.is_per_channel:
                 module.enable_observer(enabled)
+
+
+def _capture(model: nn.Module, example: Tensor) -> GraphModule:
+    batch = {0: torch.export.Dim.DYNAMIC}
+    try:
+        exported = torch.export.export(model, (example,), dynamic_shapes=(batch,))
+    except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
+        raise MbcompressError(
+            f"qat: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its forward "
+            "must not depend on the values of tensors, nor on one batch size"
+        ) from error
+    return exported.module(check_guards=False)
 
 
 def _drop_unused_parameters(graph: GraphModule) -> None:

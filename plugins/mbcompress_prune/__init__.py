@@ -7,28 +7,33 @@ et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/16
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mbcompress.components import Pass
+from mbcompress.errors import MbcompressError
 from mbcompress.hookspecs import hookimpl
 from mbcompress.training_options import TrainingOptions
+from mbcompress.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress.context import Context
 
+    from .channels import Shrinking
+
 SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
-LARGEST_RATIO = 0.95
 
 
 class Prune(Pass):
     """Remove the least important channels until a target share of the operations or parameters is left."""
 
     name: ClassVar[str] = "prune"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.6},)
 
     criterion: Literal["l1", "l2", "bn_scale", "random"] = Field(
         default="l1",
@@ -54,21 +59,35 @@ class Prune(Pass):
     )
     steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
     recovery: TrainingOptions | None = Field(
-        default=None, description="Training after each step but the last; options as in 'train'."
+        default=None, description="Training between the steps; options as in 'train'."
     )
+    recalibrate: bool = Field(
+        default=True,
+        description="Estimate BatchNorm's running statistics anew on training images after each step; those of the "
+        "larger network no longer fit.",
+    )
+
+    unsupported: Unsupported = "skip"
 
     @model_validator(mode="after")
     def _has_one_target(self) -> Self:
         if (self.target_macs is None) == (self.target_parameters is None):
             raise ValueError("needs one target: either 'target_macs' or 'target_parameters'")
+        if self.recovery and self.steps == 1:
+            raise ValueError("has 'recovery', which is between steps, but one step only; set 'steps' to 2 or more")
         return self
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import fit, label_loss
+        from mbcompress.training import estimate_statistics, fit, label_loss
 
+        from .channels import output_layer
+
+        kept = [*output_layer(model, context.example()), *self._spare(model, context)]
         for step in range(1, self.steps + 1):
             with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                model = self._shrink(model, context, self._target() ** (step / self.steps))
+                model = self._shrink(model, context, self._target() ** (step / self.steps), kept)
+                if self.recalibrate:
+                    estimate_statistics(model, context)
             if self.recovery and step < self.steps:
                 label = f"{self.name}, recovery {step}/{self.steps - 1}"
                 fit(model, context, self.recovery, label_loss(self.recovery), label)
@@ -85,14 +104,37 @@ class Prune(Pass):
 
         return count_parameters(model) if self.target_macs is None else count_macs(model, context.example())
 
-    def _shrink(self, model: nn.Module, context: Context, target: float) -> nn.Module:
-        """The model with the smallest channel ratio that meets `target`, by bisection; `model` is not changed."""
-        from mbcompress.errors import MbcompressError
+    def _spare(self, model: nn.Module, context: Context) -> list[str]:
+        """Names of layers that keep their channels because nothing else is possible; tells them, or refuses."""
+        from .channels import LARGEST_RATIO, output_layer, unprunable, untouched
 
-        whole = self._size(context.baseline, context)
+        example = context.example()
+        shrinking = replace(self._shrinking(context), scope="uniform")  # every layer gets its turn
+        with context.progress.busy(f"{self.name}, which channels can go"):
+            output = output_layer(model, example)
+            reasons = unprunable(model, example, shrinking, output)
+            kept = [name for name in reasons if name not in dict(model.named_parameters())]
+            least = shrinking.prune(model, example, LARGEST_RATIO, [*output, *kept])
+            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
+            reasons = dict.fromkeys(untouched(model, least, self.round_to), why) | reasons
+        layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
+        report_unsupported(context, self.unsupported, "prune: keeps all channels", layers)
+        context.metrics["unpruned_layers"] = len(layers)
+        return kept
+
+    def _shrinking(self, context: Context) -> Shrinking:
+        from .channels import Shrinking
+
+        return Shrinking(self.criterion, self.scope, self.round_to, context.seed)
+
+    def _shrink(self, model: nn.Module, context: Context, target: float, kept: list[str]) -> nn.Module:
+        """The model with the smallest channel ratio that meets `target`, by bisection; `model` is not changed."""
+        from .channels import LARGEST_RATIO
+
+        whole, example, shrinking = self._size(context.baseline, context), context.example(), self._shrinking(context)
         if self._size(model, context) <= target * whole:
             return model
-        best, low, high = self._pruned(model, context, LARGEST_RATIO), 0.0, LARGEST_RATIO
+        best, low, high = shrinking.prune(model, example, LARGEST_RATIO, kept), 0.0, LARGEST_RATIO
         if (smallest := self._size(best, context) / whole) > target:
             option = "target_parameters" if self.target_macs is None else "target_macs"
             raise MbcompressError(
@@ -101,74 +143,12 @@ class Prune(Pass):
             )
         for _ in range(SEARCH_STEPS):
             ratio = (low + high) / 2
-            candidate = self._pruned(model, context, ratio)
+            candidate = shrinking.prune(model, example, ratio, kept)
             if self._size(candidate, context) <= target * whole:
                 best, high = candidate, ratio
             else:
                 low = ratio
         return best
-
-    def _pruned(self, model: nn.Module, context: Context, ratio: float) -> nn.Module:
-        import torch
-
-        model = copy.deepcopy(model).eval()
-        example = context.example()
-        torch.manual_seed(context.seed)  # the random criterion draws the same order for every ratio
-        pruner = _pruner_class()(
-            model,
-            example,
-            importance=_importance(self.criterion),
-            pruning_ratio=ratio,
-            max_pruning_ratio=LARGEST_RATIO,
-            global_pruning=self.scope == "global",
-            round_to=self.round_to,
-            ignored_layers=_output_layers(model, example),
-        )
-        pruner.step()
-        return model
-
-
-def _pruner_class() -> Any:
-    import torch_pruning as tp
-
-    class Pruner(tp.pruner.BasePruner):  # type: ignore[misc]  # torch-pruning is not typed
-        """Leaves every layer one multiple of `round_to`: the library's rounding goes to zero, and then keeps all."""
-
-        def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
-            left = max((current_channels - n_pruned) // round_to, 1) * round_to
-            return max(current_channels - left, 0)
-
-    return Pruner
-
-
-def _importance(criterion: str) -> Any:
-    import torch_pruning as tp
-
-    match criterion:
-        case "l1" | "l2":
-            return tp.importance.GroupMagnitudeImportance(p=int(criterion[1]))
-        case "bn_scale":
-            return tp.importance.BNScaleImportance()
-        case _:
-            return tp.importance.RandomImportance()
-
-
-def _output_layers(model: nn.Module, example: Any) -> list[nn.Module]:
-    """Layers that make the logits: their outputs are classes, not channels."""
-    import torch
-    from torch import nn
-
-    last: list[nn.Module] = []
-
-    def remember(module: nn.Module, inputs: object, output: object) -> None:
-        last[:] = [module]
-
-    hooks = [m.register_forward_hook(remember) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    with torch.no_grad():
-        model(example)
-    for hook in hooks:
-        hook.remove()
-    return last
 
 
 @hookimpl

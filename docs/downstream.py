@@ -1,0 +1,24 @@
+"""Compress a network of your own with loaders of your own: `python downstream.py`."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import mbcompress
+
+
+def bright_corners(count: int) -> TensorDataset:
+    """Stands for your dataset: noise, with one of four corners brighter; the corner is the label."""
+    images, labels = 0.5 * torch.randn(count, 3, 32, 32), torch.randint(4, (count,))
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 16 * (label // 2) :, 16 * (label % 2) :][:, :16, :16] += 0.4
+    return TensorDataset(images, labels)
+
+
+if __name__ == "__main__":
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
+    net.extend([nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4)])
+    data = {name: DataLoader(bright_corners(500), batch_size=64) for name in ("train", "test")}
+    passes = [{"train": {"epochs": 3}}, {"prune": {"target_macs": 0.5}}, {"distill": {"epochs": 2}}, {"qat": {}}]
+    result = mbcompress.compress(net, {"passes": passes, "measure": {"baseline_after": 1, "rounds": 20}}, data)
+    print(result.artifacts[0], result.report["ratio"]["size"], result.report["result"]["accuracy"]["top1"]["value"])

@@ -1,0 +1,59 @@
+"""`--block NAME`: do without a plugin, for one command and for the processes that it starts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from mbcompress.errors import MbcompressError, unknown
+from mbcompress.host import BLOCK, Catalogue, discover
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+
+def add_block_argument(parser: argparse.ArgumentParser) -> None:
+    """--block, which may be repeated."""
+    parser.add_argument(
+        "--block",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"do not load this plugin, or any plugin of this distribution; may be repeated ({BLOCK}=NAME,NAME "
+        "does the same for every command)",
+    )
+
+
+@contextmanager
+def blocking(options: argparse.Namespace) -> Iterator[None]:
+    """Add what --block names to the environment variable while the block runs: measuring processes inherit it."""
+    names = getattr(options, "block", [])
+    before = os.environ.get(BLOCK)
+    if names:
+        os.environ[BLOCK] = ",".join([before or "", *names])
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[BLOCK] = before
+        elif names:
+            del os.environ[BLOCK]
+
+
+def catalogue_for(options: argparse.Namespace) -> Catalogue:
+    """What is installed and not blocked.
+
+    Raises:
+        MbcompressError: --block names nothing that is installed, so it would not keep out what the user fears.
+    """
+    catalogue = discover()
+    there = [*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)]
+    names = {name for origin in there for name in (origin.plugin, origin.distribution)}
+    for name in getattr(options, "block", []):
+        if canonicalize_name(name) not in {canonicalize_name(each) for each in names}:
+            raise MbcompressError(f"--block: {unknown('plugin', name, names)}")
+    return catalogue

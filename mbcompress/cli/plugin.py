@@ -1,0 +1,94 @@
+"""`mbcompress plugin new NAME` and `mbcompress plugin check NAME`: begin a plugin, and see whether it behaves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbcompress.cli.blocking import catalogue_for
+from mbcompress.errors import MbcompressError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mbcompress.conformance import Verdict
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command with its two verbs."""
+    parser = commands.add_parser("plugin", help="begin a plugin of your own, or check one", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    new = verbs.add_parser("new", help="write a package with one pass, its tests and a README")
+    new.add_argument("name", metavar="NAME", help="what recipes will call the pass")
+    new.add_argument("--directory", type=Path, metavar="DIR", help="where to write it; must not exist (default: NAME)")
+    new.set_defaults(execute=execute_new)
+    check = verbs.add_parser("check", help="hold a plugin to the contract, and say what to change")
+    check.add_argument("name", metavar="NAME", help="a plugin, a distribution, or something that a recipe can name")
+    check.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="try with this option instead of the class's examples, for example path=photos; may be repeated",
+    )
+    check.add_argument("--json", action="store_true", help="print JSON on standard output")
+    check.set_defaults(execute=execute_check)
+
+
+def execute_new(options: argparse.Namespace) -> int:
+    """Write the package and say how to go on."""
+    from mbcompress.scaffold import write_package
+
+    directory = write_package(options.name, options.directory, catalogue_for(options))
+    print(f"{directory}: a package with one pass, its tests and a README; next:")
+    print(f"    pip install {_as_argument(directory)}")
+    print(f"    mbcompress plugin check {options.name}")
+    return 0
+
+
+def _as_argument(directory: Path) -> str:
+    """Pip takes a bare word for a name to download."""
+    return str(directory) if directory.is_absolute() else f"./{directory}"
+
+
+def execute_check(options: argparse.Namespace) -> int:
+    """Run the checks, print one line each, and return 1 if one failed."""
+    from mbcompress.cli.console import front
+    from mbcompress.conformance import check_plugin
+
+    with front(shown=not options.json) as progress:
+        verdicts = check_plugin(options.name, catalogue_for(options), _read_options(options.option), progress)
+    failed = sum(not verdict.passed for verdict in verdicts)
+    if options.json:
+        json.dump([verdict.to_mapping() for verdict in verdicts], sys.stdout, indent=2)
+        print()
+    else:
+        for verdict in verdicts:
+            _print(verdict)
+        print(f"{options.name}: {failed or 'none'} of {len(verdicts)} checks failed")
+    return 1 if failed else 0
+
+
+def _print(verdict: Verdict) -> None:
+    word = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}[verdict.outcome]
+    print(f"{word} {verdict.subject}: {verdict.check}")
+    for problem in verdict.problems:
+        print(f"     {problem}")
+
+
+def _read_options(pairs: list[str]) -> dict[str, object] | None:
+    from mbcompress.errors import Location
+    from mbcompress.recipe.document import read_value
+
+    if not pairs:
+        return None
+    chosen: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise MbcompressError(f"--option {pair}: must be KEY=VALUE")
+        chosen[key] = read_value(text, Location(f"--option {pair}"))
+    return chosen

@@ -1,0 +1,76 @@
+"""`mbcompress plugins`: which plugins are installed, from where, what each offers, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mbcompress.cli.blocking import add_block_argument, catalogue_for
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mbcompress.catalogue import Catalogue, Origin
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "plugins", help="list installed plugins, what they offer and what is broken", description=__doc__
+    )
+    add_block_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """List every plugin, ours first."""
+    found = describe_plugins(catalogue_for(options))
+    if options.json:
+        json.dump(found, sys.stdout, indent=2)
+        print()
+        return 0
+    for plugin in found:
+        print(f"{plugin['plugin']}  ({plugin['distribution']} {plugin['version']}, {plugin['location'] or '?'})")
+        for what in plugin["offers"]:
+            print(f"    {what['kind']} {what['name']}")
+        for reason in plugin["problems"]:
+            print(f"    broken: {reason}")
+        if plugin["status"] == "blocked":
+            print("    blocked")
+    return 0
+
+
+def describe_plugins(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Each plugin with what it offers; `status` is 'fine', 'broken' (wholly or in part) or 'blocked'."""
+    # two distributions may give one name, and one plugin may be broken in several ways
+    there = dict.fromkeys([*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)])
+    return [_describe(origin, catalogue) for origin in there]
+
+
+def _describe(origin: Origin, catalogue: Catalogue) -> dict[str, Any]:
+    problems = [broken.reason for broken in catalogue.broken if broken.origin == origin]
+    offers = [
+        {"kind": registry.kind, "name": cls.name}
+        for registry in catalogue.registries
+        for cls, provider in registry
+        if provider == origin
+    ]
+    return {
+        "plugin": origin.plugin,
+        "distribution": origin.distribution,
+        "version": origin.version,
+        "location": origin.location,
+        "status": "blocked" if origin in catalogue.blocked else "broken" if problems else "fine",
+        "offers": [*offers, *_listeners(origin, catalogue)],
+        "problems": problems,
+    }
+
+
+def _listeners(origin: Origin, catalogue: Catalogue) -> list[dict[str, str]]:
+    return [
+        {"kind": "listener", "name": hook}
+        for hook, listeners in catalogue.listeners.items()
+        if any(provider == origin for provider, _ in listeners)
+    ]

@@ -1,0 +1,43 @@
+"""`mbcompress schema`: a JSON Schema of recipes, for editors, with everything that is installed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbcompress.cli.blocking import add_block_argument, catalogue_for
+from mbcompress.errors import MbcompressError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("schema", help="print a JSON Schema of recipes, for editors", description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this file (default: standard output)")
+    add_block_argument(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print or write the schema; broken plugins are named and left out."""
+    from mbcompress.schema import recipe_schema
+
+    catalogue = catalogue_for(options)
+    for broken in catalogue.broken:
+        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+    schema = recipe_schema(catalogue)
+    if options.out is None:
+        json.dump(schema, sys.stdout, indent=2)
+        print()
+        return 0
+    from mbcompress.files import write_json
+
+    try:
+        write_json(options.out, schema)
+    except OSError as error:
+        raise MbcompressError(f"--out {options.out}: cannot be written: {error.strerror}") from None
+    return 0

@@ -1,0 +1,79 @@
+"""What passes are tried on: small MobileNets and a handful of synthetic images. Imports torch."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from mbcompress.context import Context
+from mbcompress.data import Augmentation, Images, Normalization, Splits
+
+if TYPE_CHECKING:
+    from mbcompress.catalogue import Catalogue
+
+OPTIONS = {"width": 0.25, "input_size": 32, "num_classes": 10, "dropout": 0.0}
+SHAPE = (3, 32, 32)
+CLASSES = 10
+COUNTS = {"train": 64, "calibration": 32, "validation": 20, "test": 20}
+SEED = 0
+
+
+def tiny_model(source: str, catalogue: Catalogue) -> nn.Module:
+    """A quarter-width model in eval mode, the same every time, whose BatchNorm has seen data.
+
+    Returns:
+        (N, 3, 32, 32) float32 -> (N, 10) logits.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = catalogue.build_model({"source": source, **OPTIONS}).load()
+        model.train()
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = None  # a plain mean over the batches below
+            for _ in range(3):
+                model(torch.randn(32, *SHAPE))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1
+    return model.eval()
+
+
+def tiny_splits() -> Splits:
+    """Ten classes of noisy stripes: (N, 3, 32, 32), the same every time."""
+    generator = np.random.default_rng(SEED)
+    parts = {name: _images(count, generator) for name, count in COUNTS.items()}
+    return Splits(
+        train=parts["train"],
+        calibration=parts["calibration"],
+        validation=parts["validation"],
+        test=parts["test"],
+        classes=tuple(map(str, range(CLASSES))),
+        normalization=Normalization((0.5,) * 3, (0.25,) * 3),
+        augmentation=Augmentation(),
+    )
+
+
+def _images(count: int, generator: np.random.Generator) -> Images:
+    labels = np.arange(count, dtype=np.int64) % CLASSES
+    wave = np.sin(np.arange(SHAPE[2])[None] * (labels[:, None] + 1) * np.pi / SHAPE[2])  # (N, W)
+    noise = generator.normal(0, 20, (count, *SHAPE))
+    pixels = 128 + 80 * wave[:, None, None, :] + noise
+    return Images(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)), labels)
+
+
+def tiny_context(model: nn.Module) -> Context:
+    """What a pass is given beside `model`: the synthetic images, the CPU, and `model` as it is as the baseline."""
+    baseline = copy.deepcopy(model).eval().requires_grad_(False)
+    return Context(tiny_splits().development(), baseline, SHAPE, torch.device("cpu"), SEED)
+
+
+def probe() -> torch.Tensor:
+    """Images that two models can be compared on: (20, 3, 32, 32) float32, normalised."""
+    splits = tiny_splits()
+    return torch.from_numpy(splits.normalization.apply(splits.validation.pixels))

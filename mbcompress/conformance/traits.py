@@ -1,0 +1,50 @@
+"""Whether a model has a trait, found out by looking at it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+from mbcompress.traits import Trait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from mbcompress.components import ConvolutionCount
+
+
+def is_float(model: nn.Module, images: Tensor) -> bool:
+    """It can be copied, none of its weights are integers, and a gradient reaches every parameter."""
+    try:
+        twin = copy.deepcopy(model).requires_grad_(True)
+        twin(images).square().sum().backward()
+    except Exception:  # whatever a graph that was not made for it raises
+        return False
+    parameters = list(twin.parameters())
+    integers = any(tensor.dtype == torch.int8 for tensor in twin.state_dict().values())
+    return bool(parameters) and not integers and all(parameter.grad is not None for parameter in parameters)
+
+
+def is_int8(convolutions: ConvolutionCount) -> bool:
+    """The runtime executes convolutions of the exported file on integers."""
+    return convolutions.int8 > 0
+
+
+MEANING: dict[Trait, str] = {
+    Trait.FLOAT: "floating-point weights that can be copied and trained",
+    Trait.INT8: "convolutions that ONNX Runtime executes on integers",
+}
+
+
+def observed(model: nn.Module, images: Tensor, convolutions: Callable[[], ConvolutionCount]) -> set[Trait]:
+    """The traits that `model` has.
+
+    Args:
+        convolutions: counts those of the exported file; called only if needed.
+    """
+    found = {Trait.FLOAT} if is_float(model, images) else set()
+    return found | ({Trait.INT8} if is_int8(convolutions()) else set())

@@ -1,0 +1,148 @@
+"""A JSON Schema (2020-12) of recipes, so that editors complete and check them. Imports no torch.
+
+It knows what is installed here: every component of the catalogue, with every option's type, range, default and
+description. What a schema cannot say, such as which order of passes works or whether a file
+exists, is left to `mbcompress validate`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from mbcompress.components import Component, ModelSource
+from mbcompress.recipe.plan import Budget, Measure
+from mbcompress.recipe.resolve import MAX_SEED
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import CoreSchema
+
+    from mbcompress.catalogue import Catalogue, Registry
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PREFIX = "#/$defs/"
+
+Schema = dict[str, Any]
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's schemas without titles made of names; a type that JSON does not know may be anything."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # as the base class has it
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> Schema:
+        return {}
+
+
+def recipe_schema(catalogue: Catalogue) -> Schema:
+    """The schema of a recipe file that names components of `catalogue`."""
+    definitions, references = _definitions(catalogue)
+    # where an option takes a model, as `teacher` does, any source may stand
+    definitions[_key(references[ModelSource])] = _any_of(catalogue.models, references)
+    for registry, key in ((catalogue.models, "source"), (catalogue.datasets, "name")):
+        for cls, _ in registry:
+            _add_name(definitions[_key(references[cls])], key, cls.name)
+    return {
+        "$schema": DIALECT,
+        "title": "mbcompress recipe",
+        "type": "object",
+        "required": ["model", "data", "passes"],
+        "additionalProperties": False,
+        "properties": {
+            "model": {"description": "What is compressed: `source` and its options.", **references[ModelSource]},
+            "data": {
+                "description": "Labelled images: `name` and its options.",
+                **_any_of(catalogue.datasets, references),
+            },
+            "passes": {
+                "description": "What is done to the model, in this order.",
+                **_list_of(catalogue.passes, references, definitions),
+            },
+            "export": {
+                "description": "Runtimes to write the result for and to measure it in.",
+                "default": ["onnx"],
+                "minItems": 1,
+                "uniqueItems": True,
+                **_list_of(catalogue.runtimes, references, definitions),
+            },
+            "metrics": {
+                "description": "What to measure beside accuracy on what the exported files answer.",
+                "default": [],
+                "uniqueItems": True,
+                **_list_of(catalogue.metrics, references, definitions),
+            },
+            "measure": {"description": Measure.__doc__, **_or_null(references[Measure])},
+            "budget": {"description": Budget.__doc__, **_or_null(references[Budget])},
+            "seed": {
+                "description": "Fixes the division of the data, the order of batches and every random choice.",
+                "default": 0,
+                "type": "integer",
+                "minimum": 0,
+                "maximum": MAX_SEED,
+            },
+        },
+        "$defs": definitions,
+    }
+
+
+def _definitions(catalogue: Catalogue) -> tuple[dict[str, Schema], dict[type, Schema]]:
+    """A schema for the options of every component, by key, and `{"$ref": …}` for every class."""
+    components: list[type[Component]] = [cls for registry in catalogue.registries for cls, _ in registry]
+    asked: list[type[BaseModel]] = [*components, ModelSource, Measure, Budget]
+    references, schema = models_json_schema(
+        [(cls, "validation") for cls in asked],
+        ref_template=f"{PREFIX}{{model}}",
+        schema_generator=_Generator,
+    )
+    definitions: dict[str, Schema] = schema["$defs"]
+    for registry in catalogue.registries:
+        for cls, _ in registry:
+            definitions[_key(references[cls, "validation"])]["title"] = f"{registry.kind} {cls.name}"
+    return definitions, {cls: reference for (cls, _), reference in references.items()}
+
+
+def _key(reference: Schema) -> str:
+    return str(reference["$ref"]).removeprefix(PREFIX)
+
+
+def _add_name(definition: Schema, key: str, name: str) -> None:
+    """Options become `{source: NAME, …options}`."""
+    definition["properties"] = {key: {"const": name}, **definition.get("properties", {})}
+    definition["required"] = [key, *definition.get("required", [])]
+
+
+def _any_of(registry: Registry[Any], references: dict[type, Schema]) -> Schema:
+    choices = [references[cls] for cls, _ in registry]
+    return {"anyOf": choices} if choices else {"not": {}}  # an empty list is no valid schema
+
+
+def _list_of(registry: Registry[Any], references: dict[type, Schema], definitions: dict[str, Schema]) -> Schema:
+    """A list of `name` (where no option is required) and `name: {option: value}`."""
+    plain = [cls.name for cls, _ in registry if not _has_required_options(cls)]
+    named = {cls.name: _entry(cls, references[cls], definitions) for cls, _ in registry}
+    with_options = {
+        "type": "object",
+        "properties": named,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return {"type": "array", "items": {"anyOf": [*({"const": name} for name in plain), with_options]}}
+
+
+def _entry(cls: type[Component], reference: Schema, definitions: dict[str, Schema]) -> Schema:
+    options = reference if _has_required_options(cls) else _or_null(reference)
+    return {"description": definitions[_key(reference)].get("description", ""), **options}
+
+
+def _has_required_options(cls: type[Component]) -> bool:
+    return any(field.is_required() for field in cls.model_fields.values())
+
+
+def _or_null(reference: Schema) -> Schema:
+    return {"anyOf": [reference, {"type": "null"}]}

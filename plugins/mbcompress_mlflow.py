@@ -1,0 +1,201 @@
+"""Records runs in MLflow: parameters, the metrics of each pass, final figures and files. Needs the extra `mlflow`.
+
+Inactive unless MLFLOW_TRACKING_URI is set, as `mlflow.set_tracking_uri` does too. MLFLOW_EXPERIMENT_ID or
+MLFLOW_EXPERIMENT_NAME choose the experiment, which is `mbcompress` otherwise. A run that is active in the calling
+program becomes the parent, so that a sweep keeps its runs together. MLflow is imported when a run starts, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mbcompress.errors import MbcompressError
+from mbcompress.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mbcompress.lifecycle import Run
+
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+EXPERIMENT_ID, EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"
+LONGEST_KEY = 250
+MOST_PARAMETERS = 100  # in one request
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of MLflow's, which a run of ours is recorded in."""
+
+    client: Any
+    id: str
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Those of `metrics` that are finite numbers."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        numbers = [Metric(_key(name), float(value), now, step) for name, value in metrics.items() if _is_number(value)]
+        self.client.log_batch(self.id, metrics=numbers)
+
+    def log_parameters(self, parameters: Mapping[str, str]) -> None:
+        """As many requests as it takes."""
+        from mlflow.entities import Param
+
+        listed = [Param(_key(name), value) for name, value in parameters.items()]
+        for start in range(0, len(listed), MOST_PARAMETERS):
+            self.client.log_batch(self.id, params=listed[start : start + MOST_PARAMETERS])
+
+
+class Tracker:
+    """The hooks of a run's lifecycle; between them it remembers what each run is recorded in."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+
+    @hookimpl
+    def mbcompress_run_started(self, run: Run) -> None:
+        if not os.environ.get(TRACKING_URI):
+            return
+        with _mlflow() as mlflow:
+            client, parent = mlflow.MlflowClient(), mlflow.active_run()
+            experiment = parent.info.experiment_id if parent else _experiment(client)
+            tags = {"mbcompress.run": run.id, "mbcompress.version": str(run.environment["libraries"]["mbcompress"])}
+            if parent:
+                tags["mlflow.parentRunId"] = parent.info.run_id
+            entry = Entry(client, client.create_run(experiment, tags=tags, run_name=run.name).info.run_id)
+            self.entries[run.id] = entry
+            entry.log_parameters(flatten(run.recipe))
+
+    @hookimpl
+    def mbcompress_pass_finished(
+        self, run: Run, index: int, name: str, metrics: Mapping[str, Any], seconds: float
+    ) -> None:
+        if entry := self.entries.get(run.id):
+            with _mlflow():
+                entry.log_metrics(_of_step(name, {**metrics, "seconds": seconds}), index)
+
+    @hookimpl
+    def mbcompress_run_failed(self, run: Run, error: BaseException) -> None:
+        if entry := self.entries.pop(run.id, None):
+            with _mlflow():
+                entry.client.set_tag(entry.id, "mbcompress.error", f"{type(error).__name__}: {error}")
+                entry.client.set_terminated(entry.id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+
+    @hookimpl
+    def mbcompress_run_finished(self, run: Run, report: Mapping[str, Any], directory: Path) -> None:
+        if entry := self.entries.pop(run.id, None):
+            with _mlflow():
+                try:
+                    _log_result(entry, run, report, directory)
+                finally:
+                    entry.client.set_terminated(entry.id, "FINISHED")
+
+
+tracker = Tracker()
+
+
+def flatten(value: Any, path: str = "") -> dict[str, str]:
+    """A recipe as parameters: {'passes.0.prune.target_macs': '0.5', 'measure.threads': '[1]'}."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
+        return {path: value if isinstance(value, str) else json.dumps(value)}
+    inner = (flatten(each, f"{path}.{key}" if path else str(key)) for key, each in value.items())
+    return {key: text for part in inner for key, text in part.items()}
+
+
+def figures(comparison: Mapping[str, Any]) -> dict[str, float | None]:
+    """What a report says of both files in one runtime: {'result/top1': 0.98, 'ratio/latency': 2.1, …}."""
+    named: dict[str, float | None] = {f"ratio/{name}": comparison["ratio"][name] for name in _RATIOS}
+    named["p_value"] = comparison["paired"]["p_value"]
+    for side in ("baseline", "result"):
+        measured = comparison[side]
+        named |= {f"{side}/{name}": of["value"] for name, of in measured["accuracy"].items()}
+        named |= {f"{side}/{name}": measured[name] for name in ("size_bytes", "parameters", "macs")}
+        named[f"{side}/latency_ms"] = measured["latency"]["median_ms"]
+        named[f"{side}/peak_memory_bytes"] = measured["memory"]["peak_bytes"]
+        named[f"{side}/convolutions"] = measured["convolutions"]["total"]
+        named[f"{side}/int8_convolutions"] = measured["convolutions"]["int8"]
+    for metric, measured in comparison["metrics"].items():
+        for name, figure in measured.items():
+            title = metric if name == metric else f"{metric}.{name}"
+            named[f"baseline/{title}"] = figure.get("baseline")
+            named[f"result/{title}"] = figure["value"]
+    return named
+
+
+_RATIOS = ("latency", "size", "macs", "parameters")
+_OF_EVERY_PASS = ("validation_top1", "validation_images", "parameters", "macs", "seconds")
+
+
+def _of_step(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What every pass reports under its own name, so that it makes one curve; the rest under the pass's."""
+    return {key if key in _OF_EVERY_PASS else f"{name}/{key}": value for key, value in metrics.items()}
+
+
+def _log_result(entry: Entry, run: Run, report: Mapping[str, Any], directory: Path) -> None:
+    last = len(report["steps"])
+    entry.log_metrics(report["loaded"], 0)
+    runtimes = [next(iter(exported)) for exported in run.recipe["export"]]
+    for position, comparison in enumerate((report, *report["other_runtimes"])):
+        prefix = f"{runtimes[position]}/" if position else ""
+        entry.log_metrics({f"{prefix}{name}": value for name, value in figures(comparison).items()}, last)
+    missed = ", ".join(gate["name"] for gate in report["budget"] if not gate["met"])
+    entry.client.set_tag(entry.id, "mbcompress.budget", f"missed: {missed}" if missed else "met")
+    entry.client.set_tag(entry.id, "mbcompress.directory", str(directory.absolute()))
+    for path in sorted(directory.iterdir()):
+        if path.is_file():  # the weights of every step stay where they are
+            entry.client.log_artifact(entry.id, str(path))
+
+
+@contextmanager
+def _mlflow() -> Iterator[Any]:
+    """The module, which keeps to itself while the block runs.
+
+    Raises:
+        MbcompressError: it is not installed.
+    """
+    # MLflow reports its use to its makers unless told otherwise; whoever records a run has not asked for that
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise MbcompressError(
+            f"{TRACKING_URI} is set, but {error.name} is not installed; "
+            "run pip install 'mbcompress[mlflow]', or unset the variable"
+        ) from None
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it would write of tables that it makes, across the progress bars
+    try:
+        yield mlflow
+    finally:
+        logger.setLevel(level)
+
+
+def _experiment(client: Any) -> str:
+    """The experiment's id; made if it does not exist."""
+    if chosen := os.environ.get(EXPERIMENT_ID):
+        return chosen
+    name = os.environ.get(EXPERIMENT_NAME) or "mbcompress"
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _key(name: str) -> str:
+    """With the characters that every store of MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_KEY]

@@ -1,0 +1,169 @@
+"""Channels go, with everything that depends on them: torch-pruning on copies of a model, and what it cannot do.
+
+A stranger's model may mix channels in ways that torch-pruning does not see through (a shape written as a number, a
+split, a weight that `forward` uses by itself). So every group of layers that fails alone is found by trial and left as
+it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from mbcompress.errors import MbcompressError, brief
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LARGEST_RATIO = 0.95
+PRUNABLE = (nn.Conv2d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """How a model loses channels; see the options of the pass of the same names."""
+
+    criterion: str
+    scope: str
+    round_to: int
+    seed: int
+
+    def prune(self, model: nn.Module, example: Tensor, ratio: float, kept: Collection[str]) -> nn.Module:
+        """A copy of `model` that has lost `ratio` of its channels, but none of the groups that a `kept` layer is in."""
+        model = copy.deepcopy(model).eval()
+        frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+        model.requires_grad_(True)  # dependencies are read from the gradient's graph
+        torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+            ignored = [model.get_submodule(name) for name in kept]
+            _Pruner(
+                model,
+                example,
+                importance=_importance(self.criterion),
+                pruning_ratio=ratio,
+                max_pruning_ratio=LARGEST_RATIO,
+                global_pruning=self.scope == "global",
+                round_to=self.round_to,
+                ignored_layers=[*ignored, *(model.get_parameter(name) for name in functional_weights(model))],
+            ).step()
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+        return model
+
+
+class _Pruner(tp.pruner.BasePruner):  # type: ignore[misc]  # torch-pruning is not typed
+    """Leaves every layer one multiple of `round_to`: the library's rounding goes to zero, and then keeps all."""
+
+    def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
+        left = max((current_channels - n_pruned) // round_to, 1) * round_to
+        return max(current_channels - left, 0)
+
+
+def _importance(criterion: str) -> Any:
+    match criterion:
+        case "l1" | "l2":
+            return tp.importance.GroupMagnitudeImportance(p=int(criterion[1]))
+        case "bn_scale":
+            return tp.importance.BNScaleImportance()
+        case _:
+            return tp.importance.RandomImportance()
+
+
+def output_layer(model: nn.Module, example: Tensor) -> list[str]:
+    """The layer that makes the logits, the last to be called: its outputs are classes, not channels."""
+    last: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: last.__setitem__(slice(None), [name]))
+        for name, module in model.named_modules()
+        if isinstance(module, PRUNABLE)
+    ]
+    with torch.no_grad():
+        model(example)
+    for hook in hooks:
+        hook.remove()
+    return last
+
+
+def functional_weights(model: nn.Module) -> list[str]:
+    """Kernels and matrices that belong to no layer: only `forward` knows what it does with them."""
+    layers = (nn.modules.conv._ConvNd, nn.Linear)
+    owned = {id(p) for m in model.modules() if isinstance(m, layers) for p in m.parameters(recurse=False)}
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) not in owned and sum(size > 1 for size in parameter.shape) > 1
+    ]
+
+
+def unprunable(model: nn.Module, example: Tensor, shrinking: Shrinking, output: list[str]) -> dict[str, str]:
+    """Layers that must keep their channels, with the reason.
+
+    Raises:
+        MbcompressError: the model cannot be traced, or channels cannot go for a reason that no single layer has.
+    """
+    reasons = dict.fromkeys(functional_weights(model), "a weight that forward uses by itself")
+    problem = _problem(model, example, shrinking, output)
+    if problem is not None:
+        roots = _roots(model, example, output)
+        for root, members in roots.items():
+            others = [each for each in roots if each != root]
+            if found := _problem(model, example, shrinking, [*output, *others]):
+                reasons |= dict.fromkeys(members, f"without some of its channels the model fails: {found}")
+        if remaining := _problem(model, example, shrinking, [*output, *(r for r in reasons if r in roots)]):
+            raise MbcompressError(f"prune: channels of this model cannot be removed ({remaining})")
+    return reasons
+
+
+def untouched(before: nn.Module, after: nn.Module, round_to: int) -> list[str]:
+    """Layers with more channels than `round_to` that have lost none."""
+    pruned = dict(after.named_modules())
+    return [
+        name
+        for name, module in before.named_modules()
+        if isinstance(module, PRUNABLE) and module.weight.shape[0] == pruned[name].weight.shape[0] > round_to
+    ]
+
+
+def _problem(model: nn.Module, example: Tensor, shrinking: Shrinking, kept: Collection[str]) -> str | None:
+    """What goes wrong when as much is pruned as can be."""
+    images = example.repeat(2, 1, 1, 1)
+    try:
+        pruned = shrinking.prune(model, example, LARGEST_RATIO, kept)
+        with torch.no_grad():
+            before, after = model(images).shape, pruned(images).shape
+    except Exception as error:  # torch-pruning and the model may raise anything
+        return f"{type(error).__name__}: {brief(str(error))}"
+    return None if before == after else f"{before[-1]} outputs became {after[-1]}"
+
+
+def _roots(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
+    """Groups of layers that lose the same channels: the first layer's name -> all names, in torch-pruning's order.
+
+    Raises:
+        MbcompressError: torch-pruning cannot trace the model.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    names = {module: name for name, module in model.named_modules()}
+    weights = [model.get_parameter(name) for name in functional_weights(model)]
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+            graph = tp.DependencyGraph().build_dependency(model, example, ignored_params=weights)
+            groups = list(graph.get_all_groups(ignored_layers=[model.get_submodule(name) for name in output]))
+    except Exception as error:
+        raise MbcompressError(
+            f"prune: torch-pruning cannot trace the model ({type(error).__name__}: {brief(str(error))})"
+        ) from error
+    found = {}
+    for group in groups:
+        targets = [dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)]
+        members = [names[module] for module in targets if isinstance(module, PRUNABLE)]
+        found[names[group[0].dep.target.module]] = list(dict.fromkeys(members))
+    return found

@@ -1,0 +1,85 @@
+"""Which operators of an annotated graph stay in float, and why: what an int8 pass must tell of a stranger's model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+aten = torch.ops.aten
+
+REASONS: dict[str, str] = {
+    "batch_norm": "no convolution before it that it could be folded into",
+    "conv_transpose2d": "transposed convolutions have no int8 form here",
+}
+MOVES = frozenset(
+    [
+        "alias",
+        "chunk",
+        "clone",
+        "contiguous",
+        "detach",
+        "dropout",
+        "expand",
+        "flatten",
+        "getitem",
+        "narrow",
+        "permute",
+        "pixel_shuffle",
+        "reshape",
+        "select",
+        "slice",
+        "split",
+        "split_with_sizes",
+        "squeeze",
+        "stack",
+        "to",
+        "transpose",
+        "unsqueeze",
+        "view",
+        "channel_shuffle",
+        "feature_dropout",
+    ]
+)
+"""Operators that only move numbers: nothing is computed in them, so nothing can be lost to float."""
+
+
+def float_layers(graph: GraphModule, annotation: str) -> list[str]:
+    """'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, each once."""
+    found = [_describe(node) for node in graph.graph.nodes if _stays_float(node, annotation)]
+    return list(dict.fromkeys(found))
+
+
+def _stays_float(node: Node, annotation: str) -> bool:
+    value = node.meta.get("val")
+    if node.op != "call_function" or annotation in node.meta or not isinstance(value, torch.Tensor):
+        return False
+    return value.is_floating_point() and _operator(node) not in MOVES and _depends_on_input(node)
+
+
+def _depends_on_input(node: Node) -> bool:
+    """Whether the images have any influence on it: what does not is computed once, in conversion."""
+    pending, seen = [node], {node}
+    while pending:
+        for source in pending.pop().all_input_nodes:
+            if source.op == "placeholder":
+                return True
+            if source not in seen:
+                seen.add(source)
+                pending.append(source)
+    return False
+
+
+def _operator(node: Node) -> str:
+    name = getattr(node.target, "__name__", str(node.target)).partition(".")[0]
+    return name.rstrip("_")
+
+
+def _describe(node: Node) -> str:
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values() if path and not path.startswith("_")]
+    kind = _operator(node)
+    return f"{paths[-1] if paths else 'the network itself'} ({kind}: {REASONS.get(kind, 'no int8 form')})"

@@ -1,0 +1,61 @@
+"""Distributions of strangers, made up on the spot: a plugin module on sys.path with an installed one's metadata."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+IMPORTS = """
+from typing import ClassVar
+import mbcompress
+from pydantic import Field
+"""
+SQUEEZE = """
+class Squeeze(mbcompress.Pass):
+    "Squeezes."
+    name: ClassVar[str] = "squeeze"
+    force: float = Field(default=1.0, gt=0, description="How hard.")
+    def apply(self, model, context):
+        return model
+"""
+OFFERS_SQUEEZE = """
+@mbcompress.hookimpl
+def mbcompress_passes():
+    return [Squeeze]
+"""
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a distribution with one plugin module onto sys.path, before everything that is installed."""
+
+    def make(
+        distribution: str,
+        code: str,
+        *,
+        plugin: str = "squeezer",
+        entry: str | None = None,
+        version: str = "1.2",
+        requires: str = "mbcompress",
+        into: str = "strangers",
+    ) -> None:
+        module, directory = distribution.replace("-", "_"), tmp_path / into
+        if not directory.exists():
+            monkeypatch.syspath_prepend(str(directory))
+        info = directory / f"{module}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (directory / f"{module}.py").write_text(IMPORTS + code)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nRequires-Dist: {requires}\n"
+        )
+        (info / "entry_points.txt").write_text(f"[mbcompress]\n{entry or f'{plugin} = {module}'}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setitem(sys.modules, module, None)  # so that it is forgotten after the test
+        del sys.modules[module]
+        importlib.invalidate_caches()
+
+    return make

@@ -1,0 +1,224 @@
+"""The conformance kit: all built-ins pass it, and every check can fail and then says what to change."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+
+from mbcompress import Component, MbcompressError
+from mbcompress.conformance import Verdict, check_component, check_plugin
+from mbcompress.conformance.discovery import check_discovery
+from mbcompress.conformance.kit import ARCHITECTURES
+from mbcompress.host import Catalogue, discover
+
+BUILT_IN_PASSES = ("distill", "prune", "qat", "train")
+
+
+def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
+    return {verdict.check: verdict.problems for verdict in verdicts if not verdict.passed}
+
+
+@pytest.mark.parametrize("source", ARCHITECTURES)
+@pytest.mark.parametrize("name", BUILT_IN_PASSES)
+def test_built_in_passes(name: str, source: str, catalogue: Catalogue) -> None:
+    verdicts = check_component(catalogue.passes.classes[name], catalogue, kind="pass", architectures=[source])
+    assert [str(verdict) for verdict in verdicts if verdict.outcome != "passed"] == []
+    assert len(verdicts) == 10
+
+
+def test_no_built_in_pass_is_left_out(catalogue: Catalogue) -> None:
+    ours = {cls.name for cls, origin in catalogue.passes if origin.distribution == "mbcompress"}
+    assert ours == set(BUILT_IN_PASSES)
+
+
+def test_built_in_passes_say_what_they_do_to_their_input(catalogue: Catalogue) -> None:
+    consuming = {name for name in BUILT_IN_PASSES if catalogue.passes.classes[name].consumes_input}
+    assert consuming == {"train", "distill"}
+
+
+ALWAYS_TRIED = {
+    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "digits", "arrays", "onnx", "agreement",
+    "calibration",
+}  # fmt: skip
+"""What needs nothing of the user's, and no extra."""
+
+OTHERS = [
+    (registry.kind, cls.name)
+    for registry in discover().registries
+    if registry.kind != "pass"
+    for cls, origin in registry
+    if origin.distribution == "mbcompress"
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHERS)
+def test_other_built_ins(kind: str, name: str, catalogue: Catalogue, tmp_path: Path) -> None:
+    images, labels = np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 3
+    np.savez(tmp_path / "arrays.npz", images=images, labels=labels)
+    given = {"arrays": [{"path": str(tmp_path / "arrays.npz")}]}
+    (cls,) = [registry.classes[name] for registry in catalogue.registries if registry.kind == kind]
+    verdicts = check_component(cls, catalogue, given.get(name), kind=kind)
+    assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
+    skipped = [str(verdict) for verdict in verdicts if verdict.outcome == "skipped"]
+    assert skipped == [] or name not in ALWAYS_TRIED
+
+
+def test_built_in_plugins_import_no_torch(catalogue: Catalogue) -> None:
+    ours = [origin for origin in catalogue.plugins if origin.distribution == "mbcompress"]
+    assert [problem for origin in ours for problem in check_discovery(origin, catalogue)] == []
+
+
+class Bare(Component):
+    """For checks of options."""
+
+    name: ClassVar[str] = "bare"
+
+
+class NoDescription(Bare):
+    """An option that says nothing."""
+
+    force: float = 1.0
+
+
+class Inner(BaseModel):
+    depth: int = 1
+
+
+class NestedNoDescription(Bare):
+    """An option inside an option that says nothing."""
+
+    inner: Inner | None = Field(default=None, description="Nested.")
+
+
+class NoDocstring(Bare):
+    pass
+
+
+class BadName(Bare):
+    """Its name cannot be written in an override."""
+
+    name: ClassVar[str] = "a.b c"
+
+
+class TakesAnything(Bare):
+    """Swallows misspelt options."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class NoDefault(Bare):
+    """An option without a default."""
+
+    force: float = Field(description="How hard.")
+
+
+class RefusesItsDefaults(Bare):
+    """Cannot be built without options."""
+
+    force: float = Field(default=1.0, description="How hard.")
+
+    @field_validator("force")
+    @classmethod
+    def _never(cls, force: float) -> float:
+        raise ValueError("is never right")
+
+    model_config = ConfigDict(validate_default=True)
+
+
+class NoSchema(Bare):
+    """An option of a type that JSON does not have."""
+
+    weights: np.ndarray | None = Field(default=None, description="As an array.")
+
+
+class Doubles(Bare):
+    """A validator that changes a value again each time."""
+
+    force: float = Field(default=1.0, description="How hard.")
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"force": 2},)
+
+    @field_validator("force")
+    @classmethod
+    def _double(cls, force: float) -> float:
+        return 2 * force
+
+
+class RefusesItsOwn(Bare):
+    """A validator that does not take what it gives."""
+
+    force: str | int = Field(default="1", description="How hard.")
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"force": "2"},)
+
+    @field_validator("force", mode="before")
+    @classmethod
+    def _text_only(cls, force: object) -> int:
+        if not isinstance(force, str):
+            raise ValueError("must be text")
+        return int(force)
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "problem"),
+    [
+        (NoDescription, "descriptions", "option 'force' needs a description: force: … = Field(…, description='…')"),
+        (NestedNoDescription, "descriptions", "option 'inner.depth' needs a description"),
+        (NoDocstring, "descriptions", "class NoDocstring needs a docstring"),
+        (BadName, "descriptions", "name 'a.b c' must be letters, digits, '_' and '-'"),
+        (TakesAnything, "descriptions", "model_config must keep extra='forbid' and frozen=True"),
+        (NoDefault, "defaults", "option 'force' needs a default, or a value in the class's examples"),
+        (RefusesItsDefaults, "defaults", "cannot be built from {}: force: is never right; set examples to"),
+        (NoSchema, "schema", "has no JSON Schema: "),
+        (Doubles, "round trip", "Doubles(force=4.0) comes back from its model_dump() as Doubles(force=8.0)"),
+        (RefusesItsOwn, "round trip", "refuses its own model_dump(): force: must be text"),
+    ],
+)
+def test_options_that_fail(cls: type[Component], check: str, problem: str, catalogue: Catalogue) -> None:
+    problems = failed(check_component(cls, catalogue))
+    assert problems[check][0].startswith(problem)
+    assert set(problems) <= {check, "defaults"}
+
+
+def test_examples_stand_in_for_defaults(catalogue: Catalogue) -> None:
+    assert failed(check_component(NoDefault, catalogue, [{"force": 1.0}])) == {}
+
+
+def test_without_examples_nothing_is_tried_and_it_says_so(catalogue: Catalogue) -> None:
+    verdicts = check_component(NoDefault, catalogue, [])
+    assert {verdict.check: verdict.outcome for verdict in verdicts} == {
+        "descriptions": "passed", "defaults": "passed", "schema": "passed", "round trip": "skipped"
+    }  # fmt: skip
+    assert "name options to try it with" in str(verdicts[-1])
+
+
+def test_a_plugin_that_imports_torch(install: Install) -> None:
+    install("mb-squeeze", "import torch\n" + SQUEEZE + OFFERS_SQUEEZE)
+    (problem,) = failed(check_plugin("mb-squeeze", discover(), {"unknown": 1}))["imports no torch"]
+    assert problem.startswith("imports torch when it is discovered (")
+    assert problem.endswith("mb_squeeze.py, line 5); import it inside the functions that need it")
+
+
+def test_a_hook_that_imports_torch(install: Install) -> None:
+    attempt = "    try:\n        import torch.nn\n    except ImportError: pass\n"
+    late = OFFERS_SQUEEZE.replace("    return", f"{attempt}    return")
+    install("mb-squeeze", SQUEEZE + late)
+    assert "mb_squeeze.py, line " in failed(check_plugin("squeezer", discover(), {"unknown": 1}))["imports no torch"][0]
+
+
+def test_a_broken_plugin_fails_with_its_reason(install: Install) -> None:
+    install("mb-squeeze", "1 / 0")
+    assert failed(check_plugin("squeezer", discover())) == {
+        "loads": ("ZeroDivisionError: division by zero (mb_squeeze.py, line 5)",)
+    }
+
+
+def test_unknown_and_blocked_names(install: Install, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MbcompressError, match=r"^unknown plugin 'prnue'; did you mean 'prune'\?"):
+        check_plugin("prnue", catalogue)
+    install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
+    monkeypatch.setenv("MBCOMPRESS_BLOCK", "squeezer")
+    with pytest.raises(MbcompressError, match=r"^plugin 'squeezer' of mb-squeeze 1.2 is blocked, so it"):
+        check_plugin("squeezer", discover())

@@ -1,0 +1,252 @@
+"""Model sources, datasets, runtimes and metrics that break the contract: the kit finds it and says what to change."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from strangers import Install
+from torch import nn
+
+from mbcompress import (
+    Dataset,
+    Images,
+    MbcompressError,
+    Measured,
+    Metric,
+    ModelSource,
+    Normalization,
+    Predictions,
+    Splits,
+)
+from mbcompress.components import Component
+from mbcompress.conformance import check_component, check_plugin
+from mbcompress.conformance.tiny import tiny_splits
+from mbcompress.host import Catalogue, discover
+
+
+def problems(cls: type[Component], catalogue: Catalogue) -> list[str]:
+    return [text for verdict in check_component(cls, catalogue) if not verdict.passed for text in verdict.problems]
+
+
+def variant(cls: type[Component], **changes: Any) -> type[Component]:
+    return type("Variant", (cls,), {"__doc__": "Changed.", "__module__": __name__, **changes})
+
+
+class Net(nn.Module):
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, classes, 3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images).mean((2, 3))  # type: ignore[no-any-return]
+
+
+class Branching(Net):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return logits if logits.sum() > 0 else -logits
+
+
+class Source(ModelSource):
+    """A small model."""
+
+    name: ClassVar[str] = "net"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return 3, 16, 16
+
+    def load(self) -> nn.Module:
+        return Net(self.num_classes).eval()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"load": lambda self: Net().train()}, "load() returns a model in training mode; return model.eval()"),
+        ({"load": lambda self: None}, "load() must return an nn.Module, got null"),
+        (
+            {"load": lambda self: Net(7).eval()},
+            "two images must give logits of shape (2, 10), got (2, 7); num_classes sets the width of the output",
+        ),
+        (
+            {"load": lambda self: Net().eval().to("meta")},
+            "load() returns a model that is not on the CPU; use map_location='cpu' or .cpu()",
+        ),
+        (
+            {"input_shape": property(lambda self: (16, 16))},
+            "input_shape must be channels, height and width, got (16, 16)",
+        ),
+        ({"load": lambda self: Branching().eval()}, "cannot be exported to ONNX: "),
+    ],
+)
+def test_sources(changes: dict[str, Any], problem: str, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "exported" not in problem:
+        monkeypatch.setattr("mbcompress.conformance.sources.check_exportable", lambda source, subject: ())
+    assert problems(variant(Source, **changes), catalogue)[0].startswith(problem)
+
+
+def test_a_good_source(catalogue: Catalogue) -> None:
+    assert problems(Source, catalogue) == []
+
+
+class Data(Dataset):
+    """Stripes."""
+
+    name: ClassVar[str] = "stripes"
+    change: ClassVar[Callable[[Splits], object]] = staticmethod(lambda splits: splits)
+
+    calibration: int = 32
+
+    def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
+        return self.change(tiny_splits())  # type: ignore[return-value]
+
+
+def stripes(change: Callable[[Splits], object]) -> type[Component]:
+    return variant(Data, change=staticmethod(change))
+
+
+def train(splits: Splits, pixels: Any = None, labels: Any = None) -> Splits:
+    old = splits.train
+    return replace(
+        splits, train=Images(old.pixels if pixels is None else pixels, old.labels if labels is None else labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda splits: None, "load() must return mbcompress.Splits, got null"),
+        (
+            lambda s: train(s, pixels=s.train.pixels / 255),
+            "train: pixels must be contiguous uint8 or float32 (N, 3, 32, 32) when ",
+        ),
+        (lambda s: train(s, pixels=s.train.pixels[:, :, ::2]), "train: pixels must be contiguous uint8"),
+        (lambda s: train(s, labels=s.train.labels.astype(np.int32)), "train: labels must be int64, one for each image"),
+        (lambda s: train(s, labels=s.train.labels[:-1]), "train: labels must be int64, one for each image, got "),
+        (
+            lambda s: train(s, labels=s.train.labels + 1),
+            "train: labels must be from 0 to 9 for 10 classes, got up to 10",
+        ),
+        (lambda s: replace(s, calibration=s.test), "has 20 calibration images where 32 were asked for"),
+        (
+            lambda s: replace(s, normalization=Normalization((0.5, 0.5), (1.0,))),
+            "normalization.mean must have one number for each of 3 channels, got (0.5, 0.5)",
+        ),
+        (
+            lambda s: train(s, labels=np.random.default_rng().permutation(s.train.labels)),
+            "gives other images when it is loaded again with the same seed; divide by the seed alone",
+        ),
+    ],
+)
+def test_datasets(change: Callable[[Splits], object], problem: str, catalogue: Catalogue) -> None:
+    (found, *_) = [text for text in problems(stripes(change), catalogue) if "description" not in text]
+    assert found.startswith(problem)
+
+
+def absent(splits: Splits) -> Splits:
+    raise MbcompressError("stripes: not downloaded")
+
+
+def test_a_dataset_that_is_not_here_is_skipped(catalogue: Catalogue) -> None:
+    verdict = check_component(stripes(absent), catalogue)[-1]
+    assert verdict.outcome == "skipped"
+    assert "its data is not here: stripes: not downloaded" in str(verdict)
+
+
+class Figure(Metric):
+    """A count."""
+
+    name: ClassVar[str] = "count"
+    count: ClassVar[Callable[[Predictions], object]] = staticmethod(lambda p: {"n": Measured(len(p.labels))})
+
+    def measure(self, predictions: Predictions) -> dict[str, Measured]:
+        return self.count(predictions)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("count", "problem"),
+    [
+        (lambda p: {"n": 3}, "measure() must return mbcompress.Measured by name, got {'n': 3}"),
+        (lambda p: {}, "measure() must return mbcompress.Measured by name, got {}"),
+        (
+            lambda p: {"n": Measured(np.random.default_rng().random())},
+            "measure() gives other figures for the same predictions; seed what is drawn at random",
+        ),
+        (
+            lambda p: {str(p.labels[0]): Measured(1)},
+            "measure() must give the same names whatever the predictions, got ['8'] and ['4']",
+        ),
+        (lambda p: {"n": Measured(np.float32(1))}, "figure 'n' must be a Python number, got np.float32(1.0)"),
+        (lambda p: {"n": Measured(1 / 0)}, "raised ZeroDivisionError: division by zero (test_conformance_kinds.py, "),
+    ],
+)
+def test_metrics(count: Callable[[Predictions], object], problem: str, catalogue: Catalogue) -> None:
+    assert problems(variant(Figure, count=staticmethod(count)), catalogue)[0].startswith(problem)
+
+
+def test_a_good_metric(catalogue: Catalogue) -> None:
+    assert problems(Figure, catalogue) == []
+
+
+RUNTIME = """
+class Echo(mbcompress.Runtime):
+    "Answers from a table."
+    name: ClassVar[str] = "echo"
+    suffix: ClassVar[str] = SUFFIX
+    def export(self, model, input_shape, path):
+        import numpy, torch
+        from mbcompress.conformance.tiny import probe
+        with torch.no_grad():
+            path.write_bytes(model(probe()).numpy().tobytes())
+        EXPORT
+    def open(self, path, threads):
+        OPEN
+        import numpy
+        answers = numpy.frombuffer(path.read_bytes(), numpy.float32).reshape(20, 10)
+        class Table(mbcompress.Session):
+            def run(self, images):
+                return RUN
+        return Table()
+    def convolutions(self, path):
+        return mbcompress.ConvolutionCount(COUNT)
+    def describe(self):
+        return DESCRIBE
+
+@mbcompress.hookimpl
+def mbcompress_runtimes():
+    return [Echo]
+"""
+FINE = {
+    "SUFFIX": "'.npy'", "EXPORT": "", "OPEN": "", "RUN": "answers", "COUNT": "52, 0", "DESCRIBE": "'Echo 1'"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"SUFFIX": "'npy'"}, "suffix must begin with a dot, got 'npy'"),
+        ({"DESCRIBE": "''"}, "describe() must return the engine's name and version"),
+        (
+            {"EXPORT": "(path.parent / 'more').touch()"},
+            "export() must write the one file it is told, 'model.npy', got ['model.npy', 'more']",
+        ),
+        ({"RUN": "answers.argmax(1)"}, "run() must return float32 logits of shape (20, 10), got int64 (20,)"),
+        ({"RUN": "answers + 1"}, "the file's logits differ from the model's by up to 1"),
+        ({"COUNT": "0, 0"}, "convolutions() must count those of a MobileNetV2, got (0, 0)"),
+        ({"COUNT": "3, 4"}, "convolutions() must count those of a MobileNetV2, got (3, 4)"),
+        ({"OPEN": "import torch"}, "open() imports torch, which would be measured with it; import the engine alone"),
+    ],
+)
+def test_runtimes(changes: dict[str, str], problem: str | None, install: Install) -> None:
+    code = RUNTIME
+    for word, text in {**FINE, **changes}.items():
+        code = code.replace(word, text)
+    install("mb-echo", code, plugin="echoer")
+    found = [text for verdict in check_plugin("echo", discover()) if not verdict.passed for text in verdict.problems]
+    assert len(found) == (0 if problem is None else 1), found
+    assert problem is None or found[0].startswith(problem)

@@ -1,0 +1,223 @@
+"""`mbcompress plugin new` and `plugin check`: what is written is small, clean, and keeps the contract as written."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+
+from mbcompress.cli import main
+from mbcompress.host import discover
+
+ROOT = Path(__file__).parents[1]
+PLUGIN = "src/mbcompress_halve.py"
+TESTS = "tests/test_halve.py"
+
+
+@pytest.fixture
+def halve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A package as `plugin new` writes it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", "halve"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines() == [
+        "halve: a package with one pass, its tests and a README; next:",
+        "    pip install ./halve",
+        "    mbcompress plugin check halve",
+    ]
+    return tmp_path / "halve"
+
+
+def metadata(package: Path) -> None:
+    """What pip would write about the package, beside its module."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    info = package / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n{requires}"
+    )
+    entries = "".join(f"{name} = {target}\n" for name, target in project["entry-points"]["mbcompress"].items())
+    (info / "entry_points.txt").write_text(f"[mbcompress]\n{entries}")
+
+
+def test_what_is_written(halve: Path) -> None:
+    files = {path.relative_to(halve).as_posix() for path in halve.rglob("*") if path.is_file()}
+    assert files == {"pyproject.toml", "README.md", PLUGIN, TESTS}
+    assert not [path for path in halve.parent.iterdir() if path != halve]
+
+
+def test_it_is_small(halve: Path) -> None:
+    assert len((halve / PLUGIN).read_text().splitlines()) < 30
+    assert len((halve / "pyproject.toml").read_text().splitlines()) < 12
+
+
+def test_it_is_clean(halve: Path) -> None:
+    options = ["--isolated", "--select", "E,F,I,W,B,UP,RUF", "--line-length", "120"]
+    subprocess.run([sys.executable, "-m", "ruff", "check", *options, "."], cwd=halve, check=True, capture_output=True)
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "--check", "."]
+    subprocess.run(command, cwd=halve, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_it_passes_its_own_tests(halve: Path) -> None:
+    """With the fixtures that pytest finds by themselves, in a session that knows nothing of ours; exports are tried."""
+    metadata(halve)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    ended = subprocess.run(
+        command, cwd=halve, capture_output=True, text=True, check=False, env=environment(halve / "src")
+    )
+    assert "2 passed" in ended.stdout, ended.stdout
+
+
+def environment(path: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(path)}
+
+
+def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata(halve)
+    monkeypatch.syspath_prepend(str(halve / "src"))
+    importlib.invalidate_caches()
+    catalogue = discover()
+    assert catalogue.broken == []
+    assert str(catalogue.passes.origins["halve"]) == "plugin 'halve' of mbcompress-halve 0.1.0"
+    sys.modules.pop("mbcompress_halve")
+
+
+def test_another_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "there" / "it"
+    assert main(["plugin", "new", "My-Pass.2x", "--directory", str(directory)]) == 0
+    assert f"pip install {directory}\n" in capsys.readouterr().out
+    assert (directory / "src" / "mbcompress_my_pass_2x.py").is_file()
+    assert 'name = "my_pass_2x"' in (directory / "src" / "mbcompress_my_pass_2x.py").read_text()
+    assert "class MyPass2x(Pass)" in (directory / "src" / "mbcompress_my_pass_2x.py").read_text()
+    project = tomllib.loads((directory / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "mbcompress-my-pass-2x"
+
+
+@pytest.mark.parametrize("name", ["field", "pass", "none", "Class_Var"])
+def test_names_that_python_or_the_template_uses(name: str, tmp_path: Path) -> None:
+    assert main(["plugin", "new", name, "--directory", str(tmp_path / "it")]) == 0
+    (module,) = (tmp_path / "it" / "src").iterdir()
+    compile(module.read_text(), str(module), "exec")
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    assert f"class {camel}Pass(Pass)" in module.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "must be at most 64 letters, digits, '-', '_' or '.', begin with a letter"),
+        ("2fast", "must be at most 64 letters"),
+        ("halve-", "must be at most 64 letters"),
+        ("ha lve", "must be at most 64 letters"),
+        ("../halve", "must be at most 64 letters"),
+        ("hälfte", "must be at most 64 letters"),
+        ("h" * 65, "must be at most 64 letters"),
+        ("halve\n", "must be at most 64 letters"),
+        ("prune", "pass 'prune' is already provided by plugin 'mbcompress_prune' of mbcompress "),
+        ("Prune", "pass 'prune' is already provided by plugin 'mbcompress_prune' of mbcompress "),
+        ("mobilenet-v2", "model source 'mobilenet_v2' is already provided by plugin 'mbcompress_mobilenet' of "),
+        ("quantize", "is taken by plugin 'mbcompress_quantize' of mbcompress "),
+        ("mbcompress", "is taken by plugin "),
+    ],
+)
+def test_names_that_are_refused(
+    name: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", name]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mbcompress: plugin name ")
+    assert problem in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_file(path: Path) -> None:
+    path.write_text("mine")
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("make", [a_directory, a_file, a_link_to_nothing])
+def test_nothing_is_overwritten(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("halve"))
+    assert main(["plugin", "new", "halve"]) == 2
+    assert capsys.readouterr().err == (
+        "mbcompress: halve: already exists; choose another --directory, or remove it first\n"
+    )
+
+
+def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules["mbcompress.scaffold"].FILES, "last", "there is no such template")
+    with pytest.raises(FileNotFoundError):
+        main(["plugin", "new", "halve"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_what_to_change(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("mb-squeeze", "1 / 0")
+    assert main(["plugin", "check", "squeezer"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        "FAIL plugin 'squeezer' of mb-squeeze 1.2: loads",
+        "     ZeroDivisionError: division by zero (mb_squeeze.py, line 5)",
+        "squeezer: 1 of 1 checks failed",
+    ]
+
+
+def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that does not exist is refused, so that nothing is tried."""
+    install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
+    assert main(["plugin", "check", "mb-squeeze", "--json", "-o", "farce=2"]) == 1
+    verdicts = json.loads(capsys.readouterr().out)
+    found = {verdict["check"]: verdict["outcome"] for verdict in verdicts}
+    assert found == {
+        "imports no torch": "passed", "descriptions": "passed", "defaults": "failed", "schema": "passed",
+        "round trip": "skipped", "behaviour": "skipped",
+    }  # fmt: skip
+    assert "did you mean 'force'" in verdicts[2]["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["prnue"], "unknown plugin 'prnue'; did you mean 'prune'?"),
+        (["digits", "-o", "calibration"], "--option calibration: must be KEY=VALUE"),
+        (["digits", "-o", "calibration=["], "--option calibration=[:1:"),
+    ],
+)
+def test_check_of_nonsense(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"mbcompress: {problem}")
+
+
+def test_check_of_a_good_component(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugin", "check", "digits", "-o", "calibration=64"]) == 0
+    assert capsys.readouterr().out.endswith("\ndigits: none of 7 checks failed\n")
+
+
+def test_pytest_is_not_slowed_down_by_us() -> None:
+    ours = "[name for name in sys.modules if name.startswith(('mbcompress.', 'torch'))]"
+    code = f"import sys, mbcompress_pytest; print({ours})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
