@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/mbcompress run $(RECIPE)
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -rs
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -rs -n auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

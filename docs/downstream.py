@@ -19,6 +19,6 @@ if __name__ == "__main__":
     net = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
     net.extend([nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4)])
     data = {name: DataLoader(bright_corners(500), batch_size=64) for name in ("train", "test")}
-    passes = [{"train": {"epochs": 3}}, {"prune": {"target_macs": 0.5}}, {"distill": {"epochs": 2}}, {"qat": {}}]
+    passes = [{"train": {"epochs": 8}}, {"prune": {"target_macs": 0.5}}, {"distill": {"epochs": 8}}, {"qat": {}}]
     result = mbcompress.compress(net, {"passes": passes, "measure": {"baseline_after": 1, "rounds": 20}}, data)
     print(result.artifacts[0], result.report["ratio"]["size"], result.report["result"]["accuracy"]["top1"]["value"])

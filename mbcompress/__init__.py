@@ -16,7 +16,7 @@ from mbcompress.components import (
     Teacher,
 )
 from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
-from mbcompress.errors import MbcompressError, RecipeError
+from mbcompress.errors import MbcompressError, PassError, RecipeError
 from mbcompress.hookspecs import hookimpl
 from mbcompress.lifecycle import Run
 from mbcompress.progress import Progress
@@ -39,6 +39,7 @@ __all__ = [
     "Normalization",
     "Options",
     "Pass",
+    "PassError",
     "Predictions",
     "Progress",
     "RecipeError",

@@ -48,14 +48,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended("--help")
     text = " ".join(capsys.readouterr().out.split())
-    for command in ("run carry out", "validate check", "passes list"):
+    for command in ("run carry out", "validate check", "passes list", "plugins list", "plugin begin"):
         assert command in text
     assert (
         "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed" in text
     )
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "passes"])
+@pytest.mark.parametrize("command", ["run", "validate", "passes", "plugins", "plugin"])
 def test_help_of_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended(command, "--help")
     assert capsys.readouterr().out.startswith(f"usage: mbcompress {command} ")
@@ -167,7 +167,7 @@ def test_the_reader_goes_away() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["passes"], ["validate", RECIPE], ["validate", ROOT / "setup.cfg"]],
+    [["--help"], ["--version"], ["passes"], ["plugins"], ["validate", RECIPE], ["validate", ROOT / "setup.cfg"]],
     ids=lambda arguments: " ".join(Path(each).name for each in arguments),
 )
 def test_answers_without_torch(arguments: list[str | Path]) -> None:

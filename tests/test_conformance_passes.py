@@ -119,10 +119,18 @@ def draws(model: nn.Module, context: Any) -> nn.Module:
 )
 @pytest.mark.usefixtures("without_export")
 def test_passes_that_fail(
-    do: Callable[[nn.Module, Any], object], check: str, problem: str, catalogue: Catalogue
+    do: Callable[[nn.Module, Any], object],
+    check: str,
+    problem: str,
+    catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     problems = failed(check_component(bad(do), catalogue, architectures=[SMALL]))
     assert list(problems) == [check]
+    assert list(tmp_path.iterdir()) == []  # what it writes while it is checked goes away with the check
     assert problems[check][0].replace("features.0.0.weight", "features.0.weight").startswith(problem)
 
 

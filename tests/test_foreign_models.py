@@ -253,7 +253,7 @@ def test_pruned_stranger_equals_the_masked_one(catalogue: Catalogue, make_contex
     with torch.no_grad():
         masked = model(images)
     share = 1 - count_macs(model, images[:1]) ** -1  # the least possible step
-    prune = catalogue.passes.build("prune", {"target_macs": share, "round_to": 32}, catalogue)
+    prune = catalogue.passes.build("prune", {"target_macs": share, "round_to": 32, "recalibrate": False}, catalogue)
     pruned = prune.apply(model, make_context(model))
     assert pruned.c1.out_channels == 32
     with torch.no_grad():
@@ -277,6 +277,18 @@ def test_layers_that_cannot_be_pruned_are_told_or_refused(
     refusing = catalogue.passes.build("prune", {**options, "unsupported": "refuse"}, catalogue)
     with pytest.raises(MbcompressError, match=r"keeps all channels: fixed .*'unsupported: skip' would leave them so"):
         refusing.apply(model, context)
+
+
+def test_reshapes_that_torch_pruning_would_follow_for_ever_are_one_sentence(
+    catalogue: Catalogue, make_context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Inception().eval()
+    monkeypatch.setattr("mbcompress_prune.channels.LARGEST_MAPPING", 100)
+    prune = catalogue.passes.build("prune", {"target_macs": 0.8}, catalogue)
+    with pytest.raises(
+        MbcompressError, match=r"^prune: torch-pruning cannot trace the model \(RecursionError: its resha"
+    ):
+        prune.apply(model, make_context(model))
 
 
 def test_bn_scale_needs_batch_norm(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:

@@ -1,6 +1,7 @@
 """Every misbehaviour of a plugin, with the exact message it gives: docs/misbehaviour.md must quote the same."""
 
 import importlib.metadata
+import io
 import json
 import os
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress as Bars
 from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 import mbcompress
 from mbcompress import Trait
 from mbcompress.cli import main
+from mbcompress.cli.console import BarProgress
 from mbcompress.cli.printing import lines_of
 from mbcompress.errors import PassError
 from mbcompress.host import BLOCK, discover
@@ -90,6 +94,8 @@ def test_at_discovery(misbehaviour: str, install: Install, tmp_path: Path, capsy
     code, expected = STATIC[misbehaviour]
     install("mb-squeeze", code)
     assert reason(tmp_path, capsys) == expected
+    assert main(["plugins"]) == 0
+    assert f"    broken: {expected}\n" in capsys.readouterr().out
     exit_code, error = validate(tmp_path, USES, capsys)
     assert exit_code == 2
     assert error.startswith("mbcompress: r.yaml:5:5: passes[0].squeeze: unknown pass 'squeeze'")
@@ -278,6 +284,21 @@ def test_lines_do_not_break_up_and_nothing_is_lost() -> None:
         sys.stdout.buffer.write("vier ü\n".encode())
         print("\n\n   \nlast", end="")
     assert said == ["p: one", "p: two and a half[31m     !", "p:      three", "p: vier ü", "p: last"]
+
+
+def test_bars_stay_whole_beside_what_a_pass_prints() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with Bars(console=screen, transient=True) as bars:
+        progress = BarProgress(bars)
+        with progress.attributed("squeeze"):
+            for _ in progress.track(range(2), "working", 2):
+                print("[red]not markup[/nope]")
+                bars.refresh()
+    assert isinstance(screen.file, io.StringIO)
+    lines = screen.file.getvalue().splitlines()
+    said = [line for line in lines if "not markup" in line]
+    assert len(said) == 2
+    assert all(line.endswith("squeeze: [red]not markup[/nope]") and "working" not in line for line in said)
 
 
 def test_debugging_leaves_the_streams_alone(

@@ -66,8 +66,7 @@ class Trial:
             Skipped: the pass says that it cannot do it to this model.
             PassError: it has broken the contract.
         """
-        with watched() as self.written:
-            return self._apply(self.given)
+        return self._apply(self.given)
 
     @cached_property
     def again(self) -> nn.Module:
@@ -76,12 +75,15 @@ class Trial:
 
     def _apply(self, model: nn.Module) -> nn.Module:
         context = tiny_context(tiny_model(self.source, self.catalogue))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            try:
+        touched: set[str] = set()
+        try:
+            with torch.random.fork_rng(devices=[]), watched() as touched:
+                torch.manual_seed(SEED)
                 return apply_checked(self.step, model, context, "")
-            except MbcompressError as error:
-                raise Skipped(f"the pass refuses this model: {error}") from None
+        except MbcompressError as error:
+            raise Skipped(f"the pass refuses this model: {error}") from None
+        finally:
+            self.written |= touched
 
     @cached_property
     def exported(self) -> tuple[np.ndarray, ConvolutionCount]:

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch_pruning.dependency.index_mapping import _FlattenIndexMapping
 
 from mbcompress.errors import MbcompressError, brief
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 LARGEST_RATIO = 0.95
+LARGEST_MAPPING = 4_000_000  # indices of channels in one tracing: VGG's 7x7 flattening takes a hundredth of it
 PRUNABLE = (nn.Conv2d, nn.Linear)
 
 
@@ -40,8 +43,7 @@ class Shrinking:
         frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
         model.requires_grad_(True)  # dependencies are read from the gradient's graph
         torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+        with _tracing():
             ignored = [model.get_submodule(name) for name in kept]
             _Pruner(
                 model,
@@ -56,6 +58,30 @@ class Shrinking:
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
         return model
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Gradients on, and an end to what torch-pruning would otherwise follow until memory is full.
+
+    Where reshapes lead back and forth, as in attention, its lists of channels grow with every turn.
+    """
+    left, plain = LARGEST_MAPPING, _FlattenIndexMapping.__call__
+
+    def bounded(mapping: Any, indices: Any) -> Any:
+        nonlocal left
+        left -= len(indices) if mapping.reverse else len(indices) * mapping._stride
+        if left < 0:
+            raise RecursionError("its reshapes tie more channels together than torch-pruning can follow")
+        return plain(mapping, indices)
+
+    _FlattenIndexMapping.__call__ = bounded
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+            yield
+    finally:
+        _FlattenIndexMapping.__call__ = plain
 
 
 class _Pruner(tp.pruner.BasePruner):  # type: ignore[misc]  # torch-pruning is not typed
@@ -153,8 +179,7 @@ def _roots(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[s
     names = {module: name for name, module in model.named_modules()}
     weights = [model.get_parameter(name) for name in functional_weights(model)]
     try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Unwrapped parameters detected")
+        with _tracing():
             graph = tp.DependencyGraph().build_dependency(model, example, ignored_params=weights)
             groups = list(graph.get_all_groups(ignored_layers=[model.get_submodule(name) for name in output]))
     except Exception as error:
