@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "downstream.py"
+DOCS = Path(__file__).parent.parent / "docs"
+SCRIPT = DOCS / "downstream.py"
+
+
+def test_the_page_shows_the_script() -> None:
+    assert f"```python\n{SCRIPT.read_text()}```" in (DOCS / "models_and_data.md").read_text()
 
 
 def test_the_documented_script_runs_as_it_stands(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_layers_that_stay_in_float_are_told_or_refused(catalogue: Catalogue, mak
 
 
 def test_a_model_that_cannot_be_captured_is_one_sentence(
-    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
+    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Moody().eval()
     with pytest.raises(MbcompressError, match=r"^qat: torch.export cannot capture the model \(.*\); its forward"):
@@ -188,6 +188,7 @@ def test_a_model_that_cannot_be_captured_is_one_sentence(
     with pytest.raises(MbcompressError, match=r"^onnx: the model cannot be exported \(.*\)$"):
         runtime.export(model, SHAPE, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_view_of_a_feature_map_survives_training_in_channels_last(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -115,7 +117,8 @@ class FakeQuantized(ExportedGraph):
 def _capture(model: nn.Module, example: Tensor) -> GraphModule:
     batch = {0: torch.export.Dim.DYNAMIC}
     try:
-        exported = torch.export.export(model, (example,), dynamic_shapes=(batch,))
+        with redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
+            exported = torch.export.export(model, (example,), dynamic_shapes=(batch,))
     except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
         raise MbcompressError(
             f"qat: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its forward "

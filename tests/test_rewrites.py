@@ -1,0 +1,127 @@
+"""Rewrites that keep the function: of a captured graph before int8 is laid over it, and of padding in ONNX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from mbcompress_onnx.lowering import fold_padding
+from mbcompress_quantize.rewrites import simplify
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+SHAPE = (3, 32, 32)
+
+
+SPELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], set[str]]] = {
+    "relu6": (F.relu6, {"hardtanh"}),
+    "clamp": (lambda x: torch.clamp(x, 0, 6), {"hardtanh"}),
+    "clamp by name": (lambda x: x.clamp(min=0.0, max=6.0), {"hardtanh"}),
+    "relu and a ceiling": (lambda x: F.relu(x).clamp(max=6), {"hardtanh"}),
+    "clamp_min": (lambda x: x.clamp_min(0), {"relu"}),
+    "clamps that swallow each other": (lambda x: x.clamp(0, 1).clamp(2, 3), {"hardtanh"}),
+    "h-swish": (lambda x: x * F.relu6(x + 3) / 6, {"hardsigmoid", "mul"}),
+    "h-swish, gate first": (lambda x: F.relu6(x + 3) / 6 * x, {"hardsigmoid", "mul"}),
+    "h-swish by a product": (lambda x: x * ((3 + x).clamp(0, 6) * (1 / 6)), {"hardsigmoid", "mul"}),
+    "h-swish of torch": (F.hardswish, {"hardsigmoid", "mul"}),
+    "not quite h-swish": (lambda x: x * F.relu6(x + 2) / 6, {"add", "hardtanh", "mul", "div"}),
+    "silu": (F.silu, {"sigmoid", "mul"}),
+    "mean": (lambda x: x.mean((2, 3)), {"adaptive_avg_pool2d", "flatten"}),
+    "mean from the end": (lambda x: x.mean([-1, -2], keepdim=True), {"adaptive_avg_pool2d"}),
+    "mean in two steps": (lambda x: x.mean(2).mean(2), {"adaptive_avg_pool2d", "flatten"}),
+    "mean of the flattened": (lambda x: x.flatten(2).mean(-1), {"adaptive_avg_pool2d", "flatten"}),
+    "window of the whole map": (lambda x: F.avg_pool2d(x, 8), {"adaptive_avg_pool2d"}),
+    "mean of something else": (lambda x: x.mean((1, 3)), {"mean"}),
+    "mean over width alone": (lambda x: x.mean(3).mean(1), {"mean"}),
+    "view": (lambda x: x.view(x.shape[0], -1), {"reshape"}),
+    "dropout": (lambda x: F.dropout(x, 0.5, training=False) + 1, {"add"}),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_one_spelling_for_each_operation(name: str) -> None:
+    function, operators = SPELLINGS[name]
+
+    class Network(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    batch = ({0: torch.export.Dim.DYNAMIC},)
+    images = 5 * torch.randn(3, 4, 8, 8)
+    exported = torch.export.export(Network(), (images[:2],), dynamic_shapes=batch)
+    graph: Any = exported.module(check_guards=False)
+    simplify(graph)
+    calls = {str(node.target).split(".")[1] for node in graph.graph.nodes if "aten" in str(node.target)}
+    assert calls - {"sym_size"} == operators
+    torch.testing.assert_close(graph(images), function(images))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+def test_same_padding_becomes_numbers(kernel: int) -> None:
+    layer = nn.Conv2d(3, 4, kernel, padding="same", dilation=1 if kernel == 2 else 2)
+    images = torch.randn(2, 3, 9, 9)
+    graph: Any = torch.export.export(layer, (images,)).module(check_guards=False)
+    simplify(graph)
+    assert "conv2d.padding" not in str(graph.graph)
+    torch.testing.assert_close(graph(images), layer(images))
+
+
+def padded_convolution(pads: list[int], value: float = 0.0, mode: str = "constant", after: float = 0.05) -> Any:
+    """DequantizeLinear -> Pad -> QuantizeLinear -> DequantizeLinear -> Conv, the last two with scale `after`."""
+    generator = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(0.05),
+        "zero": np.uint8(117),
+        "after": np.float32(after),
+        "pads": np.array(pads, np.int64),
+        "value": np.float32(value),
+        "weight": generator.normal(size=(4, 2, 3, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["real"]),
+        helper.make_node("Pad", ["real", "pads", "value"], ["padded"], mode=mode),
+        helper.make_node("QuantizeLinear", ["padded", "after", "zero"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "after", "zero"], ["again"]),
+        helper.make_node("Conv", ["again", "weight"], ["y"], strides=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "padded",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 2, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def run_onnx(model: Any) -> Any:
+    images = np.random.default_rng(1).integers(0, 256, (1, 2, 8, 8), np.uint8)
+    return ReferenceEvaluator(model).run(None, {"x": images})[0]
+
+
+def test_padding_between_integers_goes_into_the_convolution_exactly() -> None:
+    model = padded_convolution([0, 0, 0, 0, 0, 0, 1, 1])  # below and to the right, as TensorFlow pads
+    before = run_onnx(model)
+    fold_padding(model)
+    assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "Conv"]
+    np.testing.assert_array_equal(run_onnx(model), before)
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "with ones": {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "value": 1.0},
+    "with the image mirrored": {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "mode": "reflect"},
+    "a crop": {"pads": [0, 0, -1, -1, 0, 0, 0, 0]},
+    "to another scale": {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "after": 0.06},
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_other_padding_stays(case: str) -> None:
+    model = padded_convolution(**KEPT[case])
+    before = model.SerializeToString()
+    fold_padding(model)
+    assert model.SerializeToString() == before
