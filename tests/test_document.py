@@ -83,7 +83,7 @@ def test_data_and_places(tmp_path: Path) -> None:
     assert document.name == "recipe"
     assert document.data["passes"][1]["distill"]["temperature"] == 4.0
     assert str(document.locate(("passes", 1, "distill", "temperature"))) == f"{path}:14:20"
-    assert str(document.locate(("passes", 1, "distill", "temperature"), at_key=True)) == f"{path}:8:7"
+    assert str(document.locate(("passes", 1, "distill", "temperature"), at_key=True)) == f"{path}:14:7"
     assert str(document.locate(("passes", 1, "distill", "alpha"))) == f"{path}:7:7"
     assert str(document.locate(())) == f"{path}:2:1"
 

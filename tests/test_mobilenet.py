@@ -114,7 +114,7 @@ def test_shrunken_architecture_comes_back_from_its_description(tiny_model: Any, 
     assert describe(model) != original
     fresh = tiny_model(source)
     resize(fresh, describe(model))
-    fresh.load_state_dict(model.state_dict())
+    fresh.load_state_dict(model.state_dict(), assign=True)
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(fresh.eval()(images), model.eval()(images))

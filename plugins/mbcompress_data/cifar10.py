@@ -41,16 +41,17 @@ class Cifar10(Dataset):
 
     name: ClassVar[str] = "cifar10"
 
-    path: Folder = Field(
-        default_factory=default_path,
-        description="Folder with the dataset; by default 'cifar10' in the user's cache folder for mbcompress, "
-        "which is ~/.cache/mbcompress on Linux.",
+    path: Folder | None = Field(
+        default=None,
+        description="Folder with the dataset; null is 'cifar10' in the user's cache folder for mbcompress, which is "
+        "~/.cache/mbcompress on Linux.",
     )
 
     @field_validator("path")
     @classmethod
-    def _holds_cifar10(cls, path: Path) -> Path:
-        cifar_binary.locate(path)
+    def _holds_cifar10(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            cifar_binary.locate(path)
         return path
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
@@ -69,13 +70,14 @@ class Cifar10(Dataset):
         )
 
     def _read(self, shape: tuple[int, int, int]) -> tuple[Images, Images]:
+        folder = self.path or default_path()
         try:
-            binary = cifar_binary.locate(self.path)  # the default path is looked at here for the first time
+            binary = cifar_binary.locate(folder)  # the default one is looked at here for the first time
         except ValueError as error:
             raise MbcompressError(f"data: {error}") from None
         if binary:
             return cifar_binary.read(binary, shape)
-        listings = train, test = [list_classes(self.path / part) for part in ("train", "test")]
+        listings = train, test = [list_classes(folder / part) for part in ("train", "test")]
         check_same_classes(train, test)
         if train.classes != CLASSES:
             raise MbcompressError(f"data: the class folders in {str(train.root)!r} must be {', '.join(CLASSES)}")
