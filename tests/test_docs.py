@@ -100,7 +100,7 @@ def test_recipe_reference_is_the_same_on_every_machine() -> None:
     text = (DOCS / "recipes.md").read_text()
     assert str(Path.home()) not in text.replace("~/", "")
     assert str(ROOT) not in text
-    assert "| see meaning | Folder with the dataset; by default" in text
+    assert "| `null` | Folder with the dataset; null is 'cifar10' in the user's cache folder" in text
 
 
 def test_api_reference_has_everything_public() -> None:
