@@ -15,6 +15,7 @@ from mbcompress.components import (
     Session,
     Teacher,
 )
+from mbcompress.context import Context
 from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
 from mbcompress.hookspecs import hookimpl
@@ -28,6 +29,7 @@ from mbcompress.traits import Trait
 __all__ = [
     "Augmentation",
     "Component",
+    "Context",
     "ConvolutionCount",
     "Dataset",
     "Development",

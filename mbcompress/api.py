@@ -58,9 +58,9 @@ def compress(
     catalogue = discover()
     document = _document(recipe)
     if isinstance(model, ModelSource):
-        document.data["model"] = {"source": model.name, **model.model_dump()}
+        document.data["model"] = model
     if isinstance(data, Dataset):
-        document.data["data"] = {"name": data.name, **data.model_dump()}
+        document.data["data"] = data
     parts = None if data is None or isinstance(data, Splits | Dataset) else parts_of(data)
     if isinstance(data, Mapping) and parts is None:
         document.data["data"] = dict(data)
@@ -107,6 +107,8 @@ def run_plan(
     with ExitStack() as claim:
         partial = claim.enter_context(provisional(directory))
         with front as progress:
+            import torch
+
             from mbcompress.device import choose
             from mbcompress.environment import describe_environment
             from mbcompress.pipeline import run
@@ -114,7 +116,9 @@ def run_plan(
             chosen = choose(device)
             environment = describe_environment(catalogue, str(chosen), plan.seed)
             notifier = Notifier(catalogue.listeners, Run(plan.name, plan.to_mapping(), environment), progress)
-            with notifier.running():
+            devices = [chosen] if chosen.type == "cuda" else []
+            # the caller's random numbers go on as if nothing had been drawn
+            with notifier.running(), torch.random.fork_rng(devices=devices):
                 compressed, report = run(
                     plan,
                     catalogue,

@@ -27,7 +27,7 @@ def apply_pass(plan: Plan, index: int, model: nn.Module, context: Context, catal
     """
     step = plan.passes[index]
     location = plan.locations[index] if plan.locations else Location(plan.name)
-    culprit = f"{location}: {_name(step, catalogue.passes.origins.get(step.name))}"
+    culprit = f"{location}: {_name(step, catalogue.passes.origin_of(step))}"
     try:
         return apply_checked(step, model, context, culprit)
     except MbcompressError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -51,6 +51,7 @@ class Registry(Generic[C]):
     """Components of one kind by name."""
 
     kind: str
+    base: type[Any]  # type[C]; but mypy takes no abstract class for that
     classes: dict[str, type[C]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
 
@@ -60,15 +61,31 @@ class Registry(Generic[C]):
         Raises:
             MbcompressError: the name is missing or already taken, or the class cannot be used as it is.
         """
-        name = getattr(cls, "name", None)
-        if not isinstance(name, str) or not name:
-            raise MbcompressError(f"{self.kind} {cls.__qualname__} has no 'name'; set it as a class attribute")
+        name = _check(self.kind, cls)
         if name in self.classes:
             raise MbcompressError(f"{self.kind} {name!r} is already provided by {self.origins[name]}")
-        if problem := _unusable(cls):
-            raise MbcompressError(f"{self.kind} {name!r} {problem}")
         self.classes[name] = cls
         self.origins[name] = origin
+
+    def adopt(self, component: Component) -> C:
+        """An object that a program made, as it is; its class need not be installed.
+
+        Raises:
+            SpecError: it is of another kind, or its class cannot be used as it is.
+        """
+        cls = type(component)
+        if not isinstance(component, self.base):
+            wanted = f"must be a {self.kind}, an mbcompress.{self.base.__name__}"
+            raise SpecError((), f"{wanted}, got an object of class {cls.__name__}")
+        try:
+            _check(self.kind, cls)
+        except MbcompressError as error:
+            raise SpecError((), str(error)) from None
+        return cast("C", component)
+
+    def origin_of(self, component: C) -> Origin | None:
+        """Where the component's class was installed from; None if it is somebody's own."""
+        return self.origins[component.name] if self.classes.get(component.name) is type(component) else None
 
     def build(self, name: object, options: object, catalogue: Catalogue) -> C:
         """An instance from the options that a recipe gives.
@@ -104,11 +121,11 @@ class Catalogue:
         listeners: of each hook of a run's lifecycle, who is told.
     """
 
-    passes: Registry[Pass] = field(default_factory=lambda: Registry("pass"))
-    models: Registry[ModelSource] = field(default_factory=lambda: Registry("model source"))
-    datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset"))
-    runtimes: Registry[Runtime] = field(default_factory=lambda: Registry("runtime"))
-    metrics: Registry[Metric] = field(default_factory=lambda: Registry("metric"))
+    passes: Registry[Pass] = field(default_factory=lambda: Registry("pass", Pass))
+    models: Registry[ModelSource] = field(default_factory=lambda: Registry("model source", ModelSource))
+    datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset", Dataset))
+    runtimes: Registry[Runtime] = field(default_factory=lambda: Registry("runtime", Runtime))
+    metrics: Registry[Metric] = field(default_factory=lambda: Registry("metric", Metric))
     plugins: list[Origin] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     blocked: list[Origin] = field(default_factory=list)
@@ -142,6 +159,20 @@ class Catalogue:
             # an unknown name is found at the value of `key`
             named: tuple[PathPart, ...] = (key,) if error.at_key and not error.path else ()
             raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
+
+
+def _check(kind: str, cls: type[Component]) -> str:
+    """The name of a class that can be used.
+
+    Raises:
+        MbcompressError: it has none, or can never be built or chained.
+    """
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name:
+        raise MbcompressError(f"{kind} {cls.__qualname__} has no 'name'; set it as a class attribute")
+    if problem := _unusable(cls):
+        raise MbcompressError(f"{kind} {name!r} {problem}")
+    return name
 
 
 def _unusable(cls: type[Component]) -> str:

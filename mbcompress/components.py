@@ -33,6 +33,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
+    def as_written(self) -> dict[str, Any]:
+        """The options as a recipe would hold them; an object that YAML cannot hold is described."""
+        return self.model_dump(mode="json", fallback=shown)
+
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
@@ -247,7 +251,7 @@ def _resolve_source(value: object, info: ValidationInfo) -> object:
 
 
 def _dump_source(value: ModelSource | str) -> object:
-    return value if isinstance(value, str) else {"source": value.name, **value.model_dump(mode="json")}
+    return value if isinstance(value, str) else {"source": value.name, **value.as_written()}
 
 
 Teacher = Annotated[

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor, nn
 
     from mbcompress.components import ModelSource
@@ -40,10 +39,14 @@ class Context:
 
     def example(self, batch: int = 1) -> Tensor:
         """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""
+        import torch
+
         return torch.zeros(batch, *self.input_shape, device=self.device)
 
     def calibration_batches(self, batch_size: int = 64) -> Iterator[Tensor]:
         """The calibration images, normalised, in order: (N, C, H, W) float32 on `device`."""
+        import torch
+
         images = self.data.calibration
         for start in range(0, len(images), batch_size):
             batch = self.data.normalization.apply(images.pixels[start : start + batch_size])

@@ -16,7 +16,6 @@ from packaging.utils import canonicalize_name
 
 from mbcompress import hookspecs
 from mbcompress.catalogue import Broken, Catalogue, Origin, Registry
-from mbcompress.components import Component, Dataset, Metric, ModelSource, Pass, Runtime
 from mbcompress.errors import MbcompressError, brief, unknown
 from mbcompress.lifecycle import LIFECYCLE, Listener
 
@@ -34,14 +33,6 @@ MACHINERY = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent)
 
 Entry = tuple[Origin, importlib.metadata.EntryPoint, importlib.metadata.Distribution]
 
-REGISTRIES: dict[str, tuple[str, type[Component]]] = {
-    "mbcompress_passes": ("passes", Pass),
-    "mbcompress_models": ("models", ModelSource),
-    "mbcompress_datasets": ("datasets", Dataset),
-    "mbcompress_runtimes": ("runtimes", Runtime),
-    "mbcompress_metrics": ("metrics", Metric),
-}
-
 
 def discover() -> Catalogue:
     """Load every installed plugin but the blocked ones; what fails is listed as broken and takes nothing else down."""
@@ -49,11 +40,18 @@ def discover() -> Catalogue:
     manager.add_hookspecs(hookspecs)
     catalogue = Catalogue()
     _load_plugins(manager, catalogue)
-    for hook, (attribute, base) in REGISTRIES.items():
+    registries: dict[str, Registry[Any]] = {
+        "mbcompress_passes": catalogue.passes,
+        "mbcompress_models": catalogue.models,
+        "mbcompress_datasets": catalogue.datasets,
+        "mbcompress_runtimes": catalogue.runtimes,
+        "mbcompress_metrics": catalogue.metrics,
+    }
+    for hook, registry in registries.items():
         functions = {each.plugin_name: each.function for each in getattr(manager.hook, hook).get_hookimpls()}
         for origin in catalogue.plugins:
             if origin.plugin in functions:
-                _register_all(catalogue, attribute, base, functions[origin.plugin], origin, hook)
+                _register_all(catalogue, registry, functions[origin.plugin], origin, hook)
     catalogue.listeners.update({hook: _listeners(manager, catalogue, hook) for hook in LIFECYCLE})
     return catalogue
 
@@ -181,15 +179,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _register_all(
-    catalogue: Catalogue,
-    attribute: str,
-    base: type[Component],
-    function: Callable[[], object],
-    origin: Origin,
-    hook: str,
+    catalogue: Catalogue, registry: Registry[Any], function: Callable[[], object], origin: Origin, hook: str
 ) -> None:
     """Register what a hook returns; a class that cannot be used is listed, and the plugin's others still work."""
-    registry: Registry[Any] = getattr(catalogue, attribute)
     try:
         offered = function()
         if not isinstance(offered, list | tuple):
@@ -199,8 +191,9 @@ def _register_all(
         return
     for cls in offered:
         try:
-            if not (isinstance(cls, type) and issubclass(cls, base)):
-                raise MbcompressError(f"hook {hook} must return subclasses of {base.__name__}, got {brief(repr(cls))}")
+            if not (isinstance(cls, type) and issubclass(cls, registry.base)):
+                wanted = f"subclasses of {registry.base.__name__}"
+                raise MbcompressError(f"hook {hook} must return {wanted}, got {brief(repr(cls))}")
             registry.register(cls, origin)
         except Exception as error:
             catalogue.broken.append(Broken(origin, _reason(error)))

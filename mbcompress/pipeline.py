@@ -163,6 +163,8 @@ def _apply(
     plan: Plan, model: nn.Module, context: Context, catalogue: Catalogue, directory: Path, notifier: Notifier
 ) -> tuple[Stage, Stage, list[dict[str, Any]]]:
     """Baseline, result, and a record of each pass; the record of the loaded model comes first."""
+    # what is stored must be found again by name, which somebody's own class is not
+    source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
     stage = _stage(model, context)
     baseline = replace(stage, model=context.baseline)
     traits = INITIAL
@@ -182,14 +184,14 @@ def _apply(
         }
         records.append(record)
         place = directory / "steps" / f"{number:02}-{step.name}"
-        write_step(place, record, stage.model, context.input_shape, traits, plan.model)
+        write_step(place, record, stage.model, context.input_shape, traits, source)
         notifier.pass_finished(number, **record)
         if number == plan.measure.baseline_after:
             baseline = replace(stage, model=_frozen(stage.model))
             context = replace(context, baseline=baseline.model)
     if not plan.passes:  # the result of a run can always be read back
         place = directory / "steps" / "00-loaded"
-        write_step(place, records[0], stage.model, context.input_shape, traits, plan.model)
+        write_step(place, records[0], stage.model, context.input_shape, traits, source)
     return baseline, stage, records
 
 

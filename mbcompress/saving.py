@@ -60,7 +60,7 @@ def write_step(
         model: in eval mode, on any device; it is not changed.
         input_shape: channels, height, width.
         traits: what can be said of the model.
-        source: where the model came from; None for a module of the caller's.
+        source: where the model came from, of an installed class; None for a module or a source of the caller's.
     """
     directory.mkdir(parents=True)
     write_json(directory / METRICS, record)
@@ -80,7 +80,7 @@ def write_step(
             "reason": stored.reason,
             "input_shape": input_shape,
             "traits": sorted(traits),
-            "source": source and {"source": source.name, **source.model_dump(mode="json")},
+            "source": source and {"source": source.name, **source.as_written()},
             "layers": layers,
             "constants": list(stored.constants),
         }

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress.components import Pass, Teacher
-from mbcompress.hookspecs import hookimpl
-from mbcompress.training_options import TrainingOptions
+from mbcompress import Pass, Teacher, TrainingOptions, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mbcompress.context import Context
+    from mbcompress import Context
 
 
 class Distill(Pass, TrainingOptions):

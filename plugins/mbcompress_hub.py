@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, FilePath, model_validator
 
-from mbcompress.components import ModelSource
-from mbcompress.errors import MbcompressError, brief, first_line, shown
-from mbcompress.hookspecs import hookimpl
+from mbcompress import MbcompressError, ModelSource, hookimpl
+from mbcompress.errors import brief, first_line, shown
 
 if TYPE_CHECKING:
     from torch import nn

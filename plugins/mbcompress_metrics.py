@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from mbcompress.components import Measured, Metric, Predictions
-from mbcompress.hookspecs import hookimpl
+from mbcompress import Measured, Metric, Predictions, hookimpl
 
 if TYPE_CHECKING:
     import numpy as np

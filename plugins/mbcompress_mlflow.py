@@ -17,14 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.errors import MbcompressError
-from mbcompress.hookspecs import hookimpl
+from mbcompress import MbcompressError, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from mbcompress.lifecycle import Run
+    from mbcompress import Run
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT_ID, EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from mbcompress.context import Context
+    from mbcompress import Context
     from mbcompress.host import Catalogue
 
 

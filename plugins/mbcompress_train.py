@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress.components import Pass
-from mbcompress.hookspecs import hookimpl
-from mbcompress.training_options import TrainingOptions
+from mbcompress import Pass, TrainingOptions, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mbcompress.context import Context
+    from mbcompress import Context
 
 
 class Train(Pass, TrainingOptions):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import mbcompress
+
 ROOT = Path(__file__).parent.parent
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 PUBLIC = {
@@ -12,7 +14,6 @@ PUBLIC = {
     "mbcompress.components",
     "mbcompress.conformance",
     "mbcompress.conformance.tiny",
-    "mbcompress.context",
     "mbcompress.counting",
     "mbcompress.data",
     "mbcompress.errors",
@@ -63,6 +64,18 @@ def test_plugins_use_no_private_names(path: Path) -> None:
         for alias in node.names
     }
     assert not {name for name in names if name.startswith("_")}
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_plugins_import_what_is_public_from_where_it_is_public(path: Path) -> None:
+    """So that any of them can be copied as a start."""
+    elsewhere = {
+        alias.name
+        for node in imports(path)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mbcompress.")
+        for alias in node.names
+    }
+    assert not elsewhere & set(mbcompress.__all__)
 
 
 def test_there_is_no_plugins_package() -> None:

@@ -230,4 +230,4 @@ def test_registry_refuses_a_class_without_name() -> None:
             return model
 
     with pytest.raises(MbcompressError, match="has no 'name'"):
-        Registry[Pass]("pass").register(Nameless, Origin("p", "d", "1"))
+        Registry[Pass]("pass", Pass).register(Nameless, Origin("p", "d", "1"))

@@ -13,6 +13,7 @@ import torch
 import yaml
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
+from toys import toy as toy
 
 import mbcompress
 from mbcompress.cli import main
@@ -235,8 +236,10 @@ def test_answers_without_torch(run: mbcompress.Result, what: str) -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_a_run_without_passes_can_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = mbcompress.compress(None, {**RECIPE, "passes": []}, out=tmp_path / "run")
+def test_a_run_without_passes_can_be_loaded(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = mbcompress.compress(None, {**toy, "passes": []}, out=tmp_path / "run")
     images = torch.zeros(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(mbcompress.load(result.path)(images), result.model(images))

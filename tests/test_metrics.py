@@ -113,7 +113,7 @@ class Odd(Metric):
     ],
 )
 def test_a_metric_that_breaks_the_contract_is_named(gives: Any, problem: str) -> None:
-    registry: Registry[Metric] = Registry("metric")
+    registry: Registry[Metric] = Registry("metric", Metric)
     registry.register(Odd, Origin("odds", "mb-odds", "2.0"))
     with pytest.raises(MetricError) as raised:
         Metrics([Odd(gives=gives)], registry).rehearse(10)

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as Bars
 from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+from toys import toy as toy
 
 import mbcompress
 from mbcompress import Trait
@@ -262,13 +263,15 @@ def test_what_a_pass_prints_is_a_line_that_names_it(
     assert_documented("pass that prints over the progress bar", "squeeze: hello there")
 
 
-def test_a_run_beside_broken_plugins(install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_beside_broken_plugins(
+    install: Install, toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is broken or prints does not get into the report of a recipe that does not use it."""
     install("mb-one", "1 / 0", plugin="one")
     install("mb-two", GOOD.replace("mbcompress_passes", "mbcompress_pases"), plugin="two")
     install("mb-three", offers("print('over the JSON'); return model"), plugin="three")
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(USES)
+    recipe.write_text(json.dumps({**toy, "passes": ["squeeze"]}))
     assert main(["run", str(recipe), "--out", str(tmp_path / "run"), "--json"]) == 0
     out, err = capsys.readouterr()
     assert [step["name"] for step in json.loads(out)["steps"]] == ["squeeze"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from toys import toy as toy
 
 import mbcompress
 from mbcompress.cli import main
@@ -120,7 +121,7 @@ class OwnNet(nn.Module):
         return logits
 
 
-def test_own_module_with_own_splits_and_a_list_of_passes(
+def test_own_module_with_own_splits_and_passes_as_objects(
     digits: mbcompress.Splits, tmp_path: Path, catalogue: Catalogue
 ) -> None:
     model = OwnNet()
@@ -129,7 +130,7 @@ def test_own_module_with_own_splits_and_a_list_of_passes(
         catalogue.passes.build("prune", {"target_parameters": 0.8}, catalogue),
         catalogue.passes.build("qat", {"epochs": 0}, catalogue),
     ]
-    result = mbcompress.compress(model, passes, digits, out=tmp_path / "own")
+    result = mbcompress.compress(model, {"passes": passes, "measure": FAST}, digits, out=tmp_path / "own")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert result.report["result"]["convolutions"] == {"total": 2, "int8": 2}
     assert result.report["ratio"]["parameters"] > 1.2
@@ -147,17 +148,21 @@ def test_own_module_with_a_dataset_by_name(tmp_path: Path) -> None:
     assert result.report["paired"] == {"baseline_only": 0, "result_only": 0, "p_value": 1.0}
 
 
-def test_baseline_after_compares_with_the_trained_model(tmp_path: Path) -> None:
-    passes = [{"train": {"epochs": 1}}, {"qat": {"epochs": 0}}]
-    changed = recipe(passes=passes, measure={**FAST, "baseline_after": 1})
-    report = mbcompress.compress(None, changed, out=tmp_path / "run").report
-    assert report["paired"]["baseline_only"] + report["paired"]["result_only"] < 90  # the same network but for rounding
+def test_baseline_after_compares_with_the_trained_model(toy: dict[str, Any], tmp_path: Path) -> None:
+    changed = {**toy, "passes": [{"train": {"epochs": 1}}, {"distill": {"epochs": 0}}]}
+    changed["measure"] = {**FAST, "baseline_after": 1}
+    result = mbcompress.compress(None, changed, out=tmp_path / "run")
+    *_, weight, _ = result.model.parameters()
+    written = np.load(result.path / "baseline.npy")
+    assert np.array_equal(written, weight.detach().flatten(1)[:, :3].numpy())  # what the first pass gave
 
 
-def test_a_missed_budget_exits_with_3_and_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_budget_exits_with_3_and_names_it(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "greedy.yaml"
     budget = {"size_ratio": 1000, "accuracy_drop": 100}
-    path.write_text(yaml.safe_dump(recipe(passes=[], budget=budget)))
+    path.write_text(yaml.safe_dump({**toy, "passes": [], "budget": budget}))
     assert main(["run", str(path), "--out", str(tmp_path / "run"), "--quiet"]) == 3
     captured = capsys.readouterr()
     assert captured.err == "mbcompress: budget missed: size_ratio must be at least 1000, measured 1\n"
@@ -165,9 +170,11 @@ def test_a_missed_budget_exits_with_3_and_names_it(tmp_path: Path, capsys: pytes
     assert (tmp_path / "run" / "report.json").exists()
 
 
-def test_json_prints_the_report_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_prints_the_report_and_nothing_else(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "plain.yaml"
-    path.write_text(yaml.safe_dump(recipe(passes=[])))
+    path.write_text(yaml.safe_dump({**toy, "passes": []}))
     assert main(["run", str(path), "--out", str(tmp_path / "run"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run" / "report.json").read_text())
 
@@ -204,13 +211,15 @@ def test_failures_are_one_sentence_and_leave_nothing(
     assert not any((tmp_path / "runs").glob("*"))
 
 
-def test_a_bug_in_a_pass_keeps_its_traceback_and_leaves_nothing(tmp_path: Path, catalogue: Catalogue) -> None:
-    class Wrong(type(catalogue.passes.build("qat", {}, catalogue))):  # type: ignore[misc]
+def test_a_bug_in_a_pass_keeps_its_traceback_and_leaves_nothing(tmp_path: Path, digits: mbcompress.Splits) -> None:
+    class Wrong(mbcompress.Pass):
+        name = "wrong"
+
         def apply(self, model: nn.Module, context: Any) -> Any:
             return "not a module"
 
-    with pytest.raises(PassError, match=r"pass 'qat' .* returned 'not a module'; it must return an nn\.Module"):
-        mbcompress.compress(None, recipe(passes=[Wrong()]), out=tmp_path / "run")
+    with pytest.raises(PassError, match=r"^recipe: pass 'wrong' returned 'not a module'; it must return an nn\.Module"):
+        mbcompress.compress(OwnNet(), [Wrong()], digits, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -72,8 +72,8 @@ class Metrics:
             raise MetricError(self._blame(metric, problem)) from None
 
     def _blame(self, metric: Metric, problem: str) -> str:
-        origin = self.registry.origins.get(metric.name, "unknown origin")
-        return f"metrics: {metric.name!r} ({origin}) {problem}"
+        origin = self.registry.origin_of(metric)
+        return f"metrics: {metric.name!r} ({origin}) {problem}" if origin else f"metrics: {metric.name!r} {problem}"
 
 
 def _finite(value: float) -> float | None:

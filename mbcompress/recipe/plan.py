@@ -74,15 +74,15 @@ class Plan:
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe that gives this plan again, with every default written out."""
-        model = self.model and {"source": self.model.name, **self.model.model_dump(mode="json")}
-        data = self.data and {"name": self.data.name, **self.data.model_dump(mode="json")}
+        model = self.model and {"source": self.model.name, **self.model.as_written()}
+        data = self.data and {"name": self.data.name, **self.data.as_written()}
         return {
             **({"model": model} if model else {}),
             **({"data": data} if data else {}),
-            "passes": [{step.name: step.model_dump(mode="json")} for step in self.passes],
-            "export": [{runtime.name: runtime.model_dump(mode="json")} for runtime in self.export],
-            "metrics": [{metric.name: metric.model_dump(mode="json")} for metric in self.metrics],
-            "measure": self.measure.model_dump(mode="json"),
-            "budget": self.budget.model_dump(mode="json"),
+            "passes": [{step.name: step.as_written()} for step in self.passes],
+            "export": [{runtime.name: runtime.as_written()} for runtime in self.export],
+            "metrics": [{metric.name: metric.as_written()} for metric in self.metrics],
+            "measure": self.measure.as_written(),
+            "budget": self.budget.as_written(),
             "seed": self.seed,
         }

@@ -58,7 +58,7 @@ def check_test_split(model: ModelSource | None, dataset: Dataset | None) -> None
     """Raise SpecError where test images would be among those that the weights were trained on."""
     if model is None or dataset is None or model.trained_on is None or model.trained_on.get("name") != dataset.name:
         return
-    options = dataset.model_dump(mode="json")
+    options = dataset.as_written()
     for option in DIVIDES_TEST:
         trained = model.trained_on.get(option)
         if option in options and options[option] != trained:

@@ -15,7 +15,7 @@ from mbcompress.recipe.provenance import check_teachers, check_test_split
 from mbcompress.validation import first_problem
 
 if TYPE_CHECKING:
-    from mbcompress.components import Metric, Runtime
+    from mbcompress.components import Dataset, Metric, ModelSource, Runtime
     from mbcompress.host import Catalogue, Registry
     from mbcompress.recipe.document import Document
 
@@ -50,8 +50,8 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
     for key in ("model", "data", "passes"):
         if key not in data and key not in given:
             raise SpecError((), f"{key!r} is missing; a recipe needs 'model', 'data' and 'passes'")
-    model = _under("model", lambda spec: catalogue.build_model(_mapping(spec, "{source: NAME, …}")), data)
-    dataset = _under("data", lambda spec: catalogue.build_dataset(_mapping(spec, "{name: NAME, …}")), data)
+    model = _under("model", lambda spec: _model(spec, catalogue), data)
+    dataset = _under("data", lambda spec: _dataset(spec, catalogue), data)
     passes = _components(document, "passes", catalogue.passes, catalogue)
     check_order(passes)
     plan = Plan(
@@ -78,6 +78,10 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
 
 def _runtimes(document: Document, catalogue: Catalogue) -> tuple[Runtime, ...]:
     runtimes = _components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])
+    for index, runtime in enumerate(runtimes):
+        if catalogue.runtimes.origin_of(runtime) is None:
+            found = f"{type(runtime).__name__} is not an installed runtime"
+            raise SpecError(("export", index), f"{found}, and the process that measures its files could not find it")
     if not runtimes:
         raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(catalogue.runtimes.classes))})")
     _refuse_twice("export", runtimes, "each runtime writes one file")
@@ -106,6 +110,18 @@ def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:
         raise error.under(key) from None
 
 
+def _model(spec: object, catalogue: Catalogue) -> ModelSource:
+    if isinstance(spec, Component):
+        return catalogue.models.adopt(spec)
+    return catalogue.build_model(_mapping(spec, "{source: NAME, …}"))
+
+
+def _dataset(spec: object, catalogue: Catalogue) -> Dataset:
+    if isinstance(spec, Component):
+        return catalogue.datasets.adopt(spec)
+    return catalogue.build_dataset(_mapping(spec, "{name: NAME, …}"))
+
+
 def _mapping(spec: object, form: str) -> Mapping[str, Any]:
     if not isinstance(spec, Mapping):
         raise SpecError((), f"must be a mapping like {form}, got {shown(spec)}")
@@ -123,10 +139,10 @@ def _components(
 
 def _component(entry: Any, path: tuple[PathPart, ...], registry: Registry[C], catalogue: Catalogue) -> C:
     if isinstance(entry, Component):
-        for cls, _ in registry:
-            if isinstance(entry, cls):
-                return entry
-        raise SpecError(path, f"{type(entry).__name__} is not an installed {registry.kind}")
+        try:
+            return registry.adopt(entry)
+        except SpecError as error:
+            raise error.under(*path) from None
     if isinstance(entry, str):
         entry = {entry: {}}
     if not (isinstance(entry, Mapping) and len(entry) == 1):

@@ -1,7 +1,6 @@
 """Datasets: handwritten digits that are always there, folders of images, CIFAR-10, and arrays in an .npz file."""
 
-from mbcompress.components import Dataset
-from mbcompress.hookspecs import hookimpl
+from mbcompress import Dataset, hookimpl
 
 from .arrays import Arrays
 from .cifar10 import Cifar10

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mbcompress.errors import MbcompressError
+from mbcompress import MbcompressError
 
 MAX_BYTES = 8 * 2**30
 """What the arrays of one archive may take in memory together."""

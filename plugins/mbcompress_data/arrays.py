@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
-from mbcompress.components import Dataset
-from mbcompress.data import Augmentation, Images, Splits
-from mbcompress.errors import MbcompressError
+from mbcompress import Augmentation, Dataset, Images, MbcompressError, Splits
 
 from .archive import array_names, read_arrays
 from .options import TEST_SHARE, File, Mean, Std, normalization

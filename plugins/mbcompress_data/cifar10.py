@@ -10,9 +10,7 @@ from typing import ClassVar
 import platformdirs
 from pydantic import Field, field_validator
 
-from mbcompress.components import Dataset
-from mbcompress.data import Augmentation, Images, Splits
-from mbcompress.errors import MbcompressError
+from mbcompress import Augmentation, Dataset, Images, MbcompressError, Splits
 
 from . import cifar_binary
 from .folders import check_same_classes, list_classes

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mbcompress.data import Images
-from mbcompress.errors import MbcompressError
+from mbcompress import Images, MbcompressError
 
 from .folders import has_own_test
 from .resizing import fit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mbcompress.errors import MbcompressError
+from mbcompress import MbcompressError
 
 from .resizing import Resize, resize, to_array
 

@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from mbcompress.components import Dataset
-from mbcompress.data import Augmentation, Images, Splits
+from mbcompress import Augmentation, Dataset, Images, Splits
 
 from .options import TEST_SHARE, normalization
 from .resizing import check_shape, fit

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcompress.errors import MbcompressError
+from mbcompress import MbcompressError
 
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
 """Files that a desktop leaves behind; hidden ones (`.DS_Store`) are skipped as well."""

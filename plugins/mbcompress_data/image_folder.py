@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mbcompress.components import Dataset
-from mbcompress.data import Augmentation, Images, Splits
+from mbcompress import Augmentation, Dataset, Images, Splits
 
 from .folders import check_same_classes, has_own_test, list_classes
 from .options import TEST_SHARE, Folder, Mean, Std, normalization

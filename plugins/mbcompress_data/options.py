@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mbcompress.data import Normalization
+from mbcompress import Normalization
 
 TEST_SHARE = 0.2
 """Share of the images that becomes the test split where the data has none of its own."""

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcompress.data import Images
-from mbcompress.errors import MbcompressError
+from mbcompress import Images, MbcompressError
 
 from . import cache
 from .decoding import decode, decoder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mbcompress.errors import MbcompressError
+from mbcompress import MbcompressError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

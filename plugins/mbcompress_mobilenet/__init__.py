@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mbcompress.components import ModelSource
-from mbcompress.hookspecs import hookimpl
+from mbcompress import ModelSource, hookimpl
 from mbcompress.zoo import Zoo
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress.components import ConvolutionCount, Runtime, Session
-from mbcompress.errors import MbcompressError, first_line
-from mbcompress.hookspecs import hookimpl
+from mbcompress import ConvolutionCount, MbcompressError, Runtime, Session, hookimpl
+from mbcompress.errors import first_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress.components import Pass
-from mbcompress.errors import MbcompressError
-from mbcompress.hookspecs import hookimpl
-from mbcompress.training_options import TrainingOptions
+from mbcompress import MbcompressError, Pass, TrainingOptions, hookimpl
 from mbcompress.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mbcompress.context import Context
+    from mbcompress import Context
 
     from .channels import Shrinking
 

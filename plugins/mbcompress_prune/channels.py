@@ -17,7 +17,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.dependency.index_mapping import _FlattenIndexMapping
 
-from mbcompress.errors import MbcompressError, brief
+from mbcompress import MbcompressError
+from mbcompress.errors import brief
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -1,7 +1,6 @@
 """Models and data that live in somebody's Python modules, by the name of a callable."""
 
-from mbcompress.components import Dataset, ModelSource
-from mbcompress.hookspecs import hookimpl
+from mbcompress import Dataset, ModelSource, hookimpl
 
 from .data import PythonData
 from .model import PythonModel

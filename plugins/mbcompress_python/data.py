@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress.components import Dataset
-from mbcompress.data import Splits
-from mbcompress.errors import MbcompressError
+from mbcompress import Dataset, MbcompressError, Splits
 from mbcompress.parts import NAMES, Loading, load_splits
 
 from . import target

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, FilePath
 
-from mbcompress.components import ModelSource
-from mbcompress.errors import MbcompressError, brief
+from mbcompress import MbcompressError, ModelSource
+from mbcompress.errors import brief
 
 from . import target
 

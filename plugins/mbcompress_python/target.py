@@ -18,7 +18,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.errors import MbcompressError, brief, first_line, shown
+from mbcompress import MbcompressError
+from mbcompress.errors import brief, first_line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

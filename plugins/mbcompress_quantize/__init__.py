@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mbcompress.components import Pass, Teacher
-from mbcompress.hookspecs import hookimpl
-from mbcompress.training_options import TrainingOptions
-from mbcompress.traits import Trait
+from mbcompress import Pass, Teacher, TrainingOptions, Trait, hookimpl
 from mbcompress.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mbcompress.context import Context
+    from mbcompress import Context
 
 
 class QAT(Pass, TrainingOptions):

@@ -17,7 +17,8 @@ from torchao.quantization.pt2e import (
 )
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from mbcompress.errors import MbcompressError, brief
+from mbcompress import MbcompressError
+from mbcompress.errors import brief
 from mbcompress.layout import contiguous
 
 from .quantizer import MOVING, IntegerQuantizer
