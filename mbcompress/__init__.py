@@ -21,8 +21,8 @@ from mbcompress.errors import MbcompressError, PassError, RecipeError
 from mbcompress.hookspecs import hookimpl
 from mbcompress.lifecycle import Run
 from mbcompress.progress import Progress
-from mbcompress.restoring import load
 from mbcompress.result import Result
+from mbcompress.storage.restoring import load
 from mbcompress.training_options import TrainingOptions
 from mbcompress.traits import Trait
 

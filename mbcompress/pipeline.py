@@ -21,7 +21,7 @@ from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, Metrics, compare
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
-from mbcompress.saving import write_step
+from mbcompress.storage.saving import write_step
 from mbcompress.training import evaluate
 from mbcompress.traits import INITIAL
 

@@ -1,6 +1,7 @@
 """Built-ins enter by the same door as strangers: they import only what mbcompress makes public."""
 
 import ast
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,15 @@ def test_there_is_no_plugins_package() -> None:
 def test_only_the_host_talks_to_pluggy() -> None:
     users = {path.name for path in (ROOT / "mbcompress").rglob("*.py") if "pluggy" in modules(path)}
     assert users == {"host.py", "hookspecs.py"}
+
+
+def test_every_package_is_shipped() -> None:
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    listed = set(settings["options"]["packages"].split())
+    found = {
+        ".".join(path.parent.relative_to(root).parts)
+        for root, package in ((ROOT, "mbcompress"), (ROOT / "plugins", "."))
+        for path in (root / package).rglob("__init__.py")
+    }
+    assert listed == found

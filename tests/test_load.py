@@ -19,7 +19,7 @@ from mbcompress.counting import count_macs, count_parameters
 from mbcompress.data import Images
 from mbcompress.host import Catalogue
 from mbcompress.run_directory import write_manifest
-from mbcompress.saving import write_step
+from mbcompress.storage.saving import write_step
 
 SOURCES = {
     "mobilenet_v1": {"source": "mobilenet_v1"},

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import mbcompress
 from mbcompress.host import Catalogue
 from mbcompress.run_directory import write_manifest
-from mbcompress.saving import write_step
+from mbcompress.storage.saving import write_step
 
 
 @pytest.fixture

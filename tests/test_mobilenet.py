@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from mbcompress import MbcompressError
-from mbcompress.architecture import describe, resize
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.host import Catalogue
+from mbcompress.storage.architecture import describe, resize
 
 SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 

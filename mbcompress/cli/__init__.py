@@ -13,7 +13,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from mbcompress.cli import info, passes, plugin, plugins, run, schema, validate
-from mbcompress.cli.blocking import blocking
+from mbcompress.cli.installed import blocking
 from mbcompress.errors import MbcompressError, PassError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic_core import to_jsonable_python
 
-from mbcompress.cli.blocking import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, catalogue_for, report_broken
 from mbcompress.errors import MbcompressError, unknown
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def execute(options: argparse.Namespace) -> int:
     """List everything, or one component."""
     catalogue = catalogue_for(options)
-    for broken in catalogue.broken:
-        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+    report_broken(catalogue)
     components = [entry for registry in catalogue.registries for entry in _entries(registry)]
     if options.name:
         chosen = [entry for entry in components if entry["name"] == options.name]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.blocking import catalogue_for
+from mbcompress.cli.installed import catalogue_for
 from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.cli.blocking import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, catalogue_for
 
 if TYPE_CHECKING:
     import argparse

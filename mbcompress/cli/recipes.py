@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress import recipe as recipes
-from mbcompress.cli.blocking import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, catalogue_for
 
 if TYPE_CHECKING:
     import argparse

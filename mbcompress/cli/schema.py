@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.blocking import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, catalogue_for, report_broken
 from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def execute(options: argparse.Namespace) -> int:
     from mbcompress.schema import recipe_schema
 
     catalogue = catalogue_for(options)
-    for broken in catalogue.broken:
-        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+    report_broken(catalogue)
     schema = recipe_schema(catalogue)
     if options.out is None:
         json.dump(schema, sys.stdout, indent=2)

@@ -13,7 +13,7 @@ from mbcompress.inspection.run import describe_run
 from mbcompress.inspection.step import describe_step
 from mbcompress.inspection.tensors import CHECKPOINTS, describe_checkpoint, describe_safetensors
 from mbcompress.run_directory import MANIFEST
-from mbcompress.stored import ARCHITECTURE, open_step
+from mbcompress.storage.stored import ARCHITECTURE, open_step
 from mbcompress.zoo import PREFIX, Zoo
 
 

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.errors import MbcompressError, first_line
-from mbcompress.stored import read_bounded
+from mbcompress.storage.stored import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256
 from mbcompress.inspection.step import passes_of
 from mbcompress.run_directory import MANIFEST
-from mbcompress.stored import (
+from mbcompress.storage.stored import (
     ARCHITECTURE,
     LARGEST_JSON,
     Manifest,

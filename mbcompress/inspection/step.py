@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mbcompress import recipe as recipes
 from mbcompress.errors import MbcompressError
 from mbcompress.inspection.tensors import describe_safetensors
-from mbcompress.stored import (
+from mbcompress.storage.stored import (
     LARGEST_JSON,
     LARGEST_STATE,
     METRICS,

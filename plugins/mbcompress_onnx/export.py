@@ -1,6 +1,5 @@
 """From a module to an ONNX file that is checked and ready for ONNX Runtime."""
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from mbcompress.errors import brief
 from mbcompress.files import write_atomically
 from mbcompress.layout import contiguous
 
+from .inplace import out_of_place
 from .lowering import lower
 
 
@@ -27,8 +27,8 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
         MbcompressError: the model cannot be captured, or uses an operator that has no ONNX form.
     """
     # channels_last weights would add a reordering around every pooling
-    model = _out_of_place(contiguous(model), input_shape)
     example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
+    model = out_of_place(contiguous(model), example)
     with _quiet_exporter():
         try:
             program = torch.onnx.export(
@@ -51,22 +51,6 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     lower(proto)
     onnx.checker.check_model(proto, full_check=True)
     write_atomically(path, proto.SerializeToString())
-
-
-def _out_of_place(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """A copy without in-place activations, whose decomposition takes a third of the export's time; or the model.
-
-    A network that reads a tensor again after an activation has changed it stays as it is.
-    """
-    if not any(getattr(module, "inplace", False) for module in model.modules()):
-        return model
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
-    noise = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return twin if torch.equal(twin(noise.clone()), model(noise.clone())) else model
 
 
 @contextmanager

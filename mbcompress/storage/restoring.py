@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mbcompress.errors import MbcompressError, SpecError, unknown
 from mbcompress.host import discover
-from mbcompress.stored import ARCHITECTURE, GRAPH, LARGEST_STATE, STATE, Architecture, StoredStep, open_step
+from mbcompress.storage.stored import ARCHITECTURE, GRAPH, LARGEST_STATE, STATE, Architecture, StoredStep, open_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     Raises:
         MbcompressError: `path` is no step, a file was changed, or what it holds does not fit together.
     """
-    from mbcompress import rebuild
+    from mbcompress.storage import rebuild
 
     step = open_step(path)
     architecture = step.architecture()

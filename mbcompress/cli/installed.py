@@ -1,8 +1,9 @@
-"""`--block NAME`: do without a plugin, for one command and for the processes that it starts."""
+"""What is installed, for one command: `--block NAME` does without a plugin, and broken ones are named."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -57,3 +58,9 @@ def catalogue_for(options: argparse.Namespace) -> Catalogue:
         if canonicalize_name(name) not in {canonicalize_name(each) for each in names}:
             raise MbcompressError(f"--block: {unknown('plugin', name, names)}")
     return catalogue
+
+
+def report_broken(catalogue: Catalogue) -> None:
+    """Name plugins that are not, or not wholly, in what the command lists."""
+    for broken in catalogue.broken:
+        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mbcompress.architecture import describe
-from mbcompress.capture import capture
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.graph import DTYPES
 from mbcompress.layout import contiguous
-from mbcompress.rebuild import Shape, from_graph, from_source
-from mbcompress.stored import ARCHITECTURE, GRAPH, METRICS, STATE, Architecture
+from mbcompress.storage.architecture import describe
+from mbcompress.storage.capture import capture
+from mbcompress.storage.graph import DTYPES
+from mbcompress.storage.rebuild import Shape, from_graph, from_source
+from mbcompress.storage.stored import ARCHITECTURE, GRAPH, METRICS, STATE, Architecture
 from mbcompress.traits import Trait
 
 if TYPE_CHECKING:

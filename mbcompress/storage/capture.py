@@ -1,4 +1,4 @@
-"""From a live model to the stored graph of `mbcompress.graph`, by way of torch.export."""
+"""From a live model to the stored graph of `mbcompress.storage.graph`, by way of torch.export."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.graph import DTYPES, FORMATS, INPUT
-from mbcompress.operators import changes_its_input, name_of, operator_named
+from mbcompress.storage.graph import DTYPES, FORMATS, INPUT
+from mbcompress.storage.operators import changes_its_input, name_of, operator_named
 
 
 def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:

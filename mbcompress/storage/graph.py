@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.operators import Operator, operator_named
+from mbcompress.storage.operators import Operator, operator_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ class Call:
 
 
 def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
-    """Inverse of the encoding in `mbcompress.capture`; `known` are the values that exist by now."""
+    """Inverse of the encoding in `mbcompress.storage.capture`; `known` are the values that exist by now."""
     match value:
         case None | bool() | int() | str() | float():
             return value

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mbcompress.architecture import Sizes, resize
 from mbcompress.errors import MbcompressError, first_line
-from mbcompress.graph import GraphNetwork
+from mbcompress.storage.architecture import Sizes, resize
+from mbcompress.storage.graph import GraphNetwork
 from mbcompress.weights import COUNTER, check_fit
 
 if TYPE_CHECKING:
