@@ -77,10 +77,10 @@ def run(
     for note in splits.notes:
         progress.say(note)
     shape = _image_shape(splits)
-    _check_outputs(loaded, shape, splits)
+    outputs = _check_outputs(loaded, shape, splits)
     admit(loaded, torch.zeros(2, *shape))
     metrics = Metrics(plan.metrics, catalogue.metrics)
-    metrics.rehearse(max(2, len(splits.classes)))
+    metrics.rehearse(outputs)
     loaded.to(device)
     context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
     write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
@@ -99,7 +99,7 @@ def run(
         compare(runtime, before, after, splits.test, splits.normalization, plan.measure, metrics, progress)
         for runtime, before, after in zip(plan.export, files["baseline"], files["model"], strict=True)
     ]
-    report = build_report(plan, splits, steps, comparisons, environment, directory)
+    report = build_report(plan, splits, outputs, steps, comparisons, environment, directory)
     write_report(directory, report)
     write_manifest(directory)
     return result.model, report
@@ -120,8 +120,8 @@ def _load_data(plan: Plan, splits: Splits | None) -> Splits:
     return plan.data.load(plan.model.input_shape, plan.data.split_seed)
 
 
-def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits) -> None:
-    """One forward pass on the CPU: the model must take these images and have an output for every label."""
+def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits) -> int:
+    """The number of outputs, by one forward pass on the CPU: there must be one for every label."""
     try:
         with torch.no_grad():
             logits = model.cpu()(torch.zeros(2, *shape))
@@ -136,6 +136,7 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
             f"data: has label {largest}, but the model has {logits.shape[1]} outputs; "
             f"set num_classes to at least {largest + 1}"
         )
+    return int(logits.shape[1])
 
 
 def _check_teachers(plan: Plan, context: Context) -> None:

@@ -350,6 +350,8 @@ def test_compress_takes_a_dataset_alone_at_the_shape_it_is_told(tmp_path: Path) 
 
     result = mbcompress.compress(tiny_net(), FAST, Large(), input_shape=SHAPE, out=tmp_path / "run")
     assert result.report["preprocessing"]["classes"] == ["a", "b", "c", "d"]
+    assert result.report["preprocessing"]["outputs"] == 4
+    assert set(result.report["result"]["accuracy"]) == {"top1"}  # any answer is among the first five of four
     assert result.report["data"]["images"] == {"train": 16, "calibration": 128, "validation": 16, "test": 40}
 
 

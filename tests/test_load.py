@@ -70,6 +70,7 @@ def test_every_pass_comes_back_to_the_last_bit(chain: dict[str, tuple[nn.Module,
     assert not loaded.training
 
 
+@pytest.mark.parametrize("chain", ["mobilenet_v3_small"], indirect=True)  # the one with every kind of operator
 def test_int8_gives_the_same_onnx_outputs(
     chain: dict[str, tuple[nn.Module, Path]], catalogue: Catalogue, tmp_path: Path
 ) -> None:

@@ -162,7 +162,9 @@ def test_blocked(
     assert BLOCK not in os.environ
     monkeypatch.setenv(BLOCK, "nobody, Squeezer")
     assert main(["plugins"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.startswith("MBCOMPRESS_BLOCK: unknown plugin 'nobody' (known: ")
+    assert err.count("\n") == 1
     assert out.count("\n    blocked\n") == 1
     assert "squeezer  (mb-squeeze 1.2, " in out
     assert "must not be imported" not in out

@@ -180,6 +180,12 @@ def test_hashes_are_whole(report: Report) -> None:
         assert f'title="{artifact["sha256"]}"' in render_html(report)
 
 
+def test_outputs_beyond_the_classes_are_told(report: Report) -> None:
+    assert "one logit a class, in this order: 0, 1, 2" in render_markdown(report)
+    report["preprocessing"]["outputs"] = 1000
+    assert "1000 logits, of which the first 10 are classes, in this order: 0, 1, 2" in render_markdown(report)
+
+
 def test_names_cannot_become_markup(report: Report) -> None:
     report["name"] = report["runtime"] = report["model"]["source"] = report["artifacts"][0]["path"] = HOSTILE
     report["steps"][0]["name"] = HOSTILE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from mbcompress.errors import MbcompressError, unknown
-from mbcompress.host import BLOCK, Catalogue, discover
+from mbcompress.host import BLOCK, Catalogue, blocked_names, discover
 
 if TYPE_CHECKING:
     import argparse
@@ -52,12 +52,23 @@ def catalogue_for(options: argparse.Namespace) -> Catalogue:
         MbcompressError: --block names nothing that is installed, so it would not keep out what the user fears.
     """
     catalogue = discover()
-    there = [*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)]
-    names = {name for origin in there for name in (origin.plugin, origin.distribution)}
     for name in getattr(options, "block", []):
-        if canonicalize_name(name) not in {canonicalize_name(each) for each in names}:
-            raise MbcompressError(f"--block: {unknown('plugin', name, names)}")
+        if problem := _not_there(name, catalogue):
+            raise MbcompressError(f"--block: {problem}")
     return catalogue
+
+
+def report_needless_blocks(catalogue: Catalogue) -> None:
+    """Name what the environment blocks though nothing of that name is installed: it may be misspelt."""
+    for name in sorted(blocked_names()):
+        if problem := _not_there(name, catalogue):
+            print(f"{BLOCK}: {problem}", file=sys.stderr)
+
+
+def _not_there(name: str, catalogue: Catalogue) -> str:
+    there = [*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)]
+    names = {each for origin in there for each in (origin.plugin, origin.distribution)}
+    return "" if canonicalize_name(name) in map(canonicalize_name, names) else unknown("plugin", name, names)
 
 
 def report_broken(catalogue: Catalogue) -> None:

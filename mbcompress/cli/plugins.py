@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.cli.installed import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, catalogue_for, report_needless_blocks
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """List every plugin, ours first."""
-    found = describe_plugins(catalogue_for(options))
+    catalogue = catalogue_for(options)
+    report_needless_blocks(catalogue)
+    found = describe_plugins(catalogue)
     if options.json:
         json.dump(found, sys.stdout, indent=2)
         print()

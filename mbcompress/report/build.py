@@ -19,6 +19,7 @@ SCHEMA = 1
 def build_report(
     plan: Plan,
     splits: Splits,
+    outputs: int,
     records: list[dict[str, Any]],
     comparisons: list[dict[str, Any]],
     environment: dict[str, Any],
@@ -29,6 +30,7 @@ def build_report(
     Args:
         plan: what was run.
         splits: the data it was run on.
+        outputs: how many logits the model gives for an image, which may be more than there are classes.
         records: of the loaded model, then of each pass: {'name', 'seconds', 'metrics'}.
         comparisons: what `measurement.compare` gave for each runtime, in the recipe's order.
         environment: what environment.json holds.
@@ -54,6 +56,7 @@ def build_report(
             "std": list(splits.normalization.std),
             "formula": splits.normalization.formula,
             "classes": list(splits.classes),
+            "outputs": outputs,
         },
         **first,
         "metric_summaries": {metric.name: metric.summary() for metric in plan.metrics},

@@ -117,8 +117,13 @@ def _feeding(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Mean", _channels(preprocessing["mean"])),
         ("Std", _channels(preprocessing["std"])),
-        ("Output", f"one logit a class, in this order: {_classes(preprocessing['classes'])}"),
+        ("Output", f"{_outputs(preprocessing)}, in this order: {_classes(preprocessing['classes'])}"),
     ]
+
+
+def _outputs(preprocessing: dict[str, Any]) -> str:
+    outputs, classes = preprocessing["outputs"], len(preprocessing["classes"])
+    return "one logit a class" if outputs == classes else f"{outputs} logits, of which the first {classes} are classes"
 
 
 def _channels(values: list[float]) -> str:
