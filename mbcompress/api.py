@@ -40,8 +40,8 @@ def compress(
     Args:
         model: a module (N, C, H, W) float -> (N, num_classes) logits, which is copied and stays as it is; or a model
             source; None takes the recipe's own `model`.
-        recipe: path of a YAML file, the same as a dict, or a list of passes. Where a name stands in a dict or a list, an
-            object may stand too; its class need not be installed, but for runtimes, which other processes must find.
+        recipe: path of a YAML file, the same as a dict, or a list of passes. Where a name stands in a dict or a list,
+            an object may stand too; its class need not be installed, but for runtimes, which other processes must find.
         data: splits in memory, a dataset, or a dict like the recipe's `data`; or a dict with 'train' and any of
             'calibration', 'validation' and 'test', each an iterable of (images, labels), a torch Dataset or DataLoader
             or a Hugging Face image dataset, beside options of `Loading`; or one of these alone, as 'train'. What is
