@@ -4,13 +4,21 @@ VENV ?= .venv
 RECIPE ?= recipes/v2_int8.yaml
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test crash fuzz lint docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mbcompress run $(RECIPE)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -rs -n auto --dist loadfile
+
+# a hundred runs killed at random moments; takes about half an hour
+crash: $(INSTALLED)
+	$(VENV)/bin/python tests/crash.py --kills 100
+
+# 30,000 damaged recipes, weights, images and archives; takes about five minutes
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzzing/run.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

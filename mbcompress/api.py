@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbcompress import recipe as recipes
+from mbcompress.cache.place import cache_folder, cache_limit
+from mbcompress.cache.store import Store
+from mbcompress.cache.upkeep import evict
 from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, system_limits
 from mbcompress.host import Catalogue, discover
 from mbcompress.lifecycle import Notifier, Run
 from mbcompress.parts import load_parts, parts_of
@@ -34,6 +37,7 @@ def compress(
     out: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    cache: bool = True,
 ) -> Result:
     """Apply a recipe to a model and measure what comes out.
 
@@ -50,6 +54,8 @@ def compress(
         out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
         device: 'auto', 'cpu', 'cuda' or 'mps', for the passes; files are measured on the CPU.
         progress: told what goes on; silent by default.
+        cache: whether steps that were computed before are taken from the cache, and those of this run kept there. A run
+            that was killed then goes on where it was when the same call is made again.
 
     Raises:
         MbcompressError: the recipe, the model or the data are not usable; the message says what would be.
@@ -81,7 +87,7 @@ def compress(
         shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
         with progress.busy("read data"):
             splits = load_parts(parts, shape)
-    return run_plan(plan, catalogue, out, device, nullcontext(progress), module, splits)
+    return run_plan(plan, catalogue, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
 
 
 def run_plan(
@@ -90,6 +96,8 @@ def run_plan(
     out: str | Path | None,
     device: str,
     front: AbstractContextManager[Progress],
+    *,
+    cache: bool = True,
     model: nn.Module | None = None,
     splits: Splits | None = None,
 ) -> Result:
@@ -101,11 +109,14 @@ def run_plan(
         out: the run directory; None for `runs/NAME-DATE-TIME`.
         device: as in `compress`.
         front: entered once the directory is claimed; gives the progress to report to.
+        cache: as in `compress`.
         model: in place of the plan's source.
         splits: in place of the plan's data.
     """
     directory = Path(out) if out is not None else default_directory(plan.name)
-    with ExitStack() as claim:
+    folder = cache_folder() if cache else None
+    limit = cache_limit()
+    with system_limits(), ExitStack() as claim:
         partial = claim.enter_context(provisional(directory))
         with front as progress:
             import torch
@@ -116,6 +127,7 @@ def run_plan(
 
             chosen = choose(device)
             environment = describe_environment(catalogue, str(chosen), plan.seed)
+            store = Store(folder, progress) if folder else None
             notifier = Notifier(catalogue.listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             devices = [chosen] if chosen.type == "cuda" else []
             # the caller's random numbers go on as if nothing had been drawn
@@ -127,11 +139,14 @@ def run_plan(
                     device=chosen,
                     progress=progress,
                     notifier=notifier,
+                    store=store,
                     model=model,
                     splits=splits,
                 )
                 claim.close()  # the run directory takes its name
             notifier.finished(report, directory)
+            if folder:
+                evict(folder, limit)
     return Result(compressed, report, directory)
 
 

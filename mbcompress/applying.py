@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mbcompress.errors import Location, MbcompressError, PassError, RecipeError, brief, shown
+from mbcompress.errors import (
+    LIMITS,
+    MEMORY_ADVICE,
+    Location,
+    MbcompressError,
+    PassError,
+    RecipeError,
+    brief,
+    first_line,
+    out_of_memory,
+    shown,
+)
 
 if TYPE_CHECKING:
     from mbcompress.catalogue import Catalogue, Origin
@@ -44,6 +55,10 @@ def apply_checked(step: Pass, model: nn.Module, context: Context, culprit: str) 
     except MbcompressError:
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in LIMITS:
+            raise
+        if out_of_memory(error):
+            raise MbcompressError(f"{step.name}: out of memory ({first_line(error)}); {MEMORY_ADVICE}") from error
         raise PassError(f"{culprit} raised {type(error).__name__}: {brief(str(error))}") from error
     if not isinstance(changed, nn.Module):
         raise PassError(f"{culprit} returned {brief(repr(changed))}; it must return an nn.Module, as it was given one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.progress import Progress
 
@@ -27,6 +28,7 @@ class Context:
         baseline: the model as it was loaded, in eval mode, on `device`, without gradients.
         input_shape: channels, height, width.
         metrics: named numbers of this pass; what a pass writes here appears in the report.
+        checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
     """
 
     data: Development
@@ -36,6 +38,7 @@ class Context:
     seed: int
     progress: Progress = field(default_factory=Progress)
     metrics: dict[str, float] = field(default_factory=dict)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     def example(self, batch: int = 1) -> Tensor:
         """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""

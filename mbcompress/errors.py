@@ -4,18 +4,50 @@ Anything else that is raised is a bug of ours or of a plugin's, and keeps its tr
 """
 
 import difflib
+import errno
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 PathPart = str | int
 PLAIN = re.compile(r"[^\s.\[\]:'\"]+")
 LONGEST_SHOWN = 100
+MEMORY_ADVICE = "lower 'batch_size', or close other programs"
 
 
 class MbcompressError(Exception):
     """Bad input, in a sentence for the person who gave it. The command line prints it and exits with 2."""
+
+
+LIMITS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors of the system that nobody's code can avoid: no room, a file too large, a read-only disk."""
+
+
+@contextmanager
+def system_limits() -> Iterator[None]:
+    """What the system refuses while the block runs is one sentence, whoever met it.
+
+    Raises:
+        MbcompressError: no room is left, on a disk or in memory.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in LIMITS:
+            raise
+        raise MbcompressError(f"{error.filename or 'a file'}: cannot be written: {error.strerror}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MbcompressError(f"out of memory ({first_line(error)}); {MEMORY_ADVICE}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch say that memory is short; torch has no class for it on the CPU."""
+    short = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return short or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class TrainingDivergedError(MbcompressError):
@@ -69,7 +101,7 @@ def dotted(path: Iterable[PathPart]) -> str:
     """('passes', 1, 'prune') -> 'passes[1].prune'."""
     text = ""
     for part in path:
-        plain = isinstance(part, str) and PLAIN.fullmatch(part) and part.isprintable()
+        plain = isinstance(part, str) and PLAIN.fullmatch(part) and part.isprintable() and len(part) <= LONGEST_SHOWN
         text += f"[{shown(part)}]" if not plain else f".{part}" if text else str(part)
     return text
 
@@ -83,10 +115,10 @@ def shown(value: object) -> str:
     return brief(text)
 
 
-def brief(text: str) -> str:
-    """Text on one line and of bounded length."""
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+def brief(text: str, longest: int = LONGEST_SHOWN) -> str:
+    """Text on one line and of bounded length, without what a terminal would take for a command."""
+    text = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def first_line(error: BaseException) -> str:

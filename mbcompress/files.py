@@ -7,9 +7,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mbcompress.errors import MbcompressError
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write beside `path`, flush to the disk, then rename."""
+    """Write beside `path`, flush to the disk, then rename.
+
+    Raises:
+        MbcompressError: the system says no, as where a disk is full; nothing is left beside `path`.
+    """
     raw = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -18,9 +24,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise MbcompressError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,36 +11,24 @@ import yaml
 from torch import nn
 
 from mbcompress.admission import admit
-from mbcompress.applying import apply_pass
 from mbcompress.components import ModelSource
 from mbcompress.context import Context
-from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, Metrics, compare
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
-from mbcompress.storage.saving import write_step
-from mbcompress.training import evaluate
-from mbcompress.traits import INITIAL
+from mbcompress.steps import Stage, Steps, frozen, stage_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mbcompress.cache.store import Store
     from mbcompress.data import Splits
     from mbcompress.host import Catalogue
     from mbcompress.lifecycle import Notifier
     from mbcompress.progress import Progress
     from mbcompress.recipe.plan import Plan
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A model between two passes, with its size."""
-
-    model: nn.Module
-    parameters: int
-    macs: int
 
 
 def run(
@@ -52,6 +39,7 @@ def run(
     device: torch.device,
     progress: Progress,
     notifier: Notifier,
+    store: Store | None = None,
     model: nn.Module | None = None,
     splits: Splits | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -64,6 +52,7 @@ def run(
         device: where passes compute.
         progress: told what goes on.
         notifier: told of every pass that has finished.
+        store: where finished steps are found and kept; None to compute everything.
         model: what the caller brings where the plan names no source.
         splits: what the caller brings where the plan names no data.
 
@@ -82,27 +71,33 @@ def run(
     metrics = Metrics(plan.metrics, catalogue.metrics)
     metrics.rehearse(outputs)
     loaded.to(device)
-    context = Context(splits.development(), _frozen(loaded), shape, device, plan.seed, progress)
+    context = Context(splits.development(), frozen(loaded), shape, device, plan.seed, progress)
     write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
     environment = dict(notifier.run.environment)
     write_json(directory / "environment.json", environment)
     _check_teachers(plan, context)
     files: dict[str, list[Artifact]] = {}
     if not plan.measure.baseline_after:  # what cannot be exported is found before the passes, not after
-        copied = _stage(_frozen(loaded), context)  # exported on the CPU; the context's own stays on its device
+        copied = stage_of(frozen(loaded), context)  # exported on the CPU; the context's own stays on its device
         files["baseline"] = _export("baseline", copied, context, plan, directory)
-    baseline, result, steps = _apply(plan, loaded, context, catalogue, directory, notifier)
+    steps = Steps(plan, catalogue, directory, loaded, context, store)
+    baseline, records = replace(steps.stage, model=context.baseline), [steps.loaded]
+    for number, record in enumerate(steps.carry_out(), start=1):
+        records.append(record)
+        notifier.pass_finished(number, record["name"], record["metrics"], record["seconds"])
+        if number == plan.measure.baseline_after:
+            baseline = steps.rebase()
     if plan.measure.baseline_after:
         files["baseline"] = _export("baseline", baseline, context, plan, directory)
-    files["model"] = _export("model", result, context, plan, directory)
+    files["model"] = _export("model", steps.stage, context, plan, directory)
     comparisons = [
         compare(runtime, before, after, splits.test, splits.normalization, plan.measure, metrics, progress)
         for runtime, before, after in zip(plan.export, files["baseline"], files["model"], strict=True)
     ]
-    report = build_report(plan, splits, outputs, steps, comparisons, environment, directory)
+    report = build_report(plan, splits, outputs, records, comparisons, environment, directory)
     write_report(directory, report)
     write_manifest(directory)
-    return result.model, report
+    return steps.stage.model, report
 
 
 def _load_model(source: ModelSource | None, model: nn.Module | None) -> nn.Module:
@@ -154,60 +149,6 @@ def _image_shape(splits: Splits) -> tuple[int, int, int]:
 
 def _shape_of(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
-
-
-def _frozen(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).eval().requires_grad_(False)
-
-
-def _apply(
-    plan: Plan, model: nn.Module, context: Context, catalogue: Catalogue, directory: Path, notifier: Notifier
-) -> tuple[Stage, Stage, list[dict[str, Any]]]:
-    """Baseline, result, and a record of each pass; the record of the loaded model comes first."""
-    # what is stored must be found again by name, which somebody's own class is not
-    source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
-    stage = _stage(model, context)
-    baseline = replace(stage, model=context.baseline)
-    traits = INITIAL
-    records = [{"name": "loaded", "seconds": 0.0, "metrics": _metrics(stage, context)}]
-    for number, step in enumerate(plan.passes, start=1):
-        context = replace(context, metrics={}, seed=plan.seed + number)
-        torch.manual_seed(plan.seed + number)
-        start = time.perf_counter()
-        changed = apply_pass(plan, number - 1, stage.model, context, catalogue)
-        seconds = time.perf_counter() - start
-        stage = _stage(changed, context)
-        traits = (traits - step.destroys) | step.provides
-        record: dict[str, Any] = {
-            "name": step.name,
-            "seconds": seconds,
-            "metrics": {**_metrics(stage, context), **context.metrics},
-        }
-        records.append(record)
-        place = directory / "steps" / f"{number:02}-{step.name}"
-        write_step(place, record, stage.model, context.input_shape, traits, source)
-        notifier.pass_finished(number, **record)
-        if number == plan.measure.baseline_after:
-            baseline = replace(stage, model=_frozen(stage.model))
-            context = replace(context, baseline=baseline.model)
-    if not plan.passes:  # the result of a run can always be read back
-        place = directory / "steps" / "00-loaded"
-        write_step(place, records[0], stage.model, context.input_shape, traits, source)
-    return baseline, stage, records
-
-
-def _stage(model: nn.Module, context: Context) -> Stage:
-    return Stage(model, count_parameters(model), count_macs(model, context.example()))
-
-
-def _metrics(stage: Stage, context: Context) -> dict[str, Any]:
-    score = evaluate(stage.model, context.data.validation, context.data.normalization, context.device)
-    return {
-        "validation_top1": score.top1,
-        "validation_images": score.count,
-        "parameters": stage.parameters,
-        "macs": stage.macs,
-    }
 
 
 def _export(name: str, stage: Stage, context: Context, plan: Plan, directory: Path) -> list[Artifact]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256, write_json
@@ -17,36 +20,63 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+LOCK = ".lock"
 
 
 def default_directory(name: str) -> Path:
-    """A directory that does not exist yet: `runs/NAME-DATE-TIME`."""
+    """A directory that does not exist yet: `runs/NAME-DATE-TIME`; or that of a run of this name that was killed."""
+    for path in sorted(RUNS.glob(f"{escape(name)}-*")):
+        if _was_killed(path):
+            return path
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     candidates = (RUNS / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 1000))
     return next(path for path in candidates if not path.exists())
+
+
+def _was_killed(directory: Path) -> bool:
+    """Whether a run was written here by a process that is no more."""
+    try:
+        if not (directory / LOCK).exists() or _others(directory):
+            return False
+        with FileLock(directory / LOCK, timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
+def _others(directory: Path) -> bool:
+    """Whether a directory holds anything but what a run that is being written leaves there."""
+    return any(path.name not in (PARTIAL, LOCK) for path in directory.iterdir())
 
 
 @contextmanager
 def provisional(directory: Path) -> Iterator[Path]:
     """Claim `directory`, and yield a hidden one inside whose files move up if the block succeeds.
 
-    Nobody else can claim the same directory meanwhile. If the block fails, what it wrote goes away, and the directory
-    too unless it was there before: it may be a mount point or a link to one.
+    Nobody else can claim the same directory meanwhile; the claim of a process that was killed is taken over. If the
+    block fails, what it wrote goes away, and the directory too unless it was there before: it may be a mount point or a
+    link to one.
 
     Raises:
         MbcompressError: `directory` is in use or cannot be made.
     """
-    partial = directory / PARTIAL
+    partial, lock = directory / PARTIAL, FileLock(directory / LOCK, timeout=0)
+    existed = directory.exists()
     try:
-        existed = directory.exists()
-        if existed and (not directory.is_dir() or any(directory.iterdir())):
-            found = "another run is writing there, or was killed" if partial.exists() else "already holds something"
-            raise MbcompressError(f"{directory}: {found}; choose another --out, or remove it first")
+        if existed and (not directory.is_dir() or _others(directory)):
+            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
+        existed = existed and not (directory / LOCK).exists()  # else a run that was killed has made it
         directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        if _others(directory):  # a run that has just ended
+            lock.release()
+            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
+    except Timeout:
+        raise MbcompressError(f"{directory}: another run is writing there; choose another --out") from None
     except FileExistsError:
-        taken = "another run is writing there" if partial.exists() else "Not a directory"
-        raise MbcompressError(f"{directory}: cannot be written: {taken}") from None
+        raise MbcompressError(f"{directory}: cannot be written: Not a directory") from None
     except OSError as error:
         raise MbcompressError(f"{directory}: cannot be written: {error.strerror}") from None
     try:
@@ -54,12 +84,16 @@ def provisional(directory: Path) -> Iterator[Path]:
         for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):  # last: the run is complete
             path.rename(directory / path.name)
         partial.rmdir()
+        (directory / LOCK).unlink()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if not existed:
-            with suppress(OSError):
+        with suppress(OSError):
+            (directory / LOCK).unlink()
+            if not existed:
                 directory.rmdir()
         raise
+    finally:
+        lock.release()
 
 
 def list_files(directory: Path) -> list[dict[str, Any]]:

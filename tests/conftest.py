@@ -1,7 +1,7 @@
 """What most tests need: the catalogue, small models, and a context on digits that trains in a second."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # before torch is imported: threads that wait must not keep the cores busy, or tests beside other work crawl
@@ -11,6 +11,14 @@ import pytest
 from strangers import install as install
 
 from mbcompress.host import Catalogue, discover
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is taken from what the user's own runs have kept, and nothing is left there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MBCOMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

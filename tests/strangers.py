@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,30 +30,36 @@ def mbcompress_passes():
 Install = Callable[..., None]
 
 
+def write_distribution(
+    directory: Path,
+    distribution: str,
+    code: str,
+    *,
+    plugin: str = "squeezer",
+    entry: str | None = None,
+    version: str = "1.2",
+    requires: str = "mbcompress",
+) -> None:
+    """One plugin module in `directory`, with the metadata of an installed distribution."""
+    module = distribution.replace("-", "_")
+    info = directory / f"{module}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (directory / f"{module}.py").write_text(IMPORTS + code)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nRequires-Dist: {requires}\n"
+    )
+    (info / "entry_points.txt").write_text(f"[mbcompress]\n{entry or f'{plugin} = {module}'}\n")
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Put a distribution with one plugin module onto sys.path, before everything that is installed."""
 
-    def make(
-        distribution: str,
-        code: str,
-        *,
-        plugin: str = "squeezer",
-        entry: str | None = None,
-        version: str = "1.2",
-        requires: str = "mbcompress",
-        into: str = "strangers",
-    ) -> None:
+    def make(distribution: str, code: str, *, into: str = "strangers", **metadata: Any) -> None:
         module, directory = distribution.replace("-", "_"), tmp_path / into
         if not directory.exists():
             monkeypatch.syspath_prepend(str(directory))
-        info = directory / f"{module}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (directory / f"{module}.py").write_text(IMPORTS + code)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nRequires-Dist: {requires}\n"
-        )
-        (info / "entry_points.txt").write_text(f"[mbcompress]\n{entry or f'{plugin} = {module}'}\n")
+        write_distribution(directory, distribution, code, **metadata)
         monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.setitem(sys.modules, module, None)  # so that it is forgotten after the test
         del sys.modules[module]

@@ -121,8 +121,8 @@ def test_training_takes_floats_as_they_are() -> None:
     from mbcompress.training.batches import training_batches
 
     images = Images(FLOATS, LABELS.astype(np.int64))
-    arguments = Normalization.identity(3), Augmentation(), 40, torch.device("cpu"), torch.Generator().manual_seed(0)
-    ((batch, labels),) = training_batches(images, *arguments)
+    arguments = Normalization.identity(3), Augmentation(), 40, torch.device("cpu")
+    ((batch, labels),) = training_batches(images, *arguments, seed=0, epoch=1)
     for image, label in zip(batch.numpy(), labels, strict=True):
         (index,) = np.flatnonzero((image == FLOATS).all((1, 2, 3)))
         assert LABELS[index] == label

@@ -91,7 +91,7 @@ def test_an_interrupt_is_told_too(diary: Notices, toy: Recipe, tmp_path: Path, m
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mbcompress.pipeline.evaluate", interrupted)
+    monkeypatch.setattr("mbcompress.steps.evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mbcompress.compress(None, {**toy, "passes": PASSES}, out=tmp_path / "run")
     assert [notice[0] for notice in diary] == ["started", "failed"]

@@ -144,12 +144,19 @@ def test_augmentation_moves_whole_images_and_draws_for_each() -> None:
 
 def test_an_epoch_shows_each_image_once_and_drops_a_short_batch(digits: Any) -> None:
     images = Images(digits.train.pixels[:100], np.arange(100, dtype=np.int64))
-    generator = torch.Generator().manual_seed(0)
-    batches = list(training_batches(images, digits.normalization, Augmentation(), 32, CPU, generator))
+
+    def epoch(number: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        arguments = (images, digits.normalization, Augmentation(crop_padding=2), 32, CPU)
+        return list(training_batches(*arguments, seed=0, epoch=number, first=first))
+
+    batches = epoch(1)
     labels = torch.cat([labels for _, labels in batches])
     assert len(batches) == 3
     assert len(set(labels.tolist())) == 96
     assert labels.tolist() != sorted(labels.tolist())
+    assert labels.tolist() != torch.cat([labels for _, labels in epoch(2)]).tolist()
+    for (pixels, _), (again, _) in zip(batches[2:], epoch(1, first=2), strict=True):  # as after a restart
+        assert torch.equal(pixels, again)
 
 
 def test_test_images_are_out_of_reach_of_passes(digits: Any, make_context: Callable[..., Any]) -> None:

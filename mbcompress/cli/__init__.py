@@ -1,26 +1,28 @@
 """The command line: one module a command; errors of the user's become one sentence here and nowhere else.
 
 Exit codes: 0 fine, 1 a bug of ours or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed, 130
-interrupted.
+interrupted by Ctrl-C and 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from mbcompress.cli import info, passes, plugin, plugins, run, schema, validate
+from mbcompress.cli import cache, info, passes, plugin, plugins, rerun, run, schema, validate
 from mbcompress.cli.installed import blocking
 from mbcompress.errors import MbcompressError, PassError
+from mbcompress.interruption import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FINE, BUG, BAD_INPUT, BUDGET_MISSED, INTERRUPTED = 0, 1, 2, 3, 130
-COMMANDS = (run, validate, passes, info, plugins, plugin, schema)
+FINE, BUG, BAD_INPUT, BUDGET_MISSED, SIGNALLED = 0, 1, 2, 3, 128
+COMMANDS = (run, validate, passes, info, rerun, cache, plugins, plugin, schema)
 
 
 class _Version(argparse.Action):
@@ -65,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error.__cause__)  # for the plugin's author
         print(f"mbcompress: {error}", file=sys.stderr)
         return BUG
-    except KeyboardInterrupt:
-        print("mbcompress: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        kept = options.command == "run" and not options.no_cache
+        hint = "; the same command goes on where this one was" if kept else ""
+        print(f"mbcompress: interrupted{hint}", file=sys.stderr)
+        return SIGNALLED + (interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT)
     except BrokenPipeError:
         # the reader of our output has gone, as in `mbcompress passes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

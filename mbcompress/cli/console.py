@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from mbcompress.cli.printing import lines_of
+from mbcompress.interruption import Interruption, Stoppable, listening
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
@@ -94,17 +95,23 @@ class SilentProgress(Progress):
 
 @contextmanager
 def front(*, shown: bool) -> Iterator[Progress]:
-    """Progress if wanted, and libraries that keep to themselves, while the block runs."""
-    with _quiet_libraries():
-        console = Console(file=sys.stderr)  # this very stream, whatever passes' output is redirected to
-        if not shown:
-            yield SilentProgress()
-        elif not console.is_terminal:
-            yield LineProgress(sys.stderr)
-        else:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
-                yield BarProgress(bars)
+    """Progress if wanted, libraries that keep to themselves, and a wish to end that is heard, while the block runs."""
+    interruption = Interruption()
+    with _quiet_libraries(), _progress(shown=shown) as progress, listening(interruption, progress.say):
+        yield Stoppable(progress, interruption)
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Progress]:
+    console = Console(file=sys.stderr)  # this very stream, whatever passes' output is redirected to
+    if not shown:
+        yield SilentProgress()
+    elif not console.is_terminal:
+        yield LineProgress(sys.stderr)
+    else:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
+            yield BarProgress(bars)
 
 
 @contextmanager

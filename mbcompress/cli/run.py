@@ -19,6 +19,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Register the command."""
     parser = commands.add_parser("run", help="carry out a recipe, export, measure and report", description=__doc__)
     add_recipe_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="compute every pass, and keep none of them for later runs"
+    )
+    parser.add_argument("--json", action="store_true", help="print report.json on standard output, and nothing else")
+    parser.set_defaults(execute=execute)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """--out, --device and --quiet."""
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write the run, new or empty (default: runs/RECIPE-DATE-TIME)"
     )
@@ -29,8 +39,6 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="where passes compute; files are measured on the CPU (default: auto)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress and no table, only errors")
-    parser.add_argument("--json", action="store_true", help="print report.json on standard output, and nothing else")
-    parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -40,7 +48,7 @@ def execute(options: argparse.Namespace) -> int:
     from mbcompress.cli.console import front
 
     shown = not (options.quiet or options.json)
-    result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown))
+    result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown), cache=not options.no_cache)
     if options.json:
         json.dump(result.report, sys.stdout, indent=2)
         print()

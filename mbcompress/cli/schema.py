@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress.cli.installed import add_block_argument, catalogue_for, report_broken
-from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:
     import argparse
@@ -35,8 +34,5 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     from mbcompress.files import write_json
 
-    try:
-        write_json(options.out, schema)
-    except OSError as error:
-        raise MbcompressError(f"--out {options.out}: cannot be written: {error.strerror}") from None
+    write_json(options.out, schema)
     return 0

@@ -63,7 +63,7 @@ def _stage(record: dict[str, Any], previous: dict[str, Any], loaded: dict[str, A
     metrics = record["metrics"]
     return Stage(
         record["name"],
-        "" if record["seconds"] is None else wording.duration(record["seconds"]),
+        _duration(record),
         _accuracy(metrics, previous),
         _amount("parameters", metrics, previous, loaded),
         _amount("macs", metrics, previous, loaded),
@@ -71,6 +71,13 @@ def _stage(record: dict[str, Any], previous: dict[str, Any], loaded: dict[str, A
             f"{wording.title_of(name)} {wording.value_of(value)}" for name, value in metrics.items() if name not in CORE
         ),
     )
+
+
+def _duration(record: dict[str, Any]) -> str:
+    if record["seconds"] is None:
+        return ""
+    # the seconds are those of the run that computed it
+    return wording.duration(record["seconds"]) + (", from the cache" if record.get("cached") else "")
 
 
 def _accuracy(metrics: dict[str, Any], previous: dict[str, Any]) -> Figure:

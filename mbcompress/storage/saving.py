@@ -55,14 +55,14 @@ def write_step(
     of the caller's.
 
     Args:
-        directory: does not exist yet.
+        directory: absent, or empty.
         record: what metrics.json holds.
         model: in eval mode, on any device; it is not changed.
         input_shape: channels, height, width.
         traits: what can be said of the model.
         source: where the model came from, of an installed class; None for a module or a source of the caller's.
     """
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / METRICS, record)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export, and copies of what it gave, warn of their own internals
@@ -98,7 +98,7 @@ def _choose(
         return _Stored("none", {}, reason=f"its state dict holds {strange[0]}, which is no tensor of a plain dtype")
     if source is not None and source.rebuildable and layers is not None:
         try:
-            if _same(from_source(source, layers, state, shape, place), model, shape):
+            if same_answers(from_source(source, layers, state, shape, place), model, shape):
                 return _Stored("source", state)
         except MbcompressError:
             pass  # a pass has changed more than sizes: the graph holds it
@@ -113,12 +113,12 @@ def _as_graph(model: nn.Module, state: dict[str, Tensor], shape: Shape, place: P
     document, tensors = capture(model, shape)
     constants = {name: _own_copy(tensor) for name, tensor in tensors.items() if name not in state}
     state = {**state, **constants}
-    if not _same(from_graph(json.loads(json.dumps(document)), state, shape, place), model, shape):
+    if not same_answers(from_graph(json.loads(json.dumps(document)), state, shape, place), model, shape):
         raise MbcompressError("the graph that torch.export captured gives other outputs")
     return _Stored("graph", state, document, tuple(constants))
 
 
-def _same(rebuilt: nn.Module, model: nn.Module, shape: Shape) -> bool:
+def same_answers(rebuilt: nn.Module, model: nn.Module, shape: Shape) -> bool:
     """Whether both give the same numbers for the same noise, NaN for NaN."""
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

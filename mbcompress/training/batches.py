@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,15 +36,28 @@ def training_batches(
     augmentation: Augmentation,
     batch_size: int,
     device: torch.device,
-    generator: torch.Generator,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one."""
+    """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
+
+    Order and augmentation follow from `seed`, `epoch` and the number of the batch alone, so that an epoch can begin
+    with any of its batches: `first`, from 0.
+    """
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
-    order = torch.randperm(len(images), generator=generator)
-    for number in range(batches_per_epoch(len(images), batch_size)):
+    order = torch.randperm(len(images), generator=_generator(seed, epoch))
+    for number in range(first, batches_per_epoch(len(images), batch_size)):
         index = order[number * batch_size : (number + 1) * batch_size]
-        batch = augment(pixels[index], augmentation, generator)
+        batch = augment(pixels[index], augmentation, _generator(seed, epoch, number))
         yield to_float(batch.to(device), normalization), labels[index].to(device)
+
+
+def _generator(*entropy: int) -> torch.Generator:
+    """Random numbers that are independent of those of any other entropy."""
+    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed))
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:

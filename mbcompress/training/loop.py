@@ -2,20 +2,25 @@
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mbcompress.context import Context
 from mbcompress.data import Augmentation
 from mbcompress.errors import TrainingDivergedError
+from mbcompress.interruption import Interrupted
 from mbcompress.layout import channels_last
 from mbcompress.training.batches import batches_per_epoch, training_batches
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training_options import TrainingOptions
+
+State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,55 +31,172 @@ class History:
     best: int
 
 
+@dataclass
+class _Reached:
+    """How far a training is: `step` steps of `epoch`, which counts from 1, are done."""
+
+    epoch: int
+    step: int
+    scores: list[Score]
+    best: int
+    best_state: State
+
+
 def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss, label: str) -> History:
     """Train `model` in place and leave it in eval mode with its best weights, those before training included.
+
+    A training that was killed goes on where its last checkpoint was, and ends with the same weights to the last bit.
 
     Args:
         label: what the progress bar and a divergence error call this training.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite; the model is left as it was before that step.
+        Interrupted: work should end; what was reached is saved.
     """
-    device, data = context.device, context.data
-    augmentation = Augmentation(
-        data.augmentation.crop_padding if options.crop_padding is None else options.crop_padding,
-        data.augmentation.flip if options.flip is None else options.flip,
-    )
-    channels_last(model.to(device))
-    optimizer = _optimizer(model, options)
-    steps = batches_per_epoch(len(data.train), options.batch_size)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(options, max(1, steps * options.epochs)))
-    generator = torch.Generator().manual_seed(context.seed)
-    scores = [evaluate(model, data.validation, data.normalization, device)]
-    best, best_state = 0, copy.deepcopy(model.state_dict())
-    momenta = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
-    for module in momenta if options.norm_momentum else ():
-        module.momentum = options.norm_momentum
-    for epoch in range(1, options.epochs + 1):
-        model.train()
-        batches = training_batches(data.train, data.normalization, augmentation, options.batch_size, device, generator)
-        bar = f"{label}, epoch {epoch}/{options.epochs}, validation {scores[-1].top1:.1%}"
-        for step, (images, labels) in enumerate(context.progress.track(batches, bar, steps), start=1):
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                value = loss(images, model(images), labels)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm or math.inf)
-            if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
-                raise TrainingDivergedError(
-                    f"{label}: the loss or its gradient is not finite in epoch {epoch}, step {step} of {steps} "
-                    f"(lr {optimizer.param_groups[0]['lr']:.3g}); lower 'lr' or set 'clip_norm'"
-                )
-            optimizer.step()
-            scheduler.step()
-        scores.append(evaluate(model, data.validation, data.normalization, device))
-        if scores[-1] >= scores[best]:
-            best, best_state = epoch, copy.deepcopy(model.state_dict())
-    for module, momentum in momenta.items():
-        module.momentum = momentum
-    model.load_state_dict(best_state)
+    training = _Training(model, context, options, loss, label)
+    with _norm_momentum(model, options.norm_momentum):
+        try:
+            while training.reached.epoch <= options.epochs:
+                training.epoch()
+        except Interrupted:
+            training.save()
+            raise
+    model.load_state_dict(training.reached.best_state)
     model.eval()
-    return History(tuple(scores), best)
+    return History(tuple(training.reached.scores), training.reached.best)
+
+
+class _Training:
+    """One call of `fit`, which can be saved between any two steps."""
+
+    def __init__(self, model: nn.Module, context: Context, options: TrainingOptions, loss: Loss, label: str) -> None:
+        self.model = channels_last(model.to(context.device))
+        self.context = context
+        self.options = options
+        self.loss = loss
+        self.label = label
+        data = context.data
+        self.augmentation = Augmentation(
+            data.augmentation.crop_padding if options.crop_padding is None else options.crop_padding,
+            data.augmentation.flip if options.flip is None else options.flip,
+        )
+        self.optimizer = _optimizer(model, options)
+        self.steps = batches_per_epoch(len(data.train), options.batch_size)
+        self.rate = _rate(options, max(1, self.steps * options.epochs))
+        self.checkpoint = context.checkpoints.open(label)
+        self.reached = self._resume() or _Reached(1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()))
+
+    def epoch(self) -> None:
+        """From where it is to the end of the epoch."""
+        reached, data, options = self.reached, self.context.data, self.options
+        batches = training_batches(
+            data.train,
+            data.normalization,
+            self.augmentation,
+            options.batch_size,
+            self.context.device,
+            seed=self.context.seed,
+            epoch=reached.epoch,
+            first=reached.step,
+        )
+        bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
+        self.model.train()
+        for images, labels in self.context.progress.track(batches, bar, self.steps - reached.step):
+            self._step(images, labels)
+            reached.step += 1
+            if self.checkpoint.due:
+                self.save()
+        reached.scores.append(self._evaluate())
+        if reached.scores[-1] >= reached.scores[reached.best]:
+            reached.best, reached.best_state = reached.epoch, copy.deepcopy(self.model.state_dict())
+        reached.epoch, reached.step = reached.epoch + 1, 0
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        options, reached = self.options, self.reached
+        lr = options.lr * self.rate((reached.epoch - 1) * self.steps + reached.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            value = self.loss(images, self.model(images), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
+        if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
+            raise TrainingDivergedError(
+                f"{self.label}: the loss or its gradient is not finite in epoch {reached.epoch}, step "
+                f"{reached.step + 1} of {self.steps} (lr {lr:.3g}); lower 'lr' or set 'clip_norm'"
+            )
+        self.optimizer.step()
+
+    def _evaluate(self) -> Score:
+        data = self.context.data
+        return evaluate(self.model, data.validation, data.normalization, self.context.device)
+
+    def save(self) -> None:
+        """Everything that the rest of the training depends on, beside the options, the data and the code."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.context.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.context.device)
+        momenta = {
+            str(index): self.optimizer.state[parameter]["momentum_buffer"]
+            for index, parameter in enumerate(_parameters(self.optimizer))
+            if self.optimizer.state[parameter].get("momentum_buffer") is not None
+        }
+        parts = {
+            "model": self.model.state_dict(),
+            "best": self.reached.best_state,
+            "momentum": momenta,
+            "random": random,
+        }
+        tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        facts = {
+            "epoch": self.reached.epoch,
+            "step": self.reached.step,
+            "scores": [asdict(score) for score in self.reached.scores],
+            "best": self.reached.best,
+        }
+        self.checkpoint.write(tensors, facts)
+
+    def _resume(self) -> _Reached | None:
+        """Put back what `save` wrote; None if there is nothing."""
+        found = self.checkpoint.read()
+        if found is None:
+            return None
+        tensors, facts = found
+        self.model.load_state_dict(_part("model", tensors))
+        momenta = _part("momentum", tensors)
+        for index, parameter in enumerate(_parameters(self.optimizer)):
+            if (momentum := momenta.get(str(index))) is not None:
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        random = _part("random", tensors)
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.context.device)
+        scores = [Score(**score) for score in facts["scores"]]
+        return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors))
+
+
+def _part(name: str, tensors: Mapping[str, Tensor]) -> State:
+    return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+@contextmanager
+def _norm_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
+    """BatchNorm's momentum while the block runs; None leaves it."""
+    before = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
+    for module in before if momentum else ():
+        module.momentum = momentum
+    try:
+        yield
+    finally:
+        for module, own in before.items():
+            module.momentum = own
 
 
 def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:

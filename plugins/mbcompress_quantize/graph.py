@@ -96,6 +96,12 @@ class FakeQuantized(ExportedGraph):
             self.steps += 1
         return super().forward(images)
 
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.steps = int(state)
+
     def convert(self) -> nn.Module:
         """The same function with int8 weights and explicit quantize and dequantize operators."""
         self.eval()

@@ -1,0 +1,154 @@
+"""What a step's result follows from: the model and the data that come in, the options, the code, the libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from packaging.requirements import InvalidRequirement, Requirement
+
+import mbcompress
+from mbcompress.components import ModelSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from mbcompress.catalogue import Origin
+    from mbcompress.components import Component, Pass
+    from mbcompress.context import Context
+    from mbcompress.data import Development
+
+SCHEMA = 1
+"""Raised when what a step's files mean changes."""
+
+
+def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | None, data: str) -> str | None:
+    """The name under which the result of `step` on `model` is kept, or None if something of it cannot be known.
+
+    Args:
+        origin: where the pass was installed from; None for a class of the caller's.
+        data: what `data_fingerprint` gave.
+    """
+    sources = [value for name in type(step).model_fields if isinstance(value := getattr(step, name), ModelSource)]
+    code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources)}
+    if None in code.values():
+        return None
+    facts = {
+        "schema": SCHEMA,
+        "options": step.as_written(),
+        "model": model_fingerprint(model, context.example(2)),
+        "baseline": model_fingerprint(context.baseline, context.example(2)),
+        "sources": [model_fingerprint(each.load().eval(), context.example(2).cpu()) for each in sources],
+        "data": data,
+        "code": {**code, "mbcompress": source_of(mbcompress.Pass)},
+        "distribution": [origin.distribution, origin.version] if origin else None,
+        "libraries": versions_of({"mbcompress", *([origin.distribution] if origin else [])}),
+        "seed": context.seed,
+        "machine": machine(context.device),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the last bit of a result depends on beside code and data."""
+    return {
+        "python": platform.python_version(),
+        "processor": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def data_fingerprint(data: Development) -> str:
+    """SHA-256 of everything that passes may see of the data."""
+    digest = hashlib.sha256(repr((data.classes, data.normalization, data.augmentation)).encode())
+    for images in (data.train, data.calibration, data.validation):
+        digest.update(repr((images.pixels.shape, images.pixels.dtype)).encode())
+        digest.update(images.pixels.data)
+        digest.update(images.labels.data)
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def model_fingerprint(model: nn.Module, example: Tensor) -> str:
+    """SHA-256 of a model in eval mode: its layers, its tensors, and what it answers, which its code decides.
+
+    Args:
+        example: (N, C, H, W) float32; gives shape and device.
+    """
+    digest = hashlib.sha256(f"{describe_class(type(model))} {model!r}".encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(_content(value) if isinstance(value, torch.Tensor) else repr(value).encode())
+    digest.update(repr([name for name, each in model.named_parameters() if each.requires_grad]).encode())
+    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
+    digest.update(_content(model(noise)))
+    return digest.hexdigest()
+
+
+def _content(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return repr((tuple(tensor.shape), tensor.dtype)).encode() + flat.view(torch.uint8).numpy().tobytes()
+
+
+def describe_class(cls: type) -> str:
+    """'package.module.Class'."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@cache
+def source_of(cls: type[Component]) -> str | None:
+    """SHA-256 of the code that a component's class came with: its package, its module, or the class alone.
+
+    None if the code is nowhere to be read.
+    """
+    root = cls.__module__.partition(".")[0]
+    file = getattr(sys.modules.get(root), "__file__", None)
+    try:
+        if file is None or root == "__main__":
+            return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for path in _files(Path(file)):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def _files(module: Path) -> Iterator[Path]:
+    yield from sorted(module.parent.rglob("*.py")) if module.name == "__init__.py" else [module]
+
+
+@cache
+def _requirements(distribution: str) -> frozenset[str]:
+    names = set()
+    for line in importlib.metadata.requires(distribution) or ():
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            names.add(requirement.name)
+    return frozenset(names)
+
+
+def versions_of(distributions: set[str]) -> dict[str, str]:
+    """Versions of what these distributions require."""
+    versions = {}
+    for name in sorted(set().union(*map(_requirements, distributions))):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions

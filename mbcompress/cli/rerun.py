@@ -1,0 +1,56 @@
+"""`mbcompress rerun RUN_DIR`: repeat a run from its resolved recipe, and say whether it came out the same.
+
+Nothing is taken from the cache. Exits with 3 if accuracy, weights or files came out otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbcompress import recipe as recipes
+from mbcompress.cli.installed import add_block_argument, catalogue_for
+from mbcompress.cli.run import add_run_arguments
+from mbcompress.errors import MbcompressError
+
+if TYPE_CHECKING:
+    import argparse
+
+RECIPE = "recipe.yaml"
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "rerun", help="repeat a run, and say whether it came out the same", description=__doc__
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
+    add_block_argument(parser)
+    add_run_arguments(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run without the cache, compare, and return 3 if anything differs."""
+    from mbcompress.api import run_plan
+    from mbcompress.cli import BUDGET_MISSED, FINE
+    from mbcompress.cli.console import front
+    from mbcompress.repetition import compare_environments, compare_runs
+    from mbcompress.storage.stored import read_manifest
+
+    recipe = options.run / RECIPE
+    read_manifest(options.run).read(recipe.absolute(), recipes.MAX_BYTES)  # it is what the run wrote
+    document = recipes.read(recipe)
+    if "model" not in document.data or "data" not in document.data:
+        raise MbcompressError(f"{recipe}: model or data came from a program, which alone can repeat the run")
+    catalogue = catalogue_for(options)
+    plan = recipes.resolve(document, catalogue)
+    result = run_plan(plan, catalogue, options.out, options.device, front(shown=not options.quiet), cache=False)
+    findings = compare_runs(options.run, result.path)
+    for finding in findings:
+        verdict = f"the same, {finding.first}" if finding.same else f"{finding.first} then, {finding.second} now"
+        print(f"{finding.what}: {verdict}")
+    for finding in compare_environments(options.run, result.path):
+        print(f"the environment differs: {finding.what}: {finding.first} then, {finding.second} now")
+    print(f"repeated in {result.path}")
+    return FINE if all(finding.same for finding in findings) else BUDGET_MISSED

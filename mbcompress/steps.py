@@ -1,0 +1,207 @@
+"""Carries out the passes of a plan, each from the cache if it was done before.
+
+What goes into the next pass is always the model as it was stored, whether it was computed just now or in another run,
+so that a run that was killed and one that was not cannot differ.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mbcompress.applying import apply_pass
+from mbcompress.cache.checkpoints import Checkpoints, checkpoint_seconds
+from mbcompress.cache.keys import data_fingerprint, step_key
+from mbcompress.cache.store import ENTRY, Store
+from mbcompress.counting import count_macs, count_parameters
+from mbcompress.errors import MbcompressError
+from mbcompress.layout import contiguous
+from mbcompress.storage.restoring import load
+from mbcompress.storage.saving import same_answers, write_step
+from mbcompress.storage.stored import METRICS
+from mbcompress.training import evaluate
+from mbcompress.traits import INITIAL, Trait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mbcompress.catalogue import Catalogue
+    from mbcompress.context import Context
+    from mbcompress.recipe.plan import Plan
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A model between two passes, with its size."""
+
+    model: nn.Module
+    parameters: int
+    macs: int
+
+
+def stage_of(model: nn.Module, context: Context) -> Stage:
+    """`model` with its size."""
+    return Stage(model, count_parameters(model), count_macs(model, context.example()))
+
+
+def metrics_of(stage: Stage, context: Context) -> Record:
+    """What is reported of every stage: accuracy on the validation split, and the size."""
+    score = evaluate(stage.model, context.data.validation, context.data.normalization, context.device)
+    return {
+        "validation_top1": score.top1,
+        "validation_images": score.count,
+        "parameters": stage.parameters,
+        "macs": stage.macs,
+    }
+
+
+class Steps:
+    """The passes of a plan, one after the other.
+
+    Args:
+        plan: whose passes they are.
+        catalogue: where the plan's components came from.
+        directory: of the run; each step gets a directory below `steps`.
+        model: as it was loaded, on the context's device.
+        context: of the run; each pass gets metrics, a seed and checkpoints of its own.
+        store: where finished steps are kept; None to compute everything.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        catalogue: Catalogue,
+        directory: Path,
+        model: nn.Module,
+        context: Context,
+        store: Store | None,
+    ) -> None:
+        self.plan = plan
+        self.catalogue = catalogue
+        self.directory = directory / "steps"
+        self.context = context
+        self.store = store
+        self.stage = stage_of(model, context)
+        self.traits = INITIAL
+        self.loaded: Record = {"name": "loaded", "seconds": 0.0, "metrics": metrics_of(self.stage, context)}
+        # what is stored must be found again by name, which somebody's own class is not
+        self._source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
+        self._skeleton = copy.deepcopy(model).cpu()
+        self._data = data_fingerprint(context.data) if store else ""
+        self._interval = checkpoint_seconds()
+
+    def carry_out(self) -> Iterator[Record]:
+        """A record of each pass, when it is done; `stage` is then the model that it gave."""
+        for index in range(len(self.plan.passes)):
+            yield self._carry_out(index)
+        if not self.plan.passes:  # the result of a run can always be read back
+            self._write(self.directory / "00-loaded", self.loaded, self.stage.model)
+
+    def rebase(self) -> Stage:
+        """Make the model as it is now the baseline of the passes that follow, and give it."""
+        baseline = replace(self.stage, model=frozen(self.stage.model))
+        self.context = replace(self.context, baseline=baseline.model)
+        return baseline
+
+    def _carry_out(self, index: int) -> Record:
+        step = self.plan.passes[index]
+        place = self.directory / f"{index + 1:02}-{step.name}"
+        context = replace(self.context, metrics={}, seed=self.plan.seed + index + 1)
+        traits = (self.traits - step.destroys) | step.provides
+        origin = self.catalogue.passes.origin_of(step)
+        key = step_key(step, self.stage.model, context, origin, self._data) if self.store else None
+        if self.store is None or key is None:
+            record, _ = self._compute(index, context, traits, place)
+        else:
+            with self.store.claimed(key, step.name):
+                found = self.store.find(key, step.name)
+                if found is None:
+                    folder = self.store.trainings(key)
+                    context = replace(context, checkpoints=Checkpoints(folder, context.progress, self._interval))
+                    record, kept = self._compute(index, context, traits, place)
+                    if kept and _is_finite(self.stage, context):
+                        self.store.keep(key, step.name, lambda entry: _copy(place, entry))
+                    self.store.forget_trainings(key)
+                else:
+                    record = self._take(found, place, context)
+        self.traits = traits
+        return record
+
+    def _take(self, found: Path, place: Path, context: Context) -> Record:
+        """The step as another run has left it."""
+        _copy(found, place)
+        record: Record = json.loads((place / METRICS).read_text())
+        self.stage = stage_of(load(place, model=self._skeleton_for(place)).to(context.device), context)
+        return {**record, "cached": True}
+
+    def _compute(self, index: int, context: Context, traits: frozenset[Trait], place: Path) -> tuple[Record, bool]:
+        """The step's record, and whether its files give the model that the next pass goes on with."""
+        torch.manual_seed(context.seed)
+        changed = apply_pass(self.plan, index, self.stage.model, context, self.catalogue)
+        seconds = context.checkpoints.seconds
+        self.stage = stage_of(changed, context)
+        metrics = {**metrics_of(self.stage, context), **context.metrics}
+        record = {"name": self.plan.passes[index].name, "seconds": seconds, "metrics": metrics}
+        self._write(place, record, changed, traits)
+        if again := self._reopened(place, changed, context, traits):
+            self.stage = stage_of(again, context)
+        return {**record, "cached": False}, again is not None
+
+    def _write(self, place: Path, record: Record, model: nn.Module, traits: frozenset[Trait] = INITIAL) -> None:
+        write_step(place, record, model, self.context.input_shape, traits, self._source)
+
+    def _reopened(self, place: Path, model: nn.Module, context: Context, traits: frozenset[Trait]) -> nn.Module | None:
+        """The model as its files give it, if later passes can do with that one all that they can do with `model`."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
+            plain = contiguous(copy.deepcopy(model).cpu())
+        try:
+            again = load(place, model=self._skeleton_for(place))
+        except MbcompressError:
+            return None
+        if Trait.FLOAT in traits and not _alike(again, plain):
+            return None
+        return again.to(context.device) if same_answers(again, plain, context.input_shape) else None
+
+    def _skeleton_for(self, place: Path) -> nn.Module | None:
+        """The caller's module, in whose class a float step of it comes back; None where files alone will do."""
+        architecture = json.loads((place / "architecture.json").read_text())
+        return None if architecture["form"] == "source" or architecture["layers"] is None else self._skeleton
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """A copy in eval mode, without gradients."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
+        return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models have the same layers with the same settings, and learn the same parameters."""
+    learned = [[name for name, each in model.named_parameters() if each.requires_grad] for model in (one, other)]
+    return type(one) is type(other) and repr(one) == repr(other) and learned[0] == learned[1]
+
+
+def _is_finite(stage: Stage, context: Context) -> bool:
+    tensors = [value for value in stage.model.state_dict().values() if isinstance(value, torch.Tensor)]
+    with torch.no_grad():
+        tensors.append(stage.model(context.example(2)))
+    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
+
+
+def _copy(source: Path, target: Path) -> None:
+    """The files of a step, without what the cache adds to them."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.name != ENTRY:
+            shutil.copyfile(path, target / path.name)

@@ -1,0 +1,228 @@
+"""A training that was stopped anywhere goes on to the same weights, to the last bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from crash import crash
+from torch import Tensor, nn
+
+from mbcompress import Progress, TrainingOptions
+from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.data import Images
+from mbcompress.interruption import Interrupted, Interruption, Stoppable, listening
+from mbcompress.training import fit, label_loss
+
+OPTIONS = TrainingOptions(epochs=3, batch_size=32, lr=0.05)
+STEPS = 4  # of 32 in 128 images
+
+
+class Killed(Exception):  # noqa: N818  # it stands for no error
+    """As if the process had ended here."""
+
+
+class Noisy(nn.Module):
+    """Draws from the global generator, has BatchNorm, and counts its batches in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(8, 10)
+        self.batches = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += self.training
+        logits: Tensor = self.head(self.body(images).mean((2, 3)))
+        return logits + 0.001 * self.batches
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.batches)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.batches = int(state)
+
+
+class Stops(Progress):
+    """Ends the training at a step, counted over all epochs from 0."""
+
+    def __init__(self, at: int, how: type[BaseException]) -> None:
+        self.left, self.how = at, how
+
+    def track(self, items: Iterable[Any], label: str, total: int) -> Iterator[Any]:
+        for item in items:
+            if self.left == 0:
+                raise self.how
+            self.left -= 1
+            yield item
+
+
+def train(
+    context: Any, folder: Path | None, interval: float = 0.0, progress: Progress | None = None
+) -> tuple[Any, Any]:
+    progress = progress or Progress()
+    few = Images(context.data.train.pixels[: 32 * STEPS], context.data.train.labels[: 32 * STEPS])
+    context = replace(
+        context,
+        data=replace(context.data, train=few),
+        checkpoints=Checkpoints(folder, progress, interval),
+        progress=progress,
+    )
+    torch.manual_seed(9)
+    model = Noisy()
+    history = fit(model, context, OPTIONS, label_loss(OPTIONS), "train")
+    return model.state_dict(), history
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 5, 11])
+@pytest.mark.parametrize("how", [Killed, Interrupted])
+def test_stopped_after_any_step(
+    at: int, how: type[BaseException], make_context: Callable[..., Any], tmp_path: Path
+) -> None:
+    context = make_context(Noisy())
+    expected, history = train(context, None)
+    interval = 0.0 if how is Killed else 1e9  # who is interrupted saves however long ago it was
+    with pytest.raises(how):
+        train(context, tmp_path, interval, Stops(at, how))
+    state, again = train(context, tmp_path, interval)
+    assert_equal(state, expected)
+    assert again == history
+
+
+def test_stopped_again_and_again(make_context: Callable[..., Any], tmp_path: Path) -> None:
+    context = make_context(Noisy())
+    expected, _ = train(context, None)
+    stops = 0
+    while True:
+        try:
+            state, _ = train(context, tmp_path, 0.0, Stops(2, Killed))
+            break
+        except Killed:
+            stops += 1
+    assert stops == (OPTIONS.epochs * STEPS - 1) // 2
+    assert_equal(state, expected)
+
+
+def test_a_training_that_is_saved_is_the_one_that_is_not(make_context: Callable[..., Any], tmp_path: Path) -> None:
+    context = make_context(Noisy())
+    assert_equal(train(context, None)[0], train(context, tmp_path)[0])
+
+
+class Told(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "a directory"])
+def test_a_damaged_checkpoint_is_said_and_not_used(
+    damage: str, make_context: Callable[..., Any], tmp_path: Path
+) -> None:
+    context, told = make_context(Noisy()), Told()
+    expected, _ = train(context, None)
+    with pytest.raises(Killed):
+        train(context, tmp_path, 0.0, Stops(3, Killed))
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    if damage == "a directory":
+        path.unlink()
+        path.mkdir()
+    else:
+        flipped = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+        path.write_bytes({"truncated": content[:-100], "flipped": flipped, "empty": b""}[damage])
+    state, _ = train(context, tmp_path, 1e9, told)
+    assert_equal(state, expected)
+    (line,) = told.lines
+    assert line.startswith(f"cache: {path} ")
+    assert line.endswith("; training starts again")
+
+
+def test_a_folder_that_cannot_be_written_costs_the_checkpoint_only(
+    make_context: Callable[..., Any], tmp_path: Path
+) -> None:
+    context, told = make_context(Noisy()), Told()
+    (tmp_path / "file").write_text("")
+    state, _ = train(context, tmp_path / "file" / "below", 0.0, told)
+    assert_equal(state, train(context, None)[0])
+    (line,) = told.lines  # once, not at every step
+    assert line.startswith("cache: the training was not saved: ")
+
+
+def test_a_safe_point_is_the_beginning_of_an_item() -> None:
+    interruption = Interruption()
+    progress, seen = Stoppable(Progress(), interruption), []
+
+    def work() -> None:
+        for item in progress.track(range(5), "", 5):
+            seen.append(item)
+            interruption.signal = signal.SIGTERM if item == 2 else 0
+
+    with pytest.raises(Interrupted) as raised:
+        work()
+    assert seen == [0, 1, 2]
+    assert raised.value.signal == signal.SIGTERM
+    with pytest.raises(Interrupted), progress.busy("x"):
+        raise AssertionError
+
+
+def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
+    interruption, said = Interruption(), list[str]()
+    before = signal.getsignal(signal.SIGINT)
+    with listening(interruption, said.append):
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert said == ["interrupted: ends at the next safe point; once more ends it at once"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+RECIPE = """
+model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32}
+"""
+PASSES = """
+data: {name: arrays, path: images.npz, calibration: 32}
+passes: [{train: {epochs: 3, batch_size: 32}}, {qat: {epochs: 1, batch_size: 32}}]
+export: [toy]
+measure: {baseline_after: 1, rounds: 5, round_ms: 0.1, threads: [1]}
+"""
+
+
+def test_a_signal_ends_a_run_at_a_safe_point(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(f"{RECIPE}data: {{name: digits}}\npasses: [{{train: {{epochs: 200}}}}]\n")
+    environment = {**os.environ, "MBCOMPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mbcompress", "run", "long.yaml", "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("train, epoch 1/200"):
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert process.returncode == 143
+    assert rest.splitlines()[-2:] == [
+        "interrupted: ends at the next safe point; once more ends it at once",
+        "mbcompress: interrupted; the same command goes on where this one was",
+    ]
+    assert not (tmp_path / "run").exists()
+    (saved,) = (tmp_path / "cache" / "trainings").glob("*/*.checkpoint")
+    assert saved.stat().st_size > 1000
+
+
+def test_runs_that_are_killed_end_like_one_that_was_not(tmp_path: Path) -> None:
+    """The short version of `make crash`."""
+    assert crash(tmp_path, kills=1, seed=0, recipe=RECIPE + PASSES)
