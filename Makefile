@@ -16,7 +16,7 @@ test: $(INSTALLED)
 crash: $(INSTALLED)
 	$(VENV)/bin/python tests/crash.py --kills 100
 
-# 30,000 damaged recipes, weights, images and archives; takes about five minutes
+# 60,000 damaged recipes, weights, images and archives; takes about six minutes
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python tests/fuzzing/run.py
 

@@ -25,6 +25,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def feed(self, digest: "hashlib._Hash") -> None:
+        """Add all pixels and labels to a hash."""
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+
     def take(self, indices: NDArray[np.int64]) -> "Images":
         """A copy of the images at these positions."""
         pixels: Any = np.ascontiguousarray(self.pixels[indices])  # of whichever type they are
@@ -99,8 +104,7 @@ class Splits(Development):
         """SHA-256 over all pixels and labels, split by split."""
         digest = hashlib.sha256()
         for images in (self.train, self.calibration, self.validation, self.test):
-            digest.update(np.ascontiguousarray(images.pixels).data)
-            digest.update(np.ascontiguousarray(images.labels).data)
+            images.feed(digest)
         return digest.hexdigest()
 
     @classmethod

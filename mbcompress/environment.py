@@ -8,6 +8,10 @@ from typing import Any
 
 from mbcompress.host import Catalogue
 
+REPEATABLE = (
+    "weights and accuracy are the same to the last bit wherever python, libraries, plugins, cpu flags, torch_threads, "
+    "device and seed are as here; times and memory never are"
+)
 LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
 
 
@@ -29,6 +33,7 @@ def describe_environment(catalogue: Catalogue, device: str, seed: int) -> dict[s
         "torch_threads": torch.get_num_threads(),
         "device": device,
         "seed": seed,
+        "repeatable": REPEATABLE,
     }
 
 

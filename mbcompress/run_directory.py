@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -25,7 +26,7 @@ LOCK = ".lock"
 
 def default_directory(name: str) -> Path:
     """A directory that does not exist yet: `runs/NAME-DATE-TIME`; or that of a run of this name that was killed."""
-    for path in sorted(RUNS.glob(f"{escape(name)}-*")):
+    for path in sorted(RUNS.glob(f"{escape(name)}-[0-9]*")):
         if _was_killed(path):
             return path
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -46,7 +47,28 @@ def _was_killed(directory: Path) -> bool:
 
 def _others(directory: Path) -> bool:
     """Whether a directory holds anything but what a run that is being written leaves there."""
-    return any(path.name not in (PARTIAL, LOCK) for path in directory.iterdir())
+    ours = {PARTIAL, LOCK, *_moved(directory)}
+    return any(path.name not in ours for path in directory.iterdir())
+
+
+def _moved(directory: Path) -> set[str]:
+    """What a run that was killed while its files moved up may have moved; its manifest is the last and still below."""
+    try:
+        listed = json.loads((directory / PARTIAL / MANIFEST).read_text())["files"]
+        return {str(entry["path"]).partition("/")[0] for entry in listed}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a run that was killed has left, but for its lock."""
+    for name in _moved(directory):
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    shutil.rmtree(directory / PARTIAL, ignore_errors=True)
 
 
 @contextmanager
@@ -61,8 +83,9 @@ def provisional(directory: Path) -> Iterator[Path]:
         MbcompressError: `directory` is in use or cannot be made.
     """
     partial, lock = directory / PARTIAL, FileLock(directory / LOCK, timeout=0)
-    existed = directory.exists()
+    existed = True
     try:
+        existed = directory.exists()
         if existed and (not directory.is_dir() or _others(directory)):
             raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
         existed = existed and not (directory / LOCK).exists()  # else a run that was killed has made it
@@ -71,7 +94,7 @@ def provisional(directory: Path) -> Iterator[Path]:
         if _others(directory):  # a run that has just ended
             lock.release()
             raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
-        shutil.rmtree(partial, ignore_errors=True)
+        _clear(directory)
         partial.mkdir()
     except Timeout:
         raise MbcompressError(f"{directory}: another run is writing there; choose another --out") from None
@@ -86,7 +109,7 @@ def provisional(directory: Path) -> Iterator[Path]:
         partial.rmdir()
         (directory / LOCK).unlink()
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _clear(directory)
         with suppress(OSError):
             (directory / LOCK).unlink()
             if not existed:

@@ -39,7 +39,8 @@ class Zoo:
             path = Path(reference).expanduser()
             is_directory, is_file = path.is_dir(), path.is_file()
         except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
-            raise ValueError(f"cannot look for {shown(reference)}: {first_line(error)}") from None
+            problem = getattr(error, "strerror", None) or first_line(error)
+            raise ValueError(f"cannot look for {shown(reference)}: {problem}") from None
         if is_directory:
             raise ValueError(f"{shown(reference)} is a directory; name a .safetensors file or a PyTorch checkpoint")
         if not is_file:

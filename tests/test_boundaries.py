@@ -12,6 +12,8 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 PUBLIC = {
     "mbcompress",
+    "mbcompress.cache.checkpoints",
+    "mbcompress.cache.place",
     "mbcompress.components",
     "mbcompress.conformance",
     "mbcompress.conformance.tiny",

@@ -100,8 +100,10 @@ def test_there_are_many() -> None:
         (b"PK\x03\x04\x14\x00", "1: not valid YAML: the character '\\x03' is not allowed"),
         (b"#" * 70_000, "is larger than 64 KiB, which no recipe is"),
         (b"[" * 60_000, "nested more than 32 levels deep"),
+        (b"a: !" + b"a" * 60_000 + b" x", f"1:4: tags are not supported, got '!{'a' * 100}…'"),
+        (b"*" + b"a" * 60_000, f"1:1: not valid YAML: found undefined alias '{'a' * 277}…"),
     ],
-    ids=["empty", "comment", "png", "latin1", "zip", "large", "deep"],
+    ids=["empty", "comment", "png", "latin1", "zip", "large", "deep", "tag", "alias"],
 )
 def test_files_that_are_not_recipes(
     content: bytes, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -158,6 +160,12 @@ def test_unreadable_file(good: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("passes.prnue.steps=2", "unknown entry of passes 'prnue'; did you mean 'prune'? (known: prune, train)"),
         ("passes.train.epochs=5", "'train' stands more than once; say which by its position: passes.0 or passes.2"),
         ("passes.3.epochs=5", "passes has 3 entries, so there is no 3"),
+        (
+            f"{'x' * 5000}=1",
+            f"['{'x' * 99}…]: unknown key '{'x' * 99}… (known: budget, data, export, measure, metrics, model, passes, seed)",
+        ),
+        (f"model.weights={'x' * 5000}", f"model.weights: cannot look for '{'x' * 99}…: File name too long"),
+        (f"passes.{'9' * 5000}=5", f"passes has 3 entries, so there is no {'9' * 100}…"),
         ("passes.1.recovery.epochs.x=1", "passes[1].prune.recovery.epochs: must be a whole number, got {'x': 1}"),
         (
             "data.name=digit",

@@ -11,6 +11,7 @@ from mbcompress.errors import Location, MbcompressError, RecipeError, SpecError,
 from mbcompress.host import Catalogue, discover
 from mbcompress.recipe import Plan, from_mapping, read, resolve
 from mbcompress.recipe.document import MAX_BYTES, MAX_NODES, Document, read_value
+from mbcompress.run_directory import RUNS, default_directory
 
 GOOD = """\
 # a recipe with a bit of everything
@@ -216,3 +217,9 @@ def test_any_file_is_a_plan_or_one_error(
         assert len(message) < len(str(path)) + 1000
     else:
         assert isinstance(plan, Plan)
+
+
+@pytest.mark.parametrize("name", ["...yaml", ".yaml", "~.yaml", "-.yaml", "con.yaml", "a\nb.yaml"])
+def test_a_name_does_not_lead_out_of_the_runs(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(GOOD)
+    assert default_directory(read(tmp_path / name).name).parent == RUNS

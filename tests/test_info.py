@@ -115,6 +115,53 @@ def test_onnx_with_metadata_and_integer_operators(tmp_path: Path, capsys: pytest
     assert "\x1b" not in text
 
 
+def changed(path: Path, **changes: Any) -> Path:
+    """A small ONNX file whose one weight is changed."""
+    weight = onnx.numpy_helper.from_array(np.ones((1, 1, 3, 3), np.int8), "w")
+    for key, value in changes.items():
+        setattr(weight, key, value)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", 1, 4, 4])]
+    node = helper.make_node("ConvInteger", ["x", "w"], ["y"])
+    path.write_bytes(helper.make_model(helper.make_graph([node], "g", inputs, [], [weight])).SerializeToString())
+    return path
+
+
+def test_onnx_with_dtypes_that_there_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    described, _ = info(capsys, changed(tmp_path / "m.onnx", data_type=99))
+    assert [each["dtype"] for each in described["initializers"]] == ["unknown (99)"]
+
+
+def test_onnx_with_names_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = changed(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"ConvInteger", b"Conv\xff\xfe\xfd\xff\xff\xff\xff"))
+    described, _ = info(capsys, path)
+    assert list(described["operators"]) == ["Conv" + "\ufffd" * 7]
+
+
+@pytest.mark.parametrize("place", ["../../etc/passwd", "/etc/passwd", "C:\\x", "..\\x", "a/../../x", ""])
+def test_onnx_with_tensors_elsewhere(tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, place)
+    weight.data_location = TensorProto.EXTERNAL
+    node = helper.make_node("Relu", ["w"], ["y"])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(helper.make_model(helper.make_graph([node], "g", [], [], [weight])).SerializeToString())
+    assert refused(capsys, path) == (
+        f"{path}: keeps tensor 'w' in {place!r}, which must be a file below the directory of the model"
+    )
+
+
+def test_onnx_with_tensors_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, "m.bin")
+    weight.data_location = TensorProto.EXTERNAL
+    node = helper.make_node("Relu", ["w"], ["y"])
+    onnx_model = helper.make_model(helper.make_graph([node], "g", [], [], [weight]))
+    (tmp_path / "m.onnx").write_bytes(onnx_model.SerializeToString())
+    described, _ = info(capsys, tmp_path / "m.onnx")
+    assert described["external_data"] == ["m.bin"]
+
+
 def test_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = {
         "a.weight": torch.tensor([[0.0, 1.0], [0.0, 2.0]]),
@@ -212,6 +259,22 @@ def test_damaged_reports(copied: Path, capsys: pytest.CaptureFixture[str], conte
         assert main(["info", str(copied)]) == 0
     else:
         assert refused(capsys, copied).startswith(f"{copied / 'report.json'}: ")
+
+
+def test_hashes_that_are_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = copied / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for entry in content["files"]:
+        entry["sha256"] = "\u202e\x1b[2J"
+    manifest.write_text(json.dumps(content))
+    assert refused(capsys, next((copied / "steps").iterdir())).isprintable()
+
+
+def test_metrics_that_are_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next((copied / "steps").iterdir()) / "metrics.json"
+    path.write_text('{"metrics": 0.5}')
+    described, _ = info(capsys, copied)
+    assert described["steps"][0]["parameters"] is None
 
 
 def test_a_recipe_that_is_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,11 @@ ARCHITECTURES = {
     "size": ("input_shape", [3, 10**9, 32], "input_shape[1]: must be at most 16777216, got 1000000000"),
     "no such layer": ("layers", {"../../etc": {"out_channels": 1}}, "unknown layer '../../etc'"),
     "attribute": ("layers", {"features.0.0": {"forward": 3}}, "layer 'features.0.0' is a Conv2d, but has forward"),
+    "attributes": (
+        "layers",
+        {"features.0.0": {"forward\x1b": 3, **{"x" * 99 + str(n): 1 for n in range(9)}}},
+        "layer 'features.0.0' is a Conv2d, but has forward\ufffd, xxx",
+    ),
     "no number": ("layers", {"features.0.0": {"groups": "x"}}, "groups: must be a whole number, got 'x'"),
     "billions": (
         "layers",
@@ -193,6 +198,22 @@ GRAPHS: dict[str, tuple[Any, str]] = {
     "deep": ([call("aten.cat.default", nested(90))], "describes a network that cannot run: "),
     "deeper": ([call("aten.cat.default", nested(600))], "nests its arguments too deeply"),
     "too large": ([call("aten.pad.default", IMAGES, [2**62, 2**62])], "describes a network that cannot run: "),
+    "too large to run": (
+        [call("aten.pad.default", IMAGES, [0, 2**40])],
+        "aten.constant_pad_nd.default gives 2x3x32x1099511627808 for two images, more than 1,073,741,824 elements",
+    ),
+    "too many pieces": (
+        [call("aten.pad.default", IMAGES, [0, 2**20], name="wide"), call("aten.split.Tensor", {"value": "wide"}, 1, 3)],
+        "splits a tensor into 1048608 pieces, more than 4096",
+    ),
+    "chunks": (
+        [
+            call("aten.pad.default", IMAGES, [0, 2**20], name="wide"),
+            call("aten.chunk.default", {"value": "wide"}, 2**62, 3),
+        ],
+        "splits a tensor into 1048608 pieces, more than 4096",
+    ),
+    "lists that double": ([call("getitem", [[IMAGES, IMAGES]], 0)], "'getitem' must have a value and a whole number"),
 }
 
 

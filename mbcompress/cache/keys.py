@@ -17,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 import mbcompress
 from mbcompress.components import ModelSource
+from mbcompress.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,9 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         origin: where the pass was installed from; None for a class of the caller's.
         data: what `data_fingerprint` gave.
     """
-    sources = [value for name in type(step).model_fields if isinstance(value := getattr(step, name), ModelSource)]
+    values = [getattr(step, name) for name in type(step).model_fields]
+    sources = [value for value in values if isinstance(value, ModelSource)]
+    files = [value for value in values if isinstance(value, Path) and value.is_file()]
     code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources)}
     if None in code.values():
         return None
@@ -49,6 +52,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "model": model_fingerprint(model, context.example(2)),
         "baseline": model_fingerprint(context.baseline, context.example(2)),
         "sources": [model_fingerprint(each.load().eval(), context.example(2).cpu()) for each in sources],
+        "files": [sha256(path) for path in files],
         "data": data,
         "code": {**code, "mbcompress": source_of(mbcompress.Pass)},
         "distribution": [origin.distribution, origin.version] if origin else None,
@@ -74,8 +78,7 @@ def data_fingerprint(data: Development) -> str:
     digest = hashlib.sha256(repr((data.classes, data.normalization, data.augmentation)).encode())
     for images in (data.train, data.calibration, data.validation):
         digest.update(repr((images.pixels.shape, images.pixels.dtype)).encode())
-        digest.update(images.pixels.data)
-        digest.update(images.labels.data)
+        images.feed(digest)
     return digest.hexdigest()
 
 

@@ -40,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mbcompress",
         description="Compress MobileNets by recipes of pluggable passes, and report what the file really does.",
-        epilog="exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's "
-        "budget was missed",
+        epilog="exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input or a machine without room, 3 a "
+        "limit of the recipe's budget was missed, 130 and 143 interrupted",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

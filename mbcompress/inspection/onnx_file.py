@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from math import prod
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.errors import MbcompressError, first_line
+from mbcompress.errors import MbcompressError, first_line, shown
 from mbcompress.storage.stored import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 LARGEST = 2**31  # protobuf's own limit
 INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
@@ -31,6 +32,11 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         model = onnx.load_model_from_string(read_bounded(path, LARGEST))
     except DecodeError as error:
         raise MbcompressError(f"{path}: is not an ONNX file: {first_line(error)}") from None
+    described: dict[str, Any] = _as_text(_described(model, path))
+    return described
+
+
+def _described(model: ModelProto, path: Path) -> dict[str, Any]:
     if not model.graph.node:
         raise MbcompressError(f"{path}: is not an ONNX file: it holds no graph")
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -45,16 +51,57 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "convolutions": _convolutions(model.graph),
         "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
         "initializers": _initializers(model),
+        "external_data": _external_data(model, path),
         "metadata": {entry.key: entry.value for entry in model.metadata_props},
     }
 
 
-def _value(value: ValueInfoProto) -> dict[str, Any]:
+def _as_text(described: Any) -> Any:
+    """The same with every name as text: protobuf gives one that is not UTF-8 as bytes."""
+    match described:
+        case bytes():
+            return described.decode("utf-8", "replace")
+        case list():
+            return [_as_text(each) for each in described]
+        case dict():
+            return {_as_text(key): _as_text(value) for key, value in described.items()}
+    return described
+
+
+def _external_data(model: ModelProto, path: Path) -> list[str]:
+    """Names of files that hold tensors of the model; they are not read.
+
+    Raises:
+        MbcompressError: one of them is not below the directory of the model, where no runtime should read it.
+    """
+    from onnx.external_data_helper import uses_external_data
+
+    places: dict[str, None] = {}
+    for tensor in filter(uses_external_data, model.graph.initializer):
+        location = _as_text(next((entry.value for entry in tensor.external_data if entry.key == "location"), ""))
+        # a path of either kind of system: the file may have been made for the other one
+        for pure in (PurePosixPath(location), PureWindowsPath(location)):
+            if not location or pure.anchor or ".." in pure.parts:
+                raise MbcompressError(
+                    f"{path}: keeps tensor {shown(tensor.name)} in {shown(location)}, which must be a file below the "
+                    "directory of the model"
+                )
+        places[location] = None
+    return list(places)
+
+
+def _dtype(number: int) -> str:
+    """The name of a dtype; a number that ONNX has none for stays one."""
     from onnx import TensorProto
 
+    known = number in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(number).lower() if known else f"unknown ({number})"
+
+
+def _value(value: ValueInfoProto) -> dict[str, Any]:
     tensor = value.type.tensor_type
     shape = [each.dim_param or each.dim_value for each in tensor.shape.dim]
-    return {"name": value.name, "dtype": TensorProto.DataType.Name(tensor.elem_type).lower(), "shape": shape}
+    return {"name": value.name, "dtype": _dtype(tensor.elem_type), "shape": shape}
 
 
 def _convolutions(graph: GraphProto) -> dict[str, int]:
@@ -71,11 +118,9 @@ def _is_integer(node: NodeProto, producers: dict[str, NodeProto]) -> bool:
 
 
 def _initializers(model: ModelProto) -> list[dict[str, Any]]:
-    from onnx import TensorProto
-
     groups: dict[str, list[TensorProto]] = {}
     for tensor in model.graph.initializer:
-        groups.setdefault(TensorProto.DataType.Name(tensor.data_type).lower(), []).append(tensor)
+        groups.setdefault(_dtype(tensor.data_type), []).append(tensor)
     return [
         {
             "dtype": dtype,

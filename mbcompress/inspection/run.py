@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, shown
 from mbcompress.files import sha256
 from mbcompress.inspection.step import passes_of
 from mbcompress.run_directory import MANIFEST
@@ -60,7 +60,7 @@ def changed_files(manifest: Manifest) -> list[str]:
 def _is_as_listed(root: Path, name: str, digest: str) -> bool:
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
-        raise MbcompressError(f"{root / MANIFEST}: lists {name!r}, which is outside the run")
+        raise MbcompressError(f"{root / MANIFEST}: lists {shown(name)}, which is outside the run")
     path = root / name
     return path.is_file() and sha256(path) == digest
 
@@ -76,7 +76,9 @@ def _step(path: Path, manifest: Manifest) -> dict[str, Any]:
     """A line about one step."""
     step = StoredStep(path, manifest)
     metrics = _document(path / "metrics.json")
-    figures = metrics.get("metrics") or {}
+    figures = metrics.get("metrics")
+    if not isinstance(figures, dict):
+        figures = {}
     row = {"step": path.name, "seconds": metrics.get("seconds")}
     row |= {key: figures.get(key) for key in ("validation_top1", "parameters", "macs")}
     if (path / ARCHITECTURE).is_file():

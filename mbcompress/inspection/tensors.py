@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import safetensors
 
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, brief, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from torch import Tensor
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -42,8 +44,10 @@ def describe_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             entries = sorted(_entries(file))
-    except safetensors.SafetensorError as error:
-        raise MbcompressError(f"{path}: is not a readable safetensors file: {error}") from None
+    except OSError as error:
+        raise MbcompressError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # beside SafetensorError, what NumPy raises for shapes that it has no arrays for
+        raise MbcompressError(f"{path}: is not a readable safetensors file: {brief(first_line(error))}") from None
     return {"kind": "safetensors", "path": str(path), "bytes": path.stat().st_size, **summarize(entries)}
 
 
@@ -73,11 +77,18 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
             str(tensor.dtype).removeprefix("torch."),
             tuple(tensor.shape),
             tensor.nbytes,
-            tensor.numel() - int(tensor.count_nonzero()),
+            _zeros(tensor),
         )
         for name, tensor in read_weights(path).items()
     ]
     return {"kind": "checkpoint", "path": str(path), "bytes": path.stat().st_size, **summarize(entries)}
+
+
+def _zeros(tensor: Tensor) -> int | None:
+    try:
+        return tensor.numel() - int(tensor.count_nonzero())
+    except RuntimeError:  # PyTorch does not count in every dtype
+        return None
 
 
 def summarize(entries: Iterable[Entry]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, shown
+from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, brief, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 16
 MAX_NODES = 20_000
 MAX_DEPTH = 32
+LONGEST_PROBLEM = 300  # characters: names of anchors are quoted whole
 TAG = "tag:yaml.org,2002:"
 TIMESTAMP = f"{TAG}timestamp"
 PLAIN = {f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -131,7 +132,7 @@ def _compose(text: str, origin: Location) -> yaml.Node | None:
         if problem.startswith("but "):  # the second half of a sentence
             problem = f"{error.context}, {problem}"
         advice = next((f"; {text}" for sign, text in ADVICE.items() if sign in problem), "")
-        raise RecipeError(where, f"not valid YAML: {problem}{advice}") from None
+        raise RecipeError(where, f"not valid YAML: {brief(problem, LONGEST_PROBLEM)}{advice}") from None
     except yaml.reader.ReaderError as error:
         where = Location(origin.source, text.count("\n", 0, error.position) + 1)
         raise RecipeError(where, f"not valid YAML: the character {chr(error.character)!r} is not allowed") from None
@@ -159,7 +160,7 @@ class _Reader:
         if len(path) > MAX_DEPTH:
             raise RecipeError(here, f"nested more than {MAX_DEPTH} levels deep")
         if node.tag not in PLAIN and node.tag != TIMESTAMP:
-            raise RecipeError(here, f"tags are not supported, got '!{node.tag.removeprefix(TAG).lstrip('!')}'")
+            raise RecipeError(here, f"tags are not supported, got '!{brief(node.tag.removeprefix(TAG).lstrip('!'))}'")
         self.document.values[path] = here
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)

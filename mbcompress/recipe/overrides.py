@@ -8,6 +8,7 @@ from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, 
 from mbcompress.recipe.document import Document, read_value
 
 PART = re.compile(r"[^.\[\]]+")
+LONGEST_POSITION = 9  # digits: Python refuses to read thousands of them
 
 
 def override(document: Document, assignments: Iterable[str]) -> Document:
@@ -96,9 +97,9 @@ def _name(entry: Any) -> str | None:
 
 def _position(entries: list[Any], part: str, path: tuple[PathPart, ...], where: Location) -> int:
     if part.isdecimal():
-        if int(part) < len(entries):
+        if len(part) <= LONGEST_POSITION and int(part) < len(entries):
             return int(part)
-        raise MbcompressError(f"{where}: {dotted(path)} has {len(entries)} entries, so there is no {part}")
+        raise MbcompressError(f"{where}: {dotted(path)} has {len(entries)} entries, so there is no {brief(part)}")
     names = [_name(entry) for entry in entries]
     found = [index for index, name in enumerate(names) if name == part]
     if not found:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from mbcompress.errors import MbcompressError, shown, unknown
+from mbcompress.errors import MbcompressError, brief, shown, unknown
 
 LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.PReLU)
 Sizes = Mapping[str, Mapping[str, int]]
@@ -46,7 +46,9 @@ def resize(model: nn.Module, description: Sizes) -> None:
             raise MbcompressError(unknown("layer", name, list(modules)[:3]))
         module = modules[name]
         if set(sizes) != set(_sizes(module)):
-            raise MbcompressError(f"layer {shown(name)} is a {type(module).__name__}, but has {', '.join(sizes)}")
+            raise MbcompressError(
+                f"layer {shown(name)} is a {type(module).__name__}, but has {brief(', '.join(sizes))}"
+            )
         for attribute, size in sizes.items():
             setattr(module, attribute, size)
         for key, shape in _shapes(module).items():

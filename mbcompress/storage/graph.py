@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.storage.operators import Operator, operator_named
+from mbcompress.storage.operators import ITEM, Operator, operator_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,9 +141,19 @@ def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> I
             raise MbcompressError(f"operator {shown(kind)} is not among those that a stored graph may hold") from None
         if not isinstance(kwargs, dict):
             raise MbcompressError(f"node {shown(name)}: 'kwargs' must be a mapping")
+        if kind == ITEM and not _picks(args):
+            raise MbcompressError(f"node {shown(name)}: {ITEM!r} must have a value and a whole number as 'args'")
         options = {str(key): _decode(value, known, tensors) for key, value in kwargs.items()}
         yield Call(name, function, tuple(_decode(args, known, tensors)), options)
         known.add(name)
+
+
+def _picks(args: list[Any]) -> bool:
+    """Whether these pick one of several outputs; from lists written out, calls could build lists that always double."""
+    match args:
+        case [{"value": str()}, int()]:
+            return True
+    return False
 
 
 def _with_last_uses(calls: list[Call], result: str) -> list[Call]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.storage.architecture import Sizes, resize
+from mbcompress.storage.bounds import Bounded
 from mbcompress.storage.graph import GraphNetwork
 from mbcompress.weights import COUNTER, check_fit
 
@@ -86,7 +87,7 @@ def _resize(model: nn.Module, layers: Sizes, place: Path, expected: str) -> None
 def _check_runs(model: nn.Module, shape: Shape, place: Path) -> None:
     """One forward pass without storage."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Bounded():  # type: ignore[no-untyped-call]  # torch's own __init__
             logits = model(torch.empty(2, *shape, device="meta"))
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     except Exception as error:  # torch's operators raise half a dozen classes for arguments that do not fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbcompress.errors import MbcompressError, SpecError, unknown
+from mbcompress.errors import MbcompressError, SpecError, brief, first_line, unknown
 from mbcompress.host import discover
 from mbcompress.storage.stored import ARCHITECTURE, GRAPH, LARGEST_STATE, STATE, Architecture, StoredStep, open_step
 
@@ -57,14 +57,14 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> nn.Module:
 
 
 def _state(step: StoredStep) -> dict[str, Tensor]:
-    import safetensors
     from safetensors.torch import load as parse
 
     content = step.read(STATE, LARGEST_STATE)
     try:
         return parse(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise MbcompressError(f"{step.path / STATE}: is not a readable safetensors file: {error}") from None
+    except Exception as error:  # beside SafetensorError, what PyTorch raises for shapes that it has no tensors for
+        problem = brief(first_line(error))
+        raise MbcompressError(f"{step.path / STATE}: is not a readable safetensors file: {problem}") from None
 
 
 def _source(architecture: Architecture, place: Path) -> ModelSource:

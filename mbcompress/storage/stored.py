@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from mbcompress.components import Options
-from mbcompress.errors import MbcompressError, first_line, shown
+from mbcompress.errors import MbcompressError, brief, first_line, shown
 from mbcompress.run_directory import MANIFEST
 from mbcompress.validation import first_problem
 
@@ -82,7 +82,8 @@ class Manifest:
         found = hashlib.sha256(content).hexdigest()
         if found != entry.sha256:
             raise MbcompressError(
-                f"{path}: was changed after the run: {MANIFEST} has sha256 {entry.sha256[:12]}…, found {found[:12]}…"
+                f"{path}: was changed after the run: {MANIFEST} has sha256 {brief(entry.sha256[:12])}…, "
+                f"found {found[:12]}…"
             )
         return content
 

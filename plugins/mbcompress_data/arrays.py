@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from mbcompress import Augmentation, Dataset, Images, MbcompressError, Splits
+from mbcompress.errors import brief
 
 from .archive import array_names, read_arrays
 from .options import TEST_SHARE, File, Mean, Std, normalization
@@ -58,7 +59,7 @@ class Arrays(Dataset):
         if not (names.issuperset(DIVIDED) or names.issuperset(UNDIVIDED)):
             raise ValueError(
                 f"{str(path)!r} must have the arrays {', '.join(UNDIVIDED)} or {', '.join(DIVIDED)}; "
-                f"found {', '.join(sorted(names)) or 'none'}"
+                f"found {brief(', '.join(sorted(names))) or 'none'}"
             )
         return path
 

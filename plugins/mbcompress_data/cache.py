@@ -4,6 +4,7 @@ An entry is an .npy file followed by the SHA-256 of its pixels. It appears whole
 counts as absent. The cache only saves time: where it cannot be written, the run goes on without it.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -12,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from mbcompress.cache.place import cache_folder
 
 Pixels = NDArray[np.uint8]
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -23,9 +25,8 @@ logger = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Where entries are kept: `$MBCOMPRESS_CACHE/images`, or `images` in the user's cache folder."""
-    root = os.environ.get("MBCOMPRESS_CACHE") or platformdirs.user_cache_dir("mbcompress")
-    return Path(root).expanduser() / "images"
+    """Where entries are kept: `images` in the folder of the cache."""
+    return cache_folder() / "images"
 
 
 def remembered(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) -> Pixels:
@@ -48,6 +49,8 @@ def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
                 return None
             pixels = np.asarray(npy.read_array(file, allow_pickle=False))
             digest = file.read(DIGEST_BYTES + 1)
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now: what was not used for longest is evicted first
     except Exception:  # absent, or damaged: NumPy raises nearly anything on a damaged header
         return None
     sound = pixels.dtype == np.uint8 and pixels.shape == shape and digest == _digest(pixels)

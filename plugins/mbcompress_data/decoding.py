@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import re
 import warnings
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mbcompress import MbcompressError
+from mbcompress.errors import brief
 
 from .resizing import Resize, resize, to_array
 
@@ -23,6 +27,17 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000
 
 MAX_PIXELS = 89_478_485
 """Pillow's own threshold for suspected decompression bombs: 256 MiB of RGB."""
+
+MAX_SLOW_PIXELS = 32_000_000
+"""The same for JPEG 2000, which takes ten times as long."""
+
+MAX_SCANNED = 50 * MAX_PIXELS
+"""Pixels times scans of a progressive JPEG: a scan may have a hundred bytes, and goes over every pixel."""
+
+MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+"""Begins a segment of a JPEG; what compressed data has after 0xff is zero, or the number of a restart."""
+
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 @contextmanager
@@ -47,18 +62,41 @@ def decode(path: str, shape: tuple[int, int, int], how: Resize, formats: tuple[s
 
     try:
         with Image.open(path, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
+            _refuse_enormous(image, path)
             image.load()
             _turn_upright(image)
             return to_array(resize(_to_rgb(image), shape[1:], how), shape[0])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        problem = f"it has more than {MAX_PIXELS:,} pixels; make it smaller"
+        problem = _too_many(MAX_PIXELS)
     except UnidentifiedImageError:
         problem = "it is not an image in a known format; mend it or move it elsewhere"
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        problem = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+        problem = brief(str(getattr(error, "strerror", None) or error) or type(error).__name__)
     raise MbcompressError(f"data: cannot read image {path!r}: {problem}")
+
+
+def _refuse_enormous(image: Image, path: str) -> None:
+    """Raise ValueError where decoding would take gigabytes or minutes."""
+    pixels = image.width * image.height
+    limit = MAX_SLOW_PIXELS if image.format == "JPEG2000" else MAX_PIXELS
+    if pixels > limit:
+        raise ValueError(_too_many(limit))
+    if image.format in ("JPEG", "MPO") and pixels * _count_scans(path) > MAX_SCANNED:
+        raise ValueError("its pixels come in more scans than any JPEG needs; save it once more")
+
+
+def _too_many(limit: int) -> str:
+    return f"it has more than {limit:,} pixels; make it smaller"
+
+
+def _count_scans(path: str) -> int:
+    """How many scans a JPEG file has, without those of a thumbnail inside and of a film that a camera appends."""
+    scans, at = 0, 0
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while (found := MARKER.search(content, at)) and found[0] != END_OF_IMAGE:
+            scans += found[0] == START_OF_SCAN
+            at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return scans
 
 
 def _turn_upright(image: Image) -> None:
@@ -86,4 +124,5 @@ def _sixteen_bits_to_eight(image: Image) -> Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits a channel")
-    return fromarray(np.rint(values / 257).astype(np.uint8))
+    table = np.rint(np.arange(0x10000) / 257).astype(np.uint8)  # by the pixel it would take eight times the memory
+    return fromarray(table[values])

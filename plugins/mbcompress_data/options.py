@@ -40,6 +40,8 @@ def _look_up(path: Path, what: str) -> tuple[Path, int]:
         raise ValueError(f"no such {what} {str(path)!r}") from None
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"no path has characters like those in {str(path)!r}") from None
 
 
 def _one_or_three(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcompress import Images, MbcompressError
+from mbcompress import Images
 
 from . import cache
 from .decoding import decode, decoder
 from .folders import ImageFile, Listing
-from .resizing import Resize
+from .resizing import Resize, allocate
 
 VERSION = 1
 """Raise it when the same files would be decoded to other pixels: what is in the cache is then forgotten."""
@@ -48,7 +48,7 @@ def _key(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> s
 
 
 def _decode_all(files: list[ImageFile], shape: tuple[int, int, int], how: Resize) -> NDArray[np.uint8]:
-    pixels = _allocate((len(files), *shape))
+    pixels = allocate((len(files), *shape))
 
     with decoder() as formats, ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
 
@@ -59,11 +59,3 @@ def _decode_all(files: list[ImageFile], shape: tuple[int, int, int], how: Resize
         for _ in pool.map(fill, range(0, len(files), FILES_PER_TASK)):
             pass  # the first error stops here, and what has not begun is cancelled
     return pixels
-
-
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    try:
-        return np.empty(shape, np.uint8)
-    except MemoryError:
-        needed = int(np.prod(shape)) / 2**30
-        raise MbcompressError(f"data: {shape[0]:,} images of this size need {needed:.1f} GiB of memory") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,6 +22,29 @@ def check_shape(shape: tuple[int, int, int]) -> None:
     """Refuse a model whose input is neither grey nor colour."""
     if shape[0] not in (1, 3):
         raise MbcompressError(f"data: images have 1 or 3 channels, but the model wants {shape[0]}")
+
+
+def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Room for images, (N, C, H, W) uint8.
+
+    Raises:
+        MbcompressError: the machine has no such memory.
+    """
+    size = math.prod(shape)
+    try:
+        if size <= _memory():
+            return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError):
+        pass
+    raise MbcompressError(f"data: {shape[0]:,} images of this size need {size / 2**30:.1f} GiB of memory")
+
+
+def _memory() -> float:
+    """Bytes that the machine has: a system that promises more would end the process when they are used."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not every system says
+        return math.inf
 
 
 def resize(image: Image, size: tuple[int, int], how: Resize) -> Image:
@@ -48,7 +73,7 @@ def fit(pixels: NDArray[np.uint8], shape: tuple[int, int, int], how: Resize = "c
     from PIL import Image
 
     channels, size = shape[0], shape[1:]
-    fitted = np.empty((len(pixels), *shape), np.uint8)
+    fitted = allocate((len(pixels), *shape))
     if pixels.shape[1:3] == size and (pixels.ndim == 3 or channels == 3):
         fitted[:] = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         return fitted

@@ -1,0 +1,60 @@
+"""What saving a training on its way costs: the same training with and without checkpoints, in turns.
+
+`python benchmarks/checkpointing.py` trains MobileNetV2 (width 1.0, 32 px) on digits for about 80 seconds a round, with
+the default interval of 60 s and with 5 s, and prints medians and ratios.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from mbcompress import Context, TrainingOptions
+from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
+from mbcompress.host import discover
+from mbcompress.training import fit, label_loss
+
+
+def train(epochs: int, interval: float | None) -> float:
+    """Seconds of one training; `interval` is how often it is saved, None for never."""
+    catalogue = discover()
+    options = TrainingOptions(epochs=epochs, batch_size=64)
+    torch.manual_seed(0)
+    model = catalogue.build_model({"source": "mobilenet_v2", "num_classes": 10, "input_size": 32}).load()
+    data = catalogue.build_dataset({"name": "digits"}).load((3, 32, 32), 0).development()
+    with tempfile.TemporaryDirectory() as directory:
+        folder = None if interval is None else Path(directory)
+        checkpoints = Checkpoints(folder, interval=interval or DEFAULT_SECONDS)
+        context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
+        start = time.perf_counter()
+        fit(model, context, options, label_loss(options), "train")
+        seconds = time.perf_counter() - start
+        saved = len(list(Path(directory).iterdir()))
+    assert (interval is not None and interval < seconds) == bool(saved)
+    return seconds
+
+
+def main() -> None:
+    """Rounds of all variants, every other one in reverse order."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    variants: list[float | None] = [None, DEFAULT_SECONDS, 5.0]
+    seconds: dict[float | None, list[float]] = {variant: [] for variant in variants}
+    for number in range(options.rounds):
+        for variant in variants if number % 2 == 0 else variants[::-1]:
+            seconds[variant].append(train(options.epochs, variant))
+    print(f"{torch.get_num_threads()} threads, {options.rounds} rounds of {options.epochs} epochs")
+    for variant in variants:
+        ratios = [one / other for one, other in zip(seconds[variant], seconds[None], strict=True)]
+        name = "no checkpoints" if variant is None else f"every {variant:g} s"
+        times = ", ".join(f"{each:.1f}" for each in seconds[variant])
+        print(f"{name:15} {times} s; over none: {statistics.median(ratios):.3f} (median of paired ratios)")
+
+
+if __name__ == "__main__":
+    main()
