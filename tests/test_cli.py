@@ -50,7 +50,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run carry out", "validate check", "passes list", "plugins list", "plugin begin"):
         assert command in text
     assert (
-        "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed" in text
+        "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input or a machine without room, 3 a limit of the recipe's "
+        "budget was missed, 130 and 143 interrupted" in text
     )
 
 

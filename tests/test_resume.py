@@ -196,7 +196,7 @@ model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32}
 """
 PASSES = """
 data: {name: arrays, path: images.npz, calibration: 32}
-passes: [{train: {epochs: 3, batch_size: 32}}, {qat: {epochs: 1, batch_size: 32}}]
+passes: [{train: {epochs: 4, batch_size: 32}}, {train: {epochs: 2, batch_size: 32}}]
 export: [toy]
 measure: {baseline_after: 1, rounds: 5, round_ms: 0.1, threads: [1]}
 """

@@ -188,7 +188,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], schema: dic
     assert capsys.readouterr().out == ""
     assert json.loads(path.read_text()) == schema
     assert main(["schema", "--out", str(path / "x")]) == 2
-    assert capsys.readouterr().err == f"mbcompress: --out {path / 'x'}: cannot be written: Not a directory\n"
+    assert capsys.readouterr().err == f"mbcompress: {path / 'x'}: cannot be written: Not a directory\n"
 
 
 def test_command_answers_without_torch() -> None:

@@ -1,0 +1,87 @@
+"""Networks are brought into a form that is exported sooner where nobody notices, and only there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from mbcompress_onnx.preparation import prepared
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+EXAMPLE = torch.zeros(2, 3, 32, 32)
+
+
+def kinds(model: nn.Module) -> set[type[nn.Module]]:
+    return {type(module) for module in model.modules()}
+
+
+@pytest.mark.parametrize("source", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
+def test_a_copy_that_computes_the_same(source: str, tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model(source)
+    twin = prepared(model, EXAMPLE)
+    assert not any(getattr(module, "inplace", False) for module in twin.modules())
+    assert nn.BatchNorm2d not in kinds(twin)
+    assert any(getattr(module, "inplace", False) for module in model.modules())
+    assert nn.BatchNorm2d in kinds(model)
+    images = torch.randn(EXAMPLE.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(twin(images), model(images), rtol=1e-4, atol=1e-4)
+
+
+class ReadsAgain(nn.Module):
+    """Adds what the activation has changed, as residual networks of some authors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 10, 3)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images)
+        return (self.act(features) + features).mean((2, 3))
+
+
+class CallsByItself(nn.Module):
+    """Uses the layers of a Sequential one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10))
+        norm = self.body[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.uniform_(norm.weight, 2, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.body[0](images)
+        return (self.body[1](features) + features).mean((2, 3))
+
+
+class Plain(nn.Module):
+    """Has nothing to prepare."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize("network", [ReadsAgain, CallsByItself, Plain])
+def test_networks_that_stay_as_they_are(network: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = network().eval()
+    assert prepared(model, EXAMPLE) is model
+
+
+class Halved(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / 2
+
+
+def test_layers_that_do_more_are_not_folded() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert nn.BatchNorm2d not in kinds(prepared(layers.eval(), EXAMPLE))
+    layers[0].register_forward_hook(lambda module, inputs, output: output + 1)
+    assert prepared(layers, EXAMPLE) is layers
+    layers[0]._forward_hooks.clear()
+    parametrize.register_parametrization(layers[0], "weight", Halved())
+    assert prepared(layers, EXAMPLE) is layers
