@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.components import Predictions
+from mbcompress.components import ConvolutionCount, Predictions
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
@@ -47,41 +47,46 @@ def compare(
     metrics: Metrics,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report."""
-    shape = test.pixels.shape[1:]
+    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report.
+
+    Every number of threads has two processes of its own. Memory is asked of the first two before they are timed, what
+    takes memory itself of the last two when they were.
+    """
     artifacts = (baseline, result)
-    timings = [_time(runtime, artifacts, shape, threads, measure, progress) for threads in _thread_counts(measure)]
-    figures: list[dict[str, Any]] = []
+    counts = _thread_counts(measure)
+    timings: list[dict[str, Any]] = []
+    memory: list[dict[str, int]] = []
+    convolutions: list[ConvolutionCount] = []
     answers: list[np.ndarray] = []
-    with tempfile.TemporaryDirectory() as directory:
-        images = Path(directory) / "test.npy"
-        np.save(images, test.pixels, allow_pickle=False)
-        for position, artifact in enumerate(artifacts):
-            with progress.busy(f"{artifact.path.name}: memory, convolutions, accuracy on {len(test)} test images"):
-                with Engine(runtime, artifact.path, shape, threads=1) as engine:
-                    engine.time(WARM_UP_MS)
-                    memory = engine.memory()
-                    convolutions = engine.convolutions()
-                with Engine(runtime, artifact.path, shape, threads=_all_cores()) as engine:
-                    logits = engine.predict(images, normalization)
-            answers.append(logits)
-            latencies = [timing["latency"][position] for timing in timings]
-            figures.append(
-                {
-                    "accuracy": {
-                        f"top{k}": proportion(hits(logits, test.labels, k))
-                        for k in (1, TOP_K)
-                        if k == 1 or k < logits.shape[1]  # among five classes, every answer is in the top five
-                    },
-                    "size_bytes": artifact.path.stat().st_size,
-                    "parameters": artifact.parameters,
-                    "macs": artifact.macs,
-                    "latency": latencies[0],
-                    "latency_by_threads": latencies,
-                    "memory": memory,
-                    "convolutions": convolutions._asdict(),
-                }
-            )
+    for turn, threads in enumerate(counts):
+        with ExitStack() as stack:
+            shape = test.pixels.shape[1:]
+            engines = [stack.enter_context(Engine(runtime, each.path, shape, threads)) for each in artifacts]
+            for engine in engines:
+                engine.time(WARM_UP_MS)
+            if turn == 0:
+                memory = [engine.memory() for engine in engines]
+            timings.append(_time(engines, threads, measure, progress))
+            if turn == len(counts) - 1:
+                convolutions = [engine.convolutions() for engine in engines]
+                answers = _predict(engines, artifacts, test, normalization, progress)
+    figures = [
+        {
+            "accuracy": {
+                f"top{k}": proportion(hits(answers[position], test.labels, k))
+                for k in (1, TOP_K)
+                if k == 1 or k < answers[position].shape[1]  # among five classes, every answer is in the top five
+            },
+            "size_bytes": artifact.path.stat().st_size,
+            "parameters": artifact.parameters,
+            "macs": artifact.macs,
+            "latency": timings[0]["latency"][position],
+            "latency_by_threads": [timing["latency"][position] for timing in timings],
+            "memory": memory[position],
+            "convolutions": convolutions[position]._asdict(),
+        }
+        for position, artifact in enumerate(artifacts)
+    ]
     before, after = figures
     return {
         "runtime": timings[0]["runtime"],
@@ -100,36 +105,42 @@ def compare(
     }
 
 
-def _time(
-    runtime: Runtime,
-    artifacts: Sequence[Artifact],
-    shape: tuple[int, ...],
-    threads: int,
-    measure: Measure,
-    progress: Progress,
-) -> dict[str, Any]:
+def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
     """Interleaved rounds: each round times every engine once, and every other round in reverse order."""
-    calls: list[list[float]] = [[] for _ in artifacts]
-    medians: list[list[float]] = [[] for _ in artifacts]
-    with ExitStack() as stack:
-        engines = [stack.enter_context(Engine(runtime, a.path, shape, threads)) for a in artifacts]
-        for engine in engines:
-            engine.time(WARM_UP_MS)
-        label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
-        for number in progress.track(range(measure.rounds), label, measure.rounds):
-            order = range(len(engines)) if number % 2 == 0 else reversed(range(len(engines)))
-            for position in order:
-                timed = engines[position].time(measure.round_ms)
-                calls[position] += timed
-                medians[position].append(float(np.median(timed)))
-        name = engines[0].runtime
+    calls: list[list[float]] = [[] for _ in engines]
+    medians: list[list[float]] = [[] for _ in engines]
+    label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
+    for number in progress.track(range(measure.rounds), label, measure.rounds):
+        order = range(len(engines)) if number % 2 == 0 else reversed(range(len(engines)))
+        for position in order:
+            timed = engines[position].time(measure.round_ms)
+            calls[position] += timed
+            medians[position].append(float(np.median(timed)))
     before, after = medians
     return {
-        "runtime": name,
+        "runtime": engines[0].runtime,
         "threads": threads,
-        "latency": [_latency(name, threads, timed) for timed in calls],
+        "latency": [_latency(engines[0].runtime, threads, timed) for timed in calls],
         "ratio": spread([b / a for b, a in zip(before, after, strict=True)]),
     }
+
+
+def _predict(
+    engines: Sequence[Engine],
+    artifacts: Sequence[Artifact],
+    test: Images,
+    normalization: Normalization,
+    progress: Progress,
+) -> list[np.ndarray]:
+    """Each engine's logits on the test images: (N, num_classes) float32."""
+    answers = []
+    with tempfile.TemporaryDirectory() as directory:
+        images = Path(directory) / "test.npy"
+        np.save(images, test.pixels, allow_pickle=False)
+        for engine, artifact in zip(engines, artifacts, strict=True):
+            with progress.busy(f"{artifact.path.name}: accuracy on {len(test)} test images"):
+                answers.append(engine.predict(images, normalization))
+    return answers
 
 
 def _latency(runtime: str, threads: int, calls: Sequence[float]) -> dict[str, Any]:
