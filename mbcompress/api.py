@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbcompress import recipe as recipes
+from mbcompress.cache.checkpoints import checkpoint_seconds
 from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store
 from mbcompress.cache.upkeep import evict
@@ -115,7 +116,7 @@ def run_plan(
     """
     directory = Path(out) if out is not None else default_directory(plan.name)
     folder = cache_folder() if cache else None
-    limit = cache_limit()
+    limit, interval = cache_limit(), checkpoint_seconds()
     with system_limits(), ExitStack() as claim:
         partial = claim.enter_context(provisional(directory))
         with front as progress:
@@ -127,7 +128,7 @@ def run_plan(
 
             chosen = choose(device)
             environment = describe_environment(catalogue, str(chosen), plan.seed)
-            store = Store(folder, progress) if folder else None
+            store = Store(folder, progress, interval) if folder else None
             notifier = Notifier(catalogue.listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             devices = [chosen] if chosen.type == "cuda" else []
             # the caller's random numbers go on as if nothing had been drawn

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mbcompress.applying import apply_pass
-from mbcompress.cache.checkpoints import Checkpoints, checkpoint_seconds
+from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.cache.keys import data_fingerprint, step_key
 from mbcompress.cache.store import ENTRY, Store
 from mbcompress.counting import count_macs, count_parameters
@@ -98,7 +98,6 @@ class Steps:
         self._source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
         self._skeleton = copy.deepcopy(model).cpu()
         self._data = data_fingerprint(context.data) if store else ""
-        self._interval = checkpoint_seconds()
 
     def carry_out(self) -> Iterator[Record]:
         """A record of each pass, when it is done; `stage` is then the model that it gave."""
@@ -116,7 +115,7 @@ class Steps:
     def _carry_out(self, index: int) -> Record:
         step = self.plan.passes[index]
         place = self.directory / f"{index + 1:02}-{step.name}"
-        context = replace(self.context, metrics={}, seed=self.plan.seed + index + 1)
+        context = replace(self.context, metrics={}, seed=self.plan.seed + index + 1, checkpoints=Checkpoints())
         traits = (self.traits - step.destroys) | step.provides
         origin = self.catalogue.passes.origin_of(step)
         key = step_key(step, self.stage.model, context, origin, self._data) if self.store else None
@@ -126,12 +125,11 @@ class Steps:
             with self.store.claimed(key, step.name):
                 found = self.store.find(key, step.name)
                 if found is None:
-                    folder = self.store.trainings(key)
-                    context = replace(context, checkpoints=Checkpoints(folder, context.progress, self._interval))
+                    context = replace(context, checkpoints=self.store.checkpoints(key))
                     record, kept = self._compute(index, context, traits, place)
                     if kept and _is_finite(self.stage, context):
                         self.store.keep(key, step.name, lambda entry: _copy(place, entry))
-                    self.store.forget_trainings(key)
+                    self.store.forget_checkpoints(key)
                 else:
                     record = self._take(found, place, context)
         self.traits = traits

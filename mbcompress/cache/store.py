@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
 from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256, write_json
 
@@ -34,10 +35,12 @@ class Store:
     Attributes:
         root: the folder, which need not exist.
         progress: told of what is damaged and of what cannot be kept.
+        interval: how often a training is saved on its way, in seconds.
     """
 
     root: Path
     progress: Progress
+    interval: float = DEFAULT_SECONDS
 
     @contextmanager
     def claimed(self, key: str, name: str) -> Iterator[None]:
@@ -100,13 +103,13 @@ class Store:
             return None
         return steps / key
 
-    def trainings(self, key: str) -> Path:
-        """Where trainings of the step are saved on their way."""
-        return self.root / TRAININGS / key
+    def checkpoints(self, key: str) -> Checkpoints:
+        """Those of the trainings of the step."""
+        return Checkpoints(self.root / TRAININGS / key, self.progress, self.interval)
 
-    def forget_trainings(self, key: str) -> None:
+    def forget_checkpoints(self, key: str) -> None:
         """The step is finished."""
-        shutil.rmtree(self.trainings(key), ignore_errors=True)
+        shutil.rmtree(self.root / TRAININGS / key, ignore_errors=True)
 
 
 def lock_of(root: Path, key: str) -> FileLock:
