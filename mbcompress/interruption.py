@@ -55,12 +55,14 @@ class Interruption:
 def listening(interruption: Interruption, say: Callable[[str], None]) -> Iterator[None]:
     """Take the first SIGINT or SIGTERM as a wish while the block runs; the second one ends the program at once.
 
-    Only the main thread of a program can do this; in any other the block runs as it is.
+    Only the main thread of a program can do this; in any other the block runs as it is. A signal that was ignored, as
+    SIGINT is in the background, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -71,7 +73,7 @@ def listening(interruption: Interruption, say: Callable[[str], None]) -> Iterato
         restore()
         say("interrupted: ends at the next safe point; once more ends it at once")
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, wish)
     try:
         yield

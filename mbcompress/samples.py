@@ -103,8 +103,8 @@ def _items(source: object, where: str) -> Iterator[Any]:
     except (MbcompressError, GeneratorExit):
         raise
     except Exception as error:  # a stranger's loader may raise anything
-        problem = f"{type(error).__name__}: {brief(first_line(error))}"
-        raise MbcompressError(f"{where} raised {problem}, after {count} items") from error
+        problem = f": {brief(first_line(error))}" if str(error) else ""
+        raise MbcompressError(f"{where} raised {type(error).__name__}{problem}, after {count} items") from error
 
 
 def _iterable(source: object, where: str) -> Iterable[Any]:

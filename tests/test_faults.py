@@ -145,7 +145,11 @@ except mbcompress.MbcompressError as error:
 def test_a_killed_data_worker_is_one_sentence(tmp_path: Path) -> None:
     """In a process of its own: the worker is a fork of it."""
     done = subprocess.run([sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert re.match(r"data: 'train' raised RuntimeError: DataLoader worker .*(exited|is killed).*\n$", done.stdout)
+    # which of the two torch says depends on who notices first
+    expected = (
+        r"data: 'train' raised (RuntimeError: DataLoader worker .*(exited|is killed).*|EOFError), after 4 items\n$"
+    )
+    assert re.match(expected, done.stdout)
     assert not (tmp_path / "run").exists()
 
 

@@ -181,14 +181,20 @@ def test_a_safe_point_is_the_beginning_of_an_item() -> None:
 
 def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
     interruption, said = Interruption(), list[str]()
-    before = signal.getsignal(signal.SIGINT)
-    with listening(interruption, said.append):
-        signal.raise_signal(signal.SIGINT)
-        assert interruption.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        with listening(interruption, said.append):
             signal.raise_signal(signal.SIGINT)
+            assert interruption.signal == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with listening(interruption, said.append):
+            signal.raise_signal(signal.SIGINT)  # stays ignored
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert said == ["interrupted: ends at the next safe point; once more ends it at once"]
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 RECIPE = """
