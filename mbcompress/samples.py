@@ -103,8 +103,19 @@ def _items(source: object, where: str) -> Iterator[Any]:
     except (MbcompressError, GeneratorExit):
         raise
     except Exception as error:  # a stranger's loader may raise anything
+        if _lost_a_worker(source, error):
+            advice = "it may have run out of memory; num_workers=0 does without workers"
+            raise MbcompressError(
+                f"{where}: a worker process of its loader died after {count} items; {advice}"
+            ) from error
         problem = f": {brief(first_line(error))}" if str(error) else ""
         raise MbcompressError(f"{where} raised {type(error).__name__}{problem}, after {count} items") from error
+
+
+def _lost_a_worker(source: object, error: Exception) -> bool:
+    """Whether a process that a DataLoader had started is gone; what torch raises depends on who notices first."""
+    lost = isinstance(error, EOFError | ConnectionError) or "DataLoader worker" in str(error)
+    return lost and bool(getattr(source, "num_workers", 0))
 
 
 def _iterable(source: object, where: str) -> Iterable[Any]:
