@@ -36,6 +36,16 @@ def read_images(source: object, name: str, shape: Shape | None, memory: float) -
         MbcompressError: there are none, they differ in shape or kind, or a label is not a class number.
     """
     where = f"data: {name!r}"
+    try:
+        return _read(source, where, shape, memory)
+    except Exception as error:
+        if not _lost_a_worker(source, error):
+            raise
+        advice = "it may have run out of memory; num_workers=0 does without workers"
+        raise MbcompressError(f"{where}: a worker process of its loader died; {advice}") from error
+
+
+def _read(source: object, where: str, shape: Shape | None, memory: float) -> Images:
     columns = _columns(source, where)
     pixels: list[Array] = []
     labels: list[NDArray[np.int64]] = []
@@ -104,16 +114,13 @@ def _items(source: object, where: str) -> Iterator[Any]:
         raise
     except Exception as error:  # a stranger's loader may raise anything
         if _lost_a_worker(source, error):
-            advice = "it may have run out of memory; num_workers=0 does without workers"
-            raise MbcompressError(
-                f"{where}: a worker process of its loader died after {count} items; {advice}"
-            ) from error
+            raise
         problem = f": {brief(first_line(error))}" if str(error) else ""
         raise MbcompressError(f"{where} raised {type(error).__name__}{problem}, after {count} items") from error
 
 
 def _lost_a_worker(source: object, error: Exception) -> bool:
-    """Whether a process that a DataLoader had started is gone; what torch raises depends on who notices first."""
+    """Whether a process that a DataLoader had started is gone; what torch raises, and where, depends on who sees it."""
     lost = isinstance(error, EOFError | ConnectionError) or "DataLoader worker" in str(error)
     return lost and bool(getattr(source, "num_workers", 0))
 
