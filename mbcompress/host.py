@@ -144,17 +144,20 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
 def _entry_points(catalogue: Catalogue) -> Iterator[Entry]:
     """Entry points of our group; nobody who comes earlier on sys.path can take the place of a built-in."""
-    distributions = sorted(importlib.metadata.distributions(), key=lambda each: each.metadata["Name"] != OURS)
-    for distribution in distributions:
-        name, version = distribution.metadata["Name"], distribution.version
+    found = []
+    for distribution in importlib.metadata.distributions():
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
         except Exception as error:  # importlib.metadata raises what its parser happens to meet
             reason = f"its entry points cannot be read ({_reason(error)})"
-            catalogue.broken.append(Broken(Origin("?", name, version), reason))
+            catalogue.broken.append(Broken(Origin("?", distribution.name, distribution.version), reason))
             continue
+        if entries:  # only then is it worth the time to read whose they are
+            found.append((distribution, entries))
+    for distribution, entries in sorted(found, key=lambda each: each[0].name != OURS):
         for entry in entries:
-            yield Origin(entry.name, name, version, _location(distribution)), entry, distribution
+            origin = Origin(entry.name, distribution.name, distribution.version, _location(distribution))
+            yield origin, entry, distribution
 
 
 def _location(distribution: importlib.metadata.Distribution) -> str:
