@@ -40,7 +40,7 @@ def train(epochs: int, interval: float | None) -> float:
 def main() -> None:
     """Rounds of all variants, every other one in reverse order."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     variants: list[float | None] = [None, DEFAULT_SECONDS, 5.0]
