@@ -25,7 +25,7 @@ from mbcompress.errors import MbcompressError
 from mbcompress.layout import contiguous
 from mbcompress.storage.restoring import load
 from mbcompress.storage.saving import same_answers, write_step
-from mbcompress.storage.stored import METRICS
+from mbcompress.storage.stored import METRICS, open_step
 from mbcompress.training import evaluate
 from mbcompress.traits import INITIAL, Trait
 
@@ -173,8 +173,8 @@ class Steps:
 
     def _skeleton_for(self, place: Path) -> nn.Module | None:
         """The caller's module, in whose class a float step of it comes back; None where files alone will do."""
-        architecture = json.loads((place / "architecture.json").read_text())
-        return None if architecture["form"] == "source" or architecture["layers"] is None else self._skeleton
+        architecture = open_step(place).architecture()
+        return None if architecture.form == "source" or architecture.layers is None else self._skeleton
 
 
 def frozen(model: nn.Module) -> nn.Module:

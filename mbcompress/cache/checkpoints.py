@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.errors import MbcompressError, shown
+from mbcompress.cache.place import number_from_environment
+from mbcompress.errors import MbcompressError
 from mbcompress.files import write_atomically
 from mbcompress.progress import Progress
 
@@ -37,14 +37,7 @@ def checkpoint_seconds() -> float:
     Raises:
         MbcompressError: the environment variable is not a number that is at least 0.
     """
-    text = os.environ.get(SECONDS, "")
-    try:
-        seconds = float(text) if text else DEFAULT_SECONDS
-        if not 0 <= seconds < 2**40:
-            raise ValueError
-    except ValueError:
-        raise MbcompressError(f"{SECONDS}: must be a number of seconds, at least 0, got {shown(text)}") from None
-    return seconds
+    return number_from_environment(SECONDS, DEFAULT_SECONDS, "seconds")
 
 
 class Checkpoints:

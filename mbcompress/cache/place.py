@@ -27,11 +27,20 @@ def cache_limit() -> int:
     Raises:
         MbcompressError: the environment variable is not a number that is at least 0.
     """
-    text = os.environ.get(LIMIT, "")
+    return int(number_from_environment(LIMIT, DEFAULT_LIMIT_GIB, "GiB") * 2**30)
+
+
+def number_from_environment(variable: str, default: float, unit: str) -> float:
+    """What an environment variable says; `default` where it is not set or empty.
+
+    Raises:
+        MbcompressError: it is not a number that is at least 0.
+    """
+    text = os.environ.get(variable, "")
     try:
-        gib = float(text) if text else DEFAULT_LIMIT_GIB
-        if not 0 <= gib < 2**40:
+        number = float(text) if text else default
+        if not 0 <= number < 2**40:
             raise ValueError
     except ValueError:
-        raise MbcompressError(f"{LIMIT}: must be a number of GiB, at least 0, got {shown(text)}") from None
-    return int(gib * 2**30)
+        raise MbcompressError(f"{variable}: must be a number of {unit}, at least 0, got {shown(text)}") from None
+    return number
