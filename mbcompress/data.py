@@ -63,13 +63,25 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which random changes leave an image's label true."""
+    """Random changes to training images; a dataset names those that leave its labels true."""
 
     crop_padding: int = 0
     """Pixels of padding before a random crop to the original size."""
 
     flip: bool = False
     """Mirror left and right with probability 1/2."""
+
+    cutout: int = 0
+    """Side in pixels of a square that is set to the mean (DeVries and Taylor 2017)."""
+
+    random_augment: int = 0
+    """How many operations of RandAugment each image goes through (Cubuk et al. 2020)."""
+
+    magnitude: int = 9
+    """Strength of those operations, 0 to 30."""
+
+    mixup: float = 0.0
+    """Alpha of the Beta distribution by which images and labels are blended in pairs (Zhang et al. 2018)."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Settings of a training, without torch, so that a recipe can be checked before torch is imported."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mbcompress.components import Options
+
+Share = Annotated[float, Field(ge=0.25, le=1)]
 
 
 class TrainingOptions(Options):
@@ -44,4 +46,37 @@ class TrainingOptions(Options):
     )
     flip: bool | None = Field(
         default=None, description="Mirror images at random; null takes what is right for the dataset."
+    )
+    cutout: int = Field(
+        default=0, ge=0, le=1024, description="Side in pixels of a square that is blanked in each image; 0 for none."
+    )
+    random_augment: int = Field(
+        default=0, ge=0, le=8, description="Random operations on each image, as in RandAugment; 0 for none."
+    )
+    magnitude: int = Field(default=9, ge=0, le=30, description="Strength of the operations of 'random_augment'.")
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="Alpha of the Beta distribution by which images and labels are blended in pairs; 0 for none.",
+    )
+    resolutions: tuple[Share, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Progressive resizing: shares of the input's side, each for an equal part of the epochs, as in "
+        "[0.5, 0.75, 1, 1]; empty for full size throughout. Validation is at full size always.",
+    )
+    accumulation: int = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Parts that each batch is computed in, one after the other, their gradients averaged before the "
+        "step: less memory, the same step but for BatchNorm, which sees parts.",
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay, for each step, of an exponential moving average of the weights, which is then what is "
+        "validated and kept; null for the weights themselves.",
     )

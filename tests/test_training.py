@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 from mbcompress import Augmentation, Images, MbcompressError, Normalization, TrainingOptions
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.training import distillation_loss, evaluate, fit, label_loss
-from mbcompress.training.batches import augment, to_float, training_batches
+from mbcompress.training.augmentation import augment
+from mbcompress.training.batches import to_float, training_batches
 
 CPU = torch.device("cpu")
 

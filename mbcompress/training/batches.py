@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from mbcompress.data import Augmentation, Images, Normalization
+from mbcompress.training.augmentation import augment, cutout, mixup, random_augment
 
 EVALUATION_BATCH = 256
 
@@ -40,42 +42,54 @@ def training_batches(
     seed: int,
     epoch: int,
     first: int = 0,
+    classes: int = 0,
+    scale: float = 1.0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
 
     Order and augmentation follow from `seed`, `epoch` and the number of the batch alone, so that an epoch can begin
     with any of its batches: `first`, from 0.
+
+    Args:
+        classes: how many outputs the model has; for mixup, whose labels are then (N, classes) float32.
+        scale: what the images' sides are multiplied by.
+        share: (0, 1) for all of every batch, (i, n) for the i-th of n processes that share its images.
     """
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=_generator(seed, epoch))
+    process, processes = share
     for number in range(first, batches_per_epoch(len(images), batch_size)):
-        index = order[number * batch_size : (number + 1) * batch_size]
-        batch = augment(pixels[index], augmentation, _generator(seed, epoch, number))
-        yield to_float(batch.to(device), normalization), labels[index].to(device)
+        index = order[number * batch_size : (number + 1) * batch_size].tensor_split(processes)[process]
+        generator = _generator(seed, epoch, number, *(share if process else ()))
+        batch = augment(pixels[index], augmentation, generator).to(device)
+        if scale != 1:
+            size = [max(1, round(scale * side)) for side in batch.shape[2:]]
+            batch = interpolate(batch.float(), size, mode="bilinear", antialias=True)
+        if augmentation.random_augment:
+            unit = batch.float() / normalization.scale
+            colours = normalization.scale != 1
+            changed = random_augment(
+                unit, augmentation.random_augment, augmentation.magnitude, generator, colours=colours
+            )
+            batch = changed * normalization.scale
+        drawn, targets = to_float(batch, normalization), labels[index].to(device)
+        if augmentation.cutout:
+            drawn = cutout(drawn, round(scale * augmentation.cutout), generator)
+        if augmentation.mixup:
+            drawn, targets = mixup(drawn, targets, augmentation.mixup, classes, generator)
+        yield drawn, targets
 
 
 def _generator(*entropy: int) -> torch.Generator:
-    """Random numbers that are independent of those of any other entropy."""
-    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(seed))
+    return torch.Generator().manual_seed(derived_seed(*entropy))
+
+
+def derived_seed(*entropy: int) -> int:
+    """A seed whose random numbers are independent of those of any other entropy."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:
     """How many batches `training_batches` yields."""
     return max(1, images // batch_size)
-
-
-def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Random crop from a zero-padded frame and random mirroring, drawn for each image: (N, C, H, W)."""
-    count, _, height, width = pixels.shape
-    if padding := augmentation.crop_padding:
-        framed = torch.nn.functional.pad(pixels, (padding,) * 4)
-        top, left = (torch.randint(2 * padding + 1, (count, 1), generator=generator) for _ in range(2))
-        rows = (top + torch.arange(height)).view(count, 1, height, 1)
-        columns = (left + torch.arange(width)).view(count, 1, 1, width)
-        image, channel = torch.arange(count).view(-1, 1, 1, 1), torch.arange(pixels.shape[1]).view(1, -1, 1, 1)
-        pixels = framed[image, channel, rows, columns]
-    if augmentation.flip:
-        mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-        pixels = torch.where(mirrored, pixels.flip(3), pixels)
-    return pixels

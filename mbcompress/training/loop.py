@@ -4,20 +4,23 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from mbcompress.context import Context
 from mbcompress.data import Augmentation
-from mbcompress.errors import TrainingDivergedError
+from mbcompress.errors import MbcompressError, TrainingDivergedError, first_line
 from mbcompress.interruption import Interrupted
 from mbcompress.layout import channels_last
-from mbcompress.training.batches import batches_per_epoch, training_batches
+from mbcompress.training.batches import batches_per_epoch, derived_seed, training_batches
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
+from mbcompress.training.memory import kept_memory
+from mbcompress.training.precision import mixed_precision
 from mbcompress.training_options import TrainingOptions
 
 State = dict[str, Tensor]
@@ -55,7 +58,7 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
         Interrupted: work should end; what was reached is saved.
     """
     training = _Training(model, context, options, loss, label)
-    with _norm_momentum(model, options.norm_momentum):
+    with _norm_momentum(model, options.norm_momentum), kept_memory():
         try:
             while training.reached.epoch <= options.epochs:
                 training.epoch()
@@ -72,20 +75,24 @@ class _Training:
 
     def __init__(self, model: nn.Module, context: Context, options: TrainingOptions, loss: Loss, label: str) -> None:
         self.model = channels_last(model.to(context.device))
+        self.averaged = _average(model, options.ema) if options.ema else None
         self.context = context
         self.options = options
         self.loss = loss
         self.label = label
-        data = context.data
-        self.augmentation = Augmentation(
-            data.augmentation.crop_padding if options.crop_padding is None else options.crop_padding,
-            data.augmentation.flip if options.flip is None else options.flip,
-        )
+        self.augmentation = _augmentation(context.data.augmentation, options)
+        self.outputs = _check_sizes(model, context, options, label)
         self.optimizer = _optimizer(model, options)
-        self.steps = batches_per_epoch(len(data.train), options.batch_size)
+        self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
         self.rate = _rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
         self.reached = self._resume() or _Reached(1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()))
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model whose weights are validated and kept."""
+        kept: nn.Module = self.averaged.module if self.averaged else self.model
+        return kept
 
     def epoch(self) -> None:
         """From where it is to the end of the epoch."""
@@ -99,6 +106,8 @@ class _Training:
             seed=self.context.seed,
             epoch=reached.epoch,
             first=reached.step,
+            classes=self.outputs,
+            scale=_scale(options, reached.epoch),
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
         self.model.train()
@@ -109,35 +118,40 @@ class _Training:
                 self.save()
         reached.scores.append(self._evaluate())
         if reached.scores[-1] >= reached.scores[reached.best]:
-            reached.best, reached.best_state = reached.epoch, copy.deepcopy(self.model.state_dict())
+            reached.best, reached.best_state = reached.epoch, copy.deepcopy(self.kept.state_dict())
         reached.epoch, reached.step = reached.epoch + 1, 0
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         options, reached = self.options, self.reached
+        # dropout must not depend on where a training was interrupted
+        torch.manual_seed(derived_seed(self.context.seed, reached.epoch, reached.step))
         lr = options.lr * self.rate((reached.epoch - 1) * self.steps + reached.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-            value = self.loss(images, self.model(images), labels)
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        parts = list(zip(images.chunk(options.accumulation), labels.chunk(options.accumulation), strict=True))
+        total = 0.0
+        for part, targets in parts:
+            with mixed_precision(part.device, options.precision):
+                value = self.loss(part, self.model(part), targets) * (len(part) / len(images))
+            value.backward()  # type: ignore[no-untyped-call]
+            total += value.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
-        if not (math.isfinite(value.item()) and math.isfinite(norm.item())):
+        if not (math.isfinite(total) and math.isfinite(norm.item())):
             raise TrainingDivergedError(
                 f"{self.label}: the loss or its gradient is not finite in epoch {reached.epoch}, step "
                 f"{reached.step + 1} of {self.steps} (lr {lr:.3g}); lower 'lr' or set 'clip_norm'"
             )
         self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
 
     def _evaluate(self) -> Score:
         data = self.context.data
-        return evaluate(self.model, data.validation, data.normalization, self.context.device)
+        return evaluate(self.kept, data.validation, data.normalization, self.context.device)
 
     def save(self) -> None:
         """Everything that the rest of the training depends on, beside the options, the data and the code."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.context.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.context.device)
         momenta = {
             str(index): self.optimizer.state[parameter]["momentum_buffer"]
             for index, parameter in enumerate(_parameters(self.optimizer))
@@ -147,7 +161,7 @@ class _Training:
             "model": self.model.state_dict(),
             "best": self.reached.best_state,
             "momentum": momenta,
-            "random": random,
+            "averaged": self.averaged.state_dict() if self.averaged else {},
         }
         tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
         facts = {
@@ -169,10 +183,8 @@ class _Training:
         for index, parameter in enumerate(_parameters(self.optimizer)):
             if (momentum := momenta.get(str(index))) is not None:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-        random = _part("random", tensors)
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self.context.device)
+        if self.averaged:
+            self.averaged.load_state_dict(_part("averaged", tensors))
         scores = [Score(**score) for score in facts["scores"]]
         return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors))
 
@@ -184,6 +196,53 @@ def _part(name: str, tensors: Mapping[str, Tensor]) -> State:
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
     for group in optimizer.param_groups:
         yield from group["params"]
+
+
+def _augmentation(usual: Augmentation, options: TrainingOptions) -> Augmentation:
+    """What the dataset advises, with what the options say instead."""
+    wanted = {each.name: getattr(options, each.name) for each in fields(Augmentation)}
+    return replace(usual, **{name: value for name, value in wanted.items() if value is not None})
+
+
+def _scale(options: TrainingOptions, epoch: int) -> float:
+    """What the images' sides are multiplied by in an epoch, counted from 1."""
+    shares = options.resolutions or (1.0,)
+    return shares[(epoch - 1) * len(shares) // options.epochs]
+
+
+def _check_sizes(model: nn.Module, context: Context, options: TrainingOptions, label: str) -> int:
+    """The number of outputs, found at every size of image that the training will use; 0 where nobody needs it.
+
+    Raises:
+        MbcompressError: the model cannot take one of the sizes.
+    """
+    example, outputs = context.example(), 0
+    if not (options.resolutions or options.mixup):
+        return outputs
+    for share in sorted({*options.resolutions, 1.0}):
+        height, width = (max(1, round(share * side)) for side in example.shape[2:])
+        try:
+            with torch.no_grad():
+                outputs = model(example[:, :, :height, :width]).shape[1]
+        except RuntimeError as error:
+            raise MbcompressError(
+                f"{label}: the model cannot take images of {height}x{width}, which {share:g} in 'resolutions' asks "
+                f"for ({first_line(error)}); leave 'resolutions' empty"
+            ) from error
+    return outputs
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """A moving average of weights and statistics, faster at the beginning, when the weights are still far off."""
+
+    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
+        if averages[0].is_floating_point():
+            steps = float(count)
+            torch._foreach_lerp_(averages, currents, 1 - min(decay, (1 + steps) / (10 + steps)))
+        else:
+            torch._foreach_copy_(averages, currents)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]
 
 
 @contextmanager

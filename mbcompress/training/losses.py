@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from mbcompress.training_options import TrainingOptions
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(images (N, C, H, W), logits (N, K), labels (N,)) -> scalar loss."""
+"""(images (N, C, H, W), logits (N, K), labels (N,) int64, or (N, K) float32 shares of the classes) -> scalar loss."""
 
 
 def label_loss(options: TrainingOptions) -> Loss:

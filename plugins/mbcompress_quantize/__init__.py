@@ -29,6 +29,9 @@ class QAT(Pass, TrainingOptions):
     )
     lr: float = Field(default=0.002, gt=0, le=10, description="Peak learning rate.")
     precision: Literal["fp32"] = Field(default="fp32", description="Fake quantization works on fp32 alone.")
+    resolutions: tuple[float, ...] = Field(
+        default=(), max_length=0, description="Empty: activation ranges belong to the size that is deployed."
+    )
     clip_norm: float | None = Field(
         default=1.0,
         gt=0,
