@@ -14,6 +14,7 @@ from mbcompress.components import (
     Runtime,
     Session,
     Teacher,
+    Teachers,
 )
 from mbcompress.context import Context
 from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
@@ -23,7 +24,7 @@ from mbcompress.lifecycle import Run
 from mbcompress.progress import Progress
 from mbcompress.result import Result
 from mbcompress.storage.restoring import load
-from mbcompress.training_options import TrainingOptions
+from mbcompress.training_options import DistillationOptions, TrainingOptions
 from mbcompress.traits import Trait
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ConvolutionCount",
     "Dataset",
     "Development",
+    "DistillationOptions",
     "Images",
     "MbcompressError",
     "Measured",
@@ -51,6 +53,7 @@ __all__ = [
     "Session",
     "Splits",
     "Teacher",
+    "Teachers",
     "TrainingOptions",
     "Trait",
     "compress",

@@ -8,7 +8,7 @@ work. Nothing here imports torch, and a plugin's module should not either: impor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
@@ -76,6 +76,9 @@ class Pass(Component):
 
     consumes_input: ClassVar[bool] = False
     """Whether `apply` changes the model that it is given, so that nobody can use that one any more."""
+
+    uses_runtimes: ClassVar[bool] = False
+    """Whether what `apply` does depends on the runtimes that the result is for: `context.runtimes` is empty if not."""
 
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
@@ -178,6 +181,9 @@ class Runtime(Component):
     suffix: ClassVar[str]
     """File name extension of the artifact, with the dot."""
 
+    channel_multiple: ClassVar[int] = 8
+    """The engine's kernels are fastest where channel counts are multiples of this."""
+
     @abstractmethod
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
         """Write `model`, in eval mode on the CPU, to `path` as one file."""
@@ -250,11 +256,45 @@ def _resolve_source(value: object, info: ValidationInfo) -> object:
         raise error.under(field) from None
 
 
+def _resolve_sources(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, list | tuple) and value:
+        return tuple(_resolve_source(each, info) for each in value)
+    return _resolve_source(value, info)
+
+
 def _dump_source(value: ModelSource | str) -> object:
     return value if isinstance(value, str) else {"source": value.name, **value.as_written()}
+
+
+def _dump_sources(value: ModelSource | str | tuple[ModelSource | str, ...]) -> object:
+    return [_dump_source(each) for each in value] if isinstance(value, tuple) else _dump_source(value)
 
 
 Teacher = Annotated[
     Literal["baseline"] | ModelSource, BeforeValidator(_resolve_source), PlainSerializer(_dump_source, return_type=Any)
 ]
 """Type of an option that names a teacher: `baseline`, the model as it was loaded, or `{source: …}` like `model:`."""
+
+Teachers = Annotated[
+    Literal["baseline"] | ModelSource | tuple[Literal["baseline"] | ModelSource, ...],
+    BeforeValidator(_resolve_sources),
+    PlainSerializer(_dump_sources, return_type=Any),
+]
+"""Type of an option that names a teacher or a list of them, an ensemble."""
+
+
+def teachers_in(options: Options) -> Iterator[tuple[tuple[str | int, ...], ModelSource | str]]:
+    """Every teacher that the options name, however deep, with the path to it."""
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if isinstance(value, ModelSource) or (value == "baseline" and ModelSource in _alternatives(field.annotation)):
+            yield (name,), value
+        elif isinstance(value, tuple) and ModelSource in _alternatives(field.annotation):
+            yield from (((name, index), each) for index, each in enumerate(value))
+        elif isinstance(value, Options):
+            yield from (((name, *path), teacher) for path, teacher in teachers_in(value))
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types in a union, however deep."""
+    return {annotation}.union(*(_alternatives(argument) for argument in get_args(annotation)))

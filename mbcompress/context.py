@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.progress import Progress
+from mbcompress.traits import INITIAL, Trait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
     from torch import Tensor, nn
 
-    from mbcompress.components import ModelSource
+    from mbcompress.components import ModelSource, Runtime
     from mbcompress.data import Development
 
 
@@ -28,6 +29,10 @@ class Context:
         baseline: the model as it was loaded, in eval mode, on `device`, without gradients.
         input_shape: channels, height, width.
         metrics: named numbers of this pass; what a pass writes here appears in the report.
+        traits: what can be said of the model that the pass is given.
+        runtimes: what the result will be exported for, in the recipe's order.
+        files: small documents of this pass, such as tables and SVG pictures, by name: what a pass puts here is written
+            beside the model of the step, and pictures appear in the report.
         checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
     """
 
@@ -37,7 +42,10 @@ class Context:
     device: torch.device
     seed: int
     progress: Progress = field(default_factory=Progress)
+    traits: frozenset[Trait] = INITIAL
+    runtimes: Sequence[Runtime] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     def example(self, batch: int = 1) -> Tensor:

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from mbcompress.admission import admit
-from mbcompress.components import ModelSource
+from mbcompress.components import ModelSource, teachers_in
 from mbcompress.context import Context
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
@@ -71,7 +71,7 @@ def run(
     metrics = Metrics(plan.metrics, catalogue.metrics)
     metrics.rehearse(outputs)
     loaded.to(device)
-    context = Context(splits.development(), frozen(loaded), shape, device, plan.seed, progress)
+    context = Context(splits.development(), frozen(loaded), shape, device, plan.seed, progress, runtimes=plan.export)
     write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
     environment = dict(notifier.run.environment)
     write_json(directory / "environment.json", environment)
@@ -137,8 +137,8 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
 def _check_teachers(plan: Plan, context: Context) -> None:
     """Load every teacher once before the first pass: one that is missing or does not fit is found now."""
     for step in plan.passes:
-        for option in type(step).model_fields:
-            if isinstance(teacher := getattr(step, option), ModelSource):
+        for _, teacher in teachers_in(step):
+            if isinstance(teacher, ModelSource):
                 context.teacher(teacher)
 
 

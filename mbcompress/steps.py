@@ -22,6 +22,7 @@ from mbcompress.cache.keys import data_fingerprint, step_key
 from mbcompress.cache.store import ENTRY, Store
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import MbcompressError
+from mbcompress.files import write_atomically
 from mbcompress.layout import contiguous
 from mbcompress.storage.restoring import load
 from mbcompress.storage.saving import same_answers, write_step
@@ -115,7 +116,15 @@ class Steps:
     def _carry_out(self, index: int) -> Record:
         step = self.plan.passes[index]
         place = self.directory / f"{index + 1:02}-{step.name}"
-        context = replace(self.context, metrics={}, seed=self.plan.seed + index + 1, checkpoints=Checkpoints())
+        context = replace(
+            self.context,
+            metrics={},
+            files={},
+            traits=self.traits,
+            runtimes=self.context.runtimes if step.uses_runtimes else (),
+            seed=self.plan.seed + index + 1,
+            checkpoints=Checkpoints(),
+        )
         traits = (self.traits - step.destroys) | step.provides
         origin = self.catalogue.passes.origin_of(step)
         key = step_key(step, self.stage.model, context, origin, self._data) if self.store else None
@@ -150,7 +159,11 @@ class Steps:
         self.stage = stage_of(changed, context)
         metrics = {**metrics_of(self.stage, context), **context.metrics}
         record = {"name": self.plan.passes[index].name, "seconds": seconds, "metrics": metrics}
+        if context.files:
+            record["files"] = sorted(context.files)
         self._write(place, record, changed, traits)
+        for name, text in context.files.items():
+            write_atomically(place / name, text)
         if again := self._reopened(place, changed, context, traits):
             self.stage = stage_of(again, context)
         return {**record, "cached": False}, again is not None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mbcompress.components import Options
+from mbcompress.components import Options, Teachers
 
 Share = Annotated[float, Field(ge=0.25, le=1)]
 
@@ -80,3 +80,26 @@ class TrainingOptions(Options):
         description="Decay, for each step, of an exponential moving average of the weights, which is then what is "
         "validated and kept; null for the weights themselves.",
     )
+
+
+class DistillationOptions(TrainingOptions):
+    """A training in which a teacher's answers count beside the labels."""
+
+    teacher: Teachers | None = Field(
+        default="baseline",
+        description="'baseline', the model as it was loaded, another model like {source: …, weights: …}, a list of "
+        "them, whose logits are averaged, or null for labels alone.",
+    )
+    temperature: float = Field(
+        default=4.0, gt=0, le=100, description="Divides the logits of both models before they are compared."
+    )
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Weight of the teacher's answers in the loss; the labels have the rest."
+    )
+    hints: Literal["none", "features", "attention"] = Field(
+        default="none",
+        description="What else is learnt from the first teacher, at the last map of each size: its features, through "
+        "linear adapters that are thrown away afterwards (FitNets, Romero et al. 2015), or where it looks (attention "
+        "transfer, Zagoruyko and Komodakis 2017).",
+    )
+    hint_weight: float = Field(default=1.0, gt=0, le=10_000, description="Weight of the hints in the loss.")

@@ -9,6 +9,9 @@ class Trait(StrEnum):
     FLOAT = "float"
     """Floating-point weights that can be trained, pruned and copied: a live `nn.Module`."""
 
+    SPARSE = "sparse"
+    """Single weights are zero and stay so: trainings leave them where they are."""
+
     INT8 = "int8"
     """Weights and activations carry int8 quantization parameters."""
 

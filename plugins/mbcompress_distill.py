@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress import Pass, Teacher, TrainingOptions, hookimpl
+from mbcompress import DistillationOptions, Pass, Teachers, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,29 +18,24 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
 
-class Distill(Pass, TrainingOptions):
+class Distill(Pass, DistillationOptions):
     """Train on a teacher's softened outputs and on the labels."""
 
     name: ClassVar[str] = "distill"
     consumes_input: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 
-    teacher: Teacher = Field(
+    teacher: Teachers = Field(
         default="baseline",
-        description="'baseline', the model as it was loaded, or another model like {source: …, weights: …}.",
-    )
-    temperature: float = Field(
-        default=4.0, gt=0, le=100, description="Divides the logits of both models before they are compared."
-    )
-    alpha: float = Field(
-        default=0.5, ge=0, le=1, description="Weight of the teacher in the loss; the labels have the rest."
+        description="'baseline', the model as it was loaded, another model like {source: …, weights: …}, or a list of "
+        "them, whose logits are averaged.",
     )
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import distillation_loss, fit
+        from mbcompress.training import fit, task_loss
 
-        loss = distillation_loss(context.teacher(self.teacher), self.temperature, self.alpha, self)
-        history = fit(model, context, self, loss, self.name)
+        with task_loss(model, context, self) as loss:
+            history = fit(model, context, self, loss, self.name)
         context.metrics["best_epoch"] = history.best
         return model
 

@@ -122,7 +122,8 @@ def test_training_takes_floats_as_they_are() -> None:
 
     images = Images(FLOATS, LABELS.astype(np.int64))
     arguments = Normalization.identity(3), Augmentation(), 40, torch.device("cpu")
-    ((batch, labels),) = training_batches(images, *arguments, seed=0, epoch=1)
+    (only,) = training_batches(images, *arguments, seed=0, epoch=1)
+    batch, labels = only.images, only.labels
     for image, label in zip(batch.numpy(), labels, strict=True):
         (index,) = np.flatnonzero((image == FLOATS).all((1, 2, 3)))
         assert LABELS[index] == label

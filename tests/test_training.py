@@ -10,9 +10,17 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from mbcompress import Augmentation, Images, MbcompressError, Normalization, TrainingOptions
+from mbcompress import (
+    Augmentation,
+    DistillationOptions,
+    Images,
+    MbcompressError,
+    Normalization,
+    TrainingOptions,
+    Trait,
+)
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.training import distillation_loss, evaluate, fit, label_loss
+from mbcompress.training import Batch, Distillation, evaluate, fit, label_loss
 from mbcompress.training.augmentation import augment
 from mbcompress.training.batches import to_float, training_batches
 
@@ -62,8 +70,8 @@ def test_weights_from_before_training_are_kept_when_training_ruins_them(make_con
     before = fit(model, context, good, label_loss(good), "train")
     state = model.layer.weight.detach().clone()
 
-    def misleading(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits, (labels + 1) % 10)
+    def misleading(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits, (batch.labels + 1) % 10)
 
     history = fit(model, context, good, misleading, "train")
     assert history.best == 0
@@ -74,7 +82,7 @@ def test_weights_from_before_training_are_kept_when_training_ruins_them(make_con
 def test_divergence_is_named_with_place_and_advice(make_context: Callable[..., Any]) -> None:
     model = Linear()
 
-    def explosive(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def explosive(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
         return logits.sum() * torch.inf
 
     with pytest.raises(TrainingDivergedError, match=r"train: .* not finite in epoch 1, step 1 of 18 .* lower 'lr'"):
@@ -97,29 +105,108 @@ def test_weight_decay_spares_biases_and_norms() -> None:
     from mbcompress.training.loop import _optimizer
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    optimizer = _optimizer(model, TrainingOptions(weight_decay=0.1))
+    optimizer = _optimizer([model], TrainingOptions(weight_decay=0.1))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(model[0].weight), id(model[2].weight)}
 
 
-def test_distillation_loss_is_hintons() -> None:
+def distillation(teachers: list[nn.Module], context: Any, student: nn.Module | None = None, **options: Any) -> Any:
+    return Distillation(student or Linear(), teachers, context, DistillationOptions(**options))
+
+
+def test_distillation_loss_is_hintons(make_context: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     student, labels = torch.randn(8, 10), torch.randint(10, (8,))
     teacher = Linear()
     images = torch.randn(8, 3, 32, 32)
     temperature, alpha = 3.0, 0.7
-    loss = distillation_loss(teacher, temperature, alpha, TrainingOptions())(images, student, labels)
+    loss = distillation([teacher], make_context(teacher), temperature=temperature, alpha=alpha)
     soft = softmax(teacher(images) / temperature, dim=1)
     divergence = kl_div(log_softmax(student / temperature, dim=1), soft, reduction="batchmean")
     expected = alpha * temperature**2 * divergence + (1 - alpha) * cross_entropy(student, labels)
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(loss(Batch(images, labels), student), expected)
 
 
-def test_a_student_equal_to_its_teacher_has_no_soft_loss() -> None:
+def test_a_student_equal_to_its_teacher_has_no_soft_loss(make_context: Callable[..., Any]) -> None:
     teacher = Linear()
     images = torch.randn(4, 3, 32, 32)
-    loss = distillation_loss(teacher, 4.0, 1.0, TrainingOptions())(images, teacher(images), torch.zeros(4).long())
-    assert abs(float(loss.detach())) < 1e-6
+    loss = distillation([teacher], make_context(teacher), temperature=4.0, alpha=1.0)
+    value = loss(Batch(images, torch.zeros(4).long()), teacher(images))
+    assert abs(float(value.detach())) < 1e-6
+
+
+def test_an_ensemble_teaches_the_mean_of_its_logits(make_context: Callable[..., Any]) -> None:
+    one, other, between = Linear(), Linear(), Linear()
+    with torch.no_grad():
+        other.layer.weight.mul_(-0.5)
+        between.layer.weight.copy_((one.layer.weight + other.layer.weight) / 2)
+    context = make_context(one)
+    batch = Batch(torch.randn(4, 3, 32, 32), torch.zeros(4).long())
+    logits = torch.randn(4, 10)
+    ensemble = distillation([one, other], context)(batch, logits)
+    torch.testing.assert_close(ensemble, distillation([between], context)(batch, logits))
+
+
+def test_teachers_answer_once_to_images_that_never_change(make_context: Callable[..., Any]) -> None:
+    class Counting(Linear):
+        asked = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.asked += len(x)
+            return super().forward(x)
+
+    model = Linear()
+    context = make_context(model)
+    images = len(context.data.train)
+    asked, weights = [], []
+    for options in ({}, {"crop_padding": 1}):
+        teacher, student = Counting(), Linear()
+        settings = DistillationOptions(epochs=3, lr=0.01, batch_size=images, **{"crop_padding": 0, **options})
+        with Distillation(student, [teacher], context, settings) as loss:
+            fit(student, context, settings, loss, "distill")
+        asked.append(teacher.asked)
+        weights.append(student.layer.weight.detach())
+    assert asked == [images, 3 * images]
+    teacher = Linear()  # the answers that were kept are those of the right images
+    batch = next(
+        training_batches(context.data.train, context.data.normalization, Augmentation(), 16, CPU, seed=0, epoch=1)
+    )
+    assert batch.positions is not None
+    logits = torch.randn(16, 10)
+    kept = distillation([teacher], context)(batch, logits)
+    torch.testing.assert_close(kept, distillation([teacher], context)(replace(batch, positions=None), logits))
+
+
+@pytest.mark.parametrize("hints", ["features", "attention"])
+def test_hints_pull_the_students_maps_towards_the_teachers(
+    tiny_model: Callable[..., Any], make_context: Callable[..., Any], hints: str
+) -> None:
+    """Teacher of another family and other widths; the adapters learn, and nothing of them stays."""
+    student = tiny_model("mobilenet_v2", strides_removed=2)
+    teacher = tiny_model("mobilenet_v1", strides_removed=2)
+    context = make_context(teacher)
+    small = replace(context.data, train=context.data.train.take(np.arange(128)))
+    context = replace(context, data=small)
+    options = DistillationOptions(epochs=4, lr=0.02, alpha=0.0, hints=hints, hint_weight=10.0, batch_size=32)
+    names = set(student.state_dict())
+    batch = next(training_batches(small.train, small.normalization, Augmentation(), 64, CPU, seed=0, epoch=1))
+
+    def distance(loss: Any) -> float:
+        with torch.no_grad():
+            student(batch.images)
+            loss._ask(batch.images)
+            return float(loss._hinted())
+
+    with Distillation(student, [teacher], context, options) as loss:
+        assert [len(taps.channels) for taps in loss._hints] == [4, 4]  # 32, 16, 8 and 4 pixels
+        assert [taps.channels[-1] for taps in loss._hints] == [1280, 256]
+        student.train()
+        before = distance(loss)
+        fit(student, context, options, loss, "distill")
+        student.train()
+        assert distance(loss) < 0.95 * before
+    assert set(student.state_dict()) == names
+    assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
 
 
 def test_normalisation_agrees_with_numpys() -> None:
@@ -146,18 +233,18 @@ def test_augmentation_moves_whole_images_and_draws_for_each() -> None:
 def test_an_epoch_shows_each_image_once_and_drops_a_short_batch(digits: Any) -> None:
     images = Images(digits.train.pixels[:100], np.arange(100, dtype=np.int64))
 
-    def epoch(number: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(number: int, first: int = 0) -> list[Batch]:
         arguments = (images, digits.normalization, Augmentation(crop_padding=2), 32, CPU)
         return list(training_batches(*arguments, seed=0, epoch=number, first=first))
 
     batches = epoch(1)
-    labels = torch.cat([labels for _, labels in batches])
+    labels = torch.cat([batch.labels for batch in batches])
     assert len(batches) == 3
     assert len(set(labels.tolist())) == 96
     assert labels.tolist() != sorted(labels.tolist())
-    assert labels.tolist() != torch.cat([labels for _, labels in epoch(2)]).tolist()
-    for (pixels, _), (again, _) in zip(batches[2:], epoch(1, first=2), strict=True):  # as after a restart
-        assert torch.equal(pixels, again)
+    assert labels.tolist() != torch.cat([batch.labels for batch in epoch(2)]).tolist()
+    for batch, again in zip(batches[2:], epoch(1, first=2), strict=True):  # as after a restart
+        assert torch.equal(batch.images, again.images)
 
 
 def test_test_images_are_out_of_reach_of_passes(digits: Any, make_context: Callable[..., Any]) -> None:
@@ -207,3 +294,83 @@ def test_norm_momentum_holds_while_training_only(make_context: Callable[..., Any
         fit(model, context, options, label_loss(options), "train")
         assert seen[1] == expected
         assert model.norm.momentum == 0.01
+
+
+def test_an_average_is_validated_and_kept(make_context: Callable[..., Any]) -> None:
+    """The mean over steps is smoother than the last step: with a useless learning rate it still scores."""
+    model, plain = Linear(), Linear()
+    context = make_context(model)
+    options = TrainingOptions(epochs=2, lr=0.05, schedule="constant", ema=0.95)
+    history = fit(model, context, options, label_loss(options), "train")
+    assert evaluate(model, context.data.validation, context.data.normalization, CPU) == history.scores[history.best]
+    without = options.model_copy(update={"ema": None})
+    fit(plain, context, without, label_loss(without), "train")
+    assert not torch.equal(model.layer.weight, plain.layer.weight)
+
+
+def test_parts_of_a_batch_make_the_same_step(make_context: Callable[..., Any]) -> None:
+    def weights(accumulation: int) -> torch.Tensor:
+        model = Linear()
+        options = TrainingOptions(epochs=1, lr=0.01, batch_size=64, accumulation=accumulation)
+        fit(model, make_context(model), options, label_loss(options), "train")
+        return model.layer.weight.detach()
+
+    torch.testing.assert_close(weights(1), weights(3), rtol=1e-4, atol=1e-6)
+
+
+def test_resolutions_change_what_the_model_sees_and_not_what_is_validated(
+    tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> None:
+    sizes: list[tuple[bool, int]] = []
+    model = tiny_model("mobilenet_v1")
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append((module.training, inputs[0].shape[-1])))
+    options = TrainingOptions(epochs=4, lr=0.01, batch_size=1166, resolutions=(0.5, 1.0))
+    fit(model, make_context(model), options, label_loss(options), "train")
+    assert [size for training, size in sizes if training] == [16, 16, 32, 32]
+    assert {size for training, size in sizes if not training} >= {16, 32}  # both were tried before the first step
+
+
+def test_a_model_of_one_size_refuses_resolutions(make_context: Callable[..., Any]) -> None:
+    options = TrainingOptions(epochs=1, resolutions=(0.5, 1.0))
+    with pytest.raises(
+        MbcompressError, match=r"train: the model cannot take images of 16x16, which 0\.5 in 'resolutions'"
+    ):
+        fit(Linear(), make_context(Linear()), options, label_loss(options), "train")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"), [(3, 2, 9), (3, 2, 2), (5, 1, 8), (5, 2, 8), (3, 1, 2), (3, 1, 8)]
+)
+def test_bf16_gradients_of_depthwise_convolutions_are_those_of_fp32(kernel: int, stride: int, size: int) -> None:
+    from mbcompress.training.precision import mixed_precision
+
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, kernel, stride, kernel // 2, groups=16, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight.bfloat16())
+    images = torch.randn(4, 16, size, size).bfloat16().float().requires_grad_()
+    found = []
+    for precision in ("fp32", "bf16"):
+        with mixed_precision(CPU, precision):
+            answer = layer(images)
+        assert answer.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
+        upstream = torch.randn(answer.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+        answer.backward(upstream.to(answer.dtype))
+        assert layer.weight.grad is not None
+        assert images.grad is not None
+        found.append((answer.detach().float(), layer.weight.grad.clone(), images.grad.clone()))
+        layer.weight.grad = images.grad = None
+    for exact, rounded in zip(*found, strict=True):
+        assert float((exact - rounded).norm() / exact.norm()) < 0.01
+
+
+def test_a_zero_stays_zero_in_a_sparse_model(make_context: Callable[..., Any]) -> None:
+    model = Linear()
+    zeros = torch.rand_like(model.layer.weight) < 0.5
+    with torch.no_grad():
+        model.layer.weight[zeros] = 0
+    context = make_context(model, traits=frozenset({Trait.FLOAT, Trait.SPARSE}))
+    options = TrainingOptions(epochs=1, lr=0.01, ema=0.9)
+    assert fit(model, context, options, label_loss(options), "train").best == 1
+    assert not model.layer.weight[zeros].any()
+    assert model.layer.weight[~zeros].all()

@@ -16,7 +16,7 @@ import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
 import mbcompress
-from mbcompress.components import ModelSource
+from mbcompress.components import ModelSource, teachers_in
 from mbcompress.files import sha256
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         data: what `data_fingerprint` gave.
     """
     values = [getattr(step, name) for name in type(step).model_fields]
-    sources = [value for value in values if isinstance(value, ModelSource)]
+    sources = [teacher for _, teacher in teachers_in(step) if isinstance(teacher, ModelSource)]
     files = [value for value in values if isinstance(value, Path) and value.is_file()]
     code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources)}
     if None in code.values():
@@ -57,6 +57,8 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "code": {**code, "mbcompress": source_of(mbcompress.Pass)},
         "distribution": [origin.distribution, origin.version] if origin else None,
         "libraries": versions_of({"mbcompress", *([origin.distribution] if origin else [])}),
+        "traits": sorted(context.traits),
+        "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
         "seed": context.seed,
         "machine": machine(context.device),
     }

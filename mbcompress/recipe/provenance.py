@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-from mbcompress.components import Dataset, ModelSource, Pass
+from mbcompress.components import Dataset, ModelSource, Pass, teachers_in
 from mbcompress.errors import SpecError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 DIVIDES_TEST = ("test", "split_seed")
 """Options of a dataset that decide which images are test images."""
@@ -17,8 +17,8 @@ DIVIDES_TEST = ("test", "split_seed")
 def check_teachers(model: ModelSource | None, passes: Sequence[Pass], baseline_after: int) -> None:
     """Raise SpecError at a teacher that has random weights, or that does not fit the model's images and classes."""
     for index, step in enumerate(passes):
-        for option, teacher in _teachers(step):
-            path = ("passes", index, step.name, option)
+        for option, teacher in teachers_in(step):
+            path = ("passes", index, step.name, *option)
             if isinstance(teacher, ModelSource):
                 _check_source(path, teacher, model)
             elif model is not None and not model.pretrained and not 0 < baseline_after <= index:
@@ -27,18 +27,6 @@ def check_teachers(model: ModelSource | None, passes: Sequence[Pass], baseline_a
                     "'baseline' is the model as it was loaded, which has random weights here; give the model "
                     "'weights', or train it first and set measure.baseline_after to 1, or choose another teacher",
                 )
-
-
-def _teachers(step: Pass) -> Iterator[tuple[str, Any]]:
-    for name, field in type(step).model_fields.items():
-        value = getattr(step, name)
-        if isinstance(value, ModelSource) or (value == "baseline" and ModelSource in _alternatives(field.annotation)):
-            yield name, value
-
-
-def _alternatives(annotation: Any) -> set[Any]:
-    """The types in a union, however deep."""
-    return {annotation}.union(*(_alternatives(argument) for argument in get_args(annotation)))
 
 
 def _check_source(path: tuple[str | int, ...], teacher: ModelSource, model: ModelSource | None) -> None:

@@ -15,7 +15,7 @@ FULL_MAGNITUDE = 30
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Random crop from a zero-padded frame and random mirroring, drawn for each image: (N, C, H, W) of any dtype."""
-    count, channels, height, width = pixels.shape
+    count, _, height, width = pixels.shape
     if padding := augmentation.crop_padding:
         framed = pad(pixels, (padding,) * 4)
         top, left = (torch.randint(2 * padding + 1, (count,), generator=generator) for _ in range(2))

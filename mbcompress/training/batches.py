@@ -1,6 +1,7 @@
 """Batches from images in memory: whole batches are shuffled, cropped, flipped and normalised at once."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +12,27 @@ from mbcompress.data import Augmentation, Images, Normalization
 from mbcompress.training.augmentation import augment, cutout, mixup, random_augment
 
 EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, or (N, K) float32 shares of the classes where images were blended.
+        positions: (N,) int64 places among the training images, where the images are exactly those; None where they
+            were changed at random.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor | None = None
+
+    def parts(self, count: int) -> list["Batch"]:
+        """The batch in `count` parts, or as many as it has images."""
+        columns = (self.images, self.labels, self.positions)
+        return [Batch(*part) for part in zip(*(c.chunk(count) for c in columns if c is not None), strict=True)]
 
 
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
@@ -45,7 +67,7 @@ def training_batches(
     classes: int = 0,
     scale: float = 1.0,
     share: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
 
     Order and augmentation follow from `seed`, `epoch` and the number of the batch alone, so that an epoch can begin
@@ -59,6 +81,7 @@ def training_batches(
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=_generator(seed, epoch))
     process, processes = share
+    changes = scale != 1 or augmentation != replace(Augmentation(), magnitude=augmentation.magnitude)
     for number in range(first, batches_per_epoch(len(images), batch_size)):
         index = order[number * batch_size : (number + 1) * batch_size].tensor_split(processes)[process]
         generator = _generator(seed, epoch, number, *(share if process else ()))
@@ -78,7 +101,7 @@ def training_batches(
             drawn = cutout(drawn, round(scale * augmentation.cutout), generator)
         if augmentation.mixup:
             drawn, targets = mixup(drawn, targets, augmentation.mixup, classes, generator)
-        yield drawn, targets
+        yield Batch(drawn, targets, None if changes else index)
 
 
 def _generator(*entropy: int) -> torch.Generator:

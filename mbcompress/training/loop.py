@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -16,12 +16,14 @@ from mbcompress.data import Augmentation
 from mbcompress.errors import MbcompressError, TrainingDivergedError, first_line
 from mbcompress.interruption import Interrupted
 from mbcompress.layout import channels_last
-from mbcompress.training.batches import batches_per_epoch, derived_seed, training_batches
+from mbcompress.training.batches import Batch, batches_per_epoch, derived_seed, training_batches
+from mbcompress.training.constraints import Constraint, KeepZeros
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training.memory import kept_memory
 from mbcompress.training.precision import mixed_precision
 from mbcompress.training_options import TrainingOptions
+from mbcompress.traits import Trait
 
 State = dict[str, Tensor]
 
@@ -43,21 +45,33 @@ class _Reached:
     scores: list[Score]
     best: int
     best_state: State
+    settled: bool
+    """Whether the best so far is as constrained as the result must be."""
 
 
-def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss, label: str) -> History:
+def fit(
+    model: nn.Module,
+    context: Context,
+    options: TrainingOptions,
+    loss: Loss,
+    label: str,
+    constraint: Constraint | None = None,
+) -> History:
     """Train `model` in place and leave it in eval mode with its best weights, those before training included.
 
     A training that was killed goes on where its last checkpoint was, and ends with the same weights to the last bit.
 
     Args:
         label: what the progress bar and a divergence error call this training.
+        constraint: what holds after every step; None keeps the zeros of a sparse model, and nothing of others.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite; the model is left as it was before that step.
         Interrupted: work should end; what was reached is saved.
     """
-    training = _Training(model, context, options, loss, label)
+    if constraint is None and Trait.SPARSE in context.traits:
+        constraint = KeepZeros()
+    training = _Training(model, context, options, loss, label, constraint)
     with _norm_momentum(model, options.norm_momentum), kept_memory():
         try:
             while training.reached.epoch <= options.epochs:
@@ -73,20 +87,33 @@ def fit(model: nn.Module, context: Context, options: TrainingOptions, loss: Loss
 class _Training:
     """One call of `fit`, which can be saved between any two steps."""
 
-    def __init__(self, model: nn.Module, context: Context, options: TrainingOptions, loss: Loss, label: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        context: Context,
+        options: TrainingOptions,
+        loss: Loss,
+        label: str,
+        constraint: Constraint | None,
+    ) -> None:
         self.model = channels_last(model.to(context.device))
         self.averaged = _average(model, options.ema) if options.ema else None
         self.context = context
         self.options = options
         self.loss = loss
+        self.constraint = constraint
         self.label = label
         self.augmentation = _augmentation(context.data.augmentation, options)
         self.outputs = _check_sizes(model, context, options, label)
-        self.optimizer = _optimizer(model, options)
+        self.optimizer = _optimizer([model, *([loss] if isinstance(loss, nn.Module) else [])], options)
         self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
         self.rate = _rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
-        self.reached = self._resume() or _Reached(1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()))
+        self.reached = self._resume() or _Reached(
+            1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()), constraint is None or constraint.settled
+        )
+        if constraint:
+            constraint.begin(model)
 
     @property
     def kept(self) -> nn.Module:
@@ -111,17 +138,21 @@ class _Training:
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
         self.model.train()
-        for images, labels in self.context.progress.track(batches, bar, self.steps - reached.step):
-            self._step(images, labels)
+        for batch in self.context.progress.track(batches, bar, self.steps - reached.step):
+            self._step(batch)
             reached.step += 1
             if self.checkpoint.due:
                 self.save()
+        if self.constraint and self.averaged:
+            self.constraint.hold(self.kept)
         reached.scores.append(self._evaluate())
-        if reached.scores[-1] >= reached.scores[reached.best]:
+        settled = self.constraint is None or self.constraint.settled
+        if reached.scores[-1] >= reached.scores[reached.best] or not reached.settled:
             reached.best, reached.best_state = reached.epoch, copy.deepcopy(self.kept.state_dict())
+            reached.settled = settled
         reached.epoch, reached.step = reached.epoch + 1, 0
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
+    def _step(self, batch: Batch) -> None:
         options, reached = self.options, self.reached
         # dropout must not depend on where a training was interrupted
         torch.manual_seed(derived_seed(self.context.seed, reached.epoch, reached.step))
@@ -129,11 +160,10 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(zip(images.chunk(options.accumulation), labels.chunk(options.accumulation), strict=True))
         total = 0.0
-        for part, targets in parts:
-            with mixed_precision(part.device, options.precision):
-                value = self.loss(part, self.model(part), targets) * (len(part) / len(images))
+        for part in batch.parts(options.accumulation):
+            with mixed_precision(part.images.device, options.precision):
+                value = self.loss(part, self.model(part.images)) * (len(part.images) / len(batch.images))
             value.backward()  # type: ignore[no-untyped-call]
             total += value.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
@@ -143,6 +173,9 @@ class _Training:
                 f"{reached.step + 1} of {self.steps} (lr {lr:.3g}); lower 'lr' or set 'clip_norm'"
             )
         self.optimizer.step()
+        if self.constraint:
+            done = ((reached.epoch - 1) * self.steps + reached.step + 1) / (self.steps * options.epochs)
+            self.constraint.after_step(self.model, done)
         if self.averaged:
             self.averaged.update_parameters(self.model)
 
@@ -162,6 +195,7 @@ class _Training:
             "best": self.reached.best_state,
             "momentum": momenta,
             "averaged": self.averaged.state_dict() if self.averaged else {},
+            "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
         }
         tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
         facts = {
@@ -169,6 +203,7 @@ class _Training:
             "step": self.reached.step,
             "scores": [asdict(score) for score in self.reached.scores],
             "best": self.reached.best,
+            "settled": self.reached.settled,
         }
         self.checkpoint.write(tensors, facts)
 
@@ -185,8 +220,10 @@ class _Training:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         if self.averaged:
             self.averaged.load_state_dict(_part("averaged", tensors))
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(_part("loss", tensors))
         scores = [Score(**score) for score in facts["scores"]]
-        return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors))
+        return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors), facts["settled"])
 
 
 def _part(name: str, tensors: Mapping[str, Tensor]) -> State:
@@ -258,9 +295,10 @@ def _norm_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
             module.momentum = own
 
 
-def _optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    weights = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+def _optimizer(modules: Sequence[nn.Module], options: TrainingOptions) -> torch.optim.Optimizer:
+    learned = [p for module in modules for p in module.parameters() if p.requires_grad]
+    weights = [p for p in learned if p.dim() > 1]
+    others = [p for p in learned if p.dim() <= 1]
     groups = [{"params": weights, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, options.lr, options.momentum, nesterov=options.momentum > 0)
 

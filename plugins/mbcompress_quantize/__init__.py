@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mbcompress import Pass, Teacher, TrainingOptions, Trait, hookimpl
+from mbcompress import DistillationOptions, Pass, Trait, hookimpl
 from mbcompress.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
 
-class QAT(Pass, TrainingOptions):
+class QAT(Pass, DistillationOptions):
     """Train with int8 rounding in the forward pass, then convert; plain post-training int8 stays if it is better."""
 
     name: ClassVar[str] = "qat"
@@ -37,18 +37,14 @@ class QAT(Pass, TrainingOptions):
         gt=0,
         description="Largest norm of the gradient; with folded BatchNorm, training diverges without a limit.",
     )
-    teacher: Teacher | None = Field(
-        default="baseline", description="Model to distill from while training, as in 'distill'; null for labels alone."
-    )
     temperature: float = Field(default=2.0, gt=0, le=100, description="As in 'distill'.")
-    alpha: float = Field(default=0.5, ge=0, le=1, description="Weight of the teacher in the loss.")
     observe: float = Field(
         default=0.5, ge=0, le=1, description="Share of the training after which activation ranges are frozen."
     )
     unsupported: Unsupported = "skip"
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import batches_per_epoch, distillation_loss, fit, label_loss
+        from mbcompress.training import batches_per_epoch, fit, task_loss
 
         from .graph import FakeQuantized
 
@@ -57,10 +53,8 @@ class QAT(Pass, TrainingOptions):
         report_unsupported(context, self.unsupported, "qat: stays in float", quantized.float_layers)
         context.metrics["float_layers"] = len(quantized.float_layers)
         quantized.calibrate(context.calibration_batches())
-        loss = label_loss(self)
-        if self.teacher is not None:
-            loss = distillation_loss(context.teacher(self.teacher), self.temperature, self.alpha, self)
-        history = fit(quantized, context, self, loss, self.name)
+        with task_loss(quantized, context, self) as loss:
+            history = fit(quantized, context, self, loss, self.name)
         context.metrics["ptq_top1"] = history.scores[0].top1
         context.metrics["best_epoch"] = history.best
         if history.best == 0 and self.epochs:
