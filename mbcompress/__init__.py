@@ -15,6 +15,7 @@ from mbcompress.components import (
     Session,
     Teacher,
     Teachers,
+    WeightCount,
 )
 from mbcompress.context import Context
 from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
@@ -56,6 +57,7 @@ __all__ = [
     "Teachers",
     "TrainingOptions",
     "Trait",
+    "WeightCount",
     "compress",
     "hookimpl",
     "load",

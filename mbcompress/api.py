@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mbcompress import recipe as recipes
@@ -14,6 +15,7 @@ from mbcompress.cache.store import Store
 from mbcompress.cache.upkeep import evict
 from mbcompress.components import Dataset, ModelSource, Pass
 from mbcompress.data import Splits
+from mbcompress.distribution import Processes, join, launched, left_alone
 from mbcompress.errors import MbcompressError, system_limits
 from mbcompress.host import Catalogue, discover
 from mbcompress.lifecycle import Notifier, Run
@@ -57,6 +59,9 @@ def compress(
         progress: told what goes on; silent by default.
         cache: whether steps that were computed before are taken from the cache, and those of this run kept there. A run
             that was killed then goes on where it was when the same call is made again.
+
+    A program that `torchrun` or `accelerate launch` has started in several processes makes the same call in each. They
+    train together; main alone writes, and all get the result.
 
     Raises:
         MbcompressError: the recipe, the model or the data are not usable; the message says what would be.
@@ -114,11 +119,13 @@ def run_plan(
         model: in place of the plan's source.
         splits: in place of the plan's data.
     """
-    directory = Path(out) if out is not None else default_directory(plan.name)
-    folder = cache_folder() if cache else None
+    index, count = launched()
+    main = index == 0
+    directory = Path(out or "") if out is not None or not main else default_directory(plan.name)
+    folder = cache_folder() if cache and main else None
     limit, interval = cache_limit(), checkpoint_seconds()
     with system_limits(), ExitStack() as claim:
-        partial = claim.enter_context(provisional(directory))
+        partial = claim.enter_context(provisional(directory) if main else _scratch())
         with front as progress:
             import torch
 
@@ -126,10 +133,18 @@ def run_plan(
             from mbcompress.environment import describe_environment
             from mbcompress.pipeline import run
 
-            chosen = choose(device)
-            environment = describe_environment(catalogue, str(chosen), plan.seed)
+            if left_alone():
+                progress.say(
+                    "accelerate has started one process only: without MPI, '--cpu' starts no more; "
+                    "'--multi_gpu' starts as many as it is told, on the CPU too"
+                )
+            group = join(device) if count > 1 else None
+            processes = group or Processes()
+            chosen = group.device if group else choose(device)
+            environment = describe_environment(catalogue, str(chosen), plan.seed, count)
             store = Store(folder, progress, interval) if folder else None
-            notifier = Notifier(catalogue.listeners, Run(plan.name, plan.to_mapping(), environment), progress)
+            listeners = catalogue.listeners if main else {}
+            notifier = Notifier(listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             devices = [chosen] if chosen.type == "cuda" else []
             # the caller's random numbers go on as if nothing had been drawn
             with notifier.running(), torch.random.fork_rng(devices=devices):
@@ -143,12 +158,21 @@ def run_plan(
                     store=store,
                     model=model,
                     splits=splits,
+                    processes=processes,
                 )
                 claim.close()  # the run directory takes its name
             notifier.finished(report, directory)
             if folder:
                 evict(folder, limit)
+            report, directory = processes.from_main(lambda: (report, directory))
     return Result(compressed, report, directory)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory that goes away."""
+    with TemporaryDirectory(prefix="mbcompress-") as name:
+        yield Path(name)
 
 
 def _document(recipe: Recipe) -> recipes.Document:

@@ -163,6 +163,13 @@ class ConvolutionCount(NamedTuple):
     int8: int
 
 
+class WeightCount(NamedTuple):
+    """How many weights of convolutions and matrix products a file holds, and how many of them are zero."""
+
+    total: int
+    zero: int
+
+
 class Session(ABC):
     """An artifact that is open in a runtime."""
 
@@ -174,8 +181,8 @@ class Session(ABC):
 class Runtime(Component):
     """A format that models are shipped in, and the engine that executes it.
 
-    `open` and `convolutions` must not import torch: they run in a process that holds nothing but the engine, which is
-    the process that latency and memory are measured in.
+    `open`, `convolutions` and `zero_weights` must not import torch: they run in a process that holds nothing but the
+    engine, which is the process that latency and memory are measured in.
     """
 
     suffix: ClassVar[str]
@@ -195,6 +202,13 @@ class Runtime(Component):
     @abstractmethod
     def convolutions(self, path: Path) -> ConvolutionCount:
         """Count the convolutions of the graph as the engine has optimized it."""
+
+    def zero_weights(self, path: Path) -> WeightCount | None:
+        """Count the weights of convolutions and matrix products as the file holds them; None where that is unknown.
+
+        A quantized weight is zero where it equals its zero point.
+        """
+        return None
 
     @abstractmethod
     def describe(self) -> str:

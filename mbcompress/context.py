@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.distribution import Processes
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.progress import Progress
 from mbcompress.traits import INITIAL, Trait
@@ -34,6 +35,8 @@ class Context:
         files: small documents of this pass, such as tables and SVG pictures, by name: what a pass puts here is written
             beside the model of the step, and pictures appear in the report.
         checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
+        processes: that carry out the pass, each from its beginning to its end; `mbcompress.training.fit` divides its
+            work among them. What a pass decides by a clock or by chance it takes from main: `processes.from_main`.
     """
 
     data: Development
@@ -47,6 +50,7 @@ class Context:
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    processes: Processes = field(default_factory=Processes)
 
     def example(self, batch: int = 1) -> Tensor:
         """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""

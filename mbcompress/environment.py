@@ -10,13 +10,13 @@ from mbcompress.host import Catalogue
 
 REPEATABLE = (
     "weights and accuracy are the same to the last bit wherever python, libraries, plugins, cpu flags, torch_threads, "
-    "device and seed are as here; times and memory never are"
+    "processes, device and seed are as here; times and memory never are"
 )
 LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
 
 
-def describe_environment(catalogue: Catalogue, device: str, seed: int) -> dict[str, Any]:
-    """Versions, processor, threads, seed and plugins, for environment.json."""
+def describe_environment(catalogue: Catalogue, device: str, seed: int, processes: int) -> dict[str, Any]:
+    """Versions, processor, threads, processes, seed and plugins, for environment.json."""
     import torch
 
     return {
@@ -31,6 +31,7 @@ def describe_environment(catalogue: Catalogue, device: str, seed: int) -> dict[s
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "processes": processes,
         "device": device,
         "seed": seed,
         "repeatable": REPEATABLE,

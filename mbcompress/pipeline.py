@@ -13,12 +13,16 @@ from torch import nn
 from mbcompress.admission import admit
 from mbcompress.components import ModelSource, teachers_in
 from mbcompress.context import Context
+from mbcompress.distribution import Processes
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, Metrics, compare
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
 from mbcompress.steps import Stage, Steps, frozen, stage_of
+from mbcompress.training.loop import check_shares
+from mbcompress.training.synchronization import equalize
+from mbcompress.training_options import TrainingOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +46,12 @@ def run(
     store: Store | None = None,
     model: nn.Module | None = None,
     splits: Splits | None = None,
+    processes: Processes | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Carry out `plan`, write everything about it to `directory`, and give the compressed model and the report.
+
+    Where several processes carry it out, all apply its passes, and main alone exports, measures and reports; the others
+    use `directory` for themselves, and their report is empty.
 
     Args:
         plan: what to do.
@@ -55,10 +63,13 @@ def run(
         store: where finished steps are found and kept; None to compute everything.
         model: what the caller brings where the plan names no source.
         splits: what the caller brings where the plan names no data.
+        processes: that carry out the plan together; None for this one alone.
 
     Raises:
         MbcompressError: data, weights or a pass's task turn out to be impossible.
     """
+    processes = processes or Processes()
+    _check_batches(plan, processes.count)
     torch.manual_seed(plan.seed)
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
@@ -70,8 +81,20 @@ def run(
     admit(loaded, torch.zeros(2, *shape))
     metrics = Metrics(plan.metrics, catalogue.metrics)
     metrics.rehearse(outputs)
+    _agree(loaded, splits, processes)
     loaded.to(device)
-    context = Context(splits.development(), frozen(loaded), shape, device, plan.seed, progress, runtimes=plan.export)
+    context = Context(
+        splits.development(),
+        frozen(loaded),
+        shape,
+        device,
+        plan.seed,
+        progress,
+        runtimes=plan.export,
+        processes=processes,
+    )
+    if not processes.main:
+        return _follow(plan, catalogue, directory, loaded, context), {}
     write_atomically(directory / "recipe.yaml", yaml.safe_dump(plan.to_mapping(), sort_keys=False))
     environment = dict(notifier.run.environment)
     write_json(directory / "environment.json", environment)
@@ -98,6 +121,40 @@ def run(
     write_report(directory, report)
     write_manifest(directory)
     return steps.stage.model, report
+
+
+def _follow(plan: Plan, catalogue: Catalogue, directory: Path, loaded: nn.Module, context: Context) -> nn.Module:
+    """The part of `run` that other processes than main have in it."""
+    _check_teachers(plan, context)
+    steps = Steps(plan, catalogue, directory, loaded, context, None)
+    for number, _ in enumerate(steps.carry_out(), start=1):
+        if number == plan.measure.baseline_after:
+            steps.rebase()
+    return steps.stage.model
+
+
+def _check_batches(plan: Plan, processes: int) -> None:
+    """Refuse batches that cannot be divided among the processes before anything is computed."""
+    for index, step in enumerate(plan.passes):
+        trainings = [step, *(getattr(step, name) for name in type(step).model_fields)]
+        for training in trainings:
+            if isinstance(training, TrainingOptions) and training.epochs:
+                where = f"{plan.locations[index]}: " if plan.locations else ""
+                check_shares(f"{where}{step.name}", training.batch_size, processes)
+
+
+def _agree(model: nn.Module, splits: Splits, processes: Processes) -> None:
+    """Every process has main's weights, and the same images.
+
+    Raises:
+        MbcompressError: this process has loaded other images than main.
+    """
+    equalize(model, processes)
+    if processes.count > 1 and processes.from_main(splits.fingerprint) != splits.fingerprint():
+        raise MbcompressError(
+            "data: this process has loaded other images than main, or in another order; all processes must be given "
+            "the same data, in the same order"
+        )
 
 
 def _load_model(source: ModelSource | None, model: nn.Module | None) -> nn.Module:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mbcompress.storage.stored import Manifest
 
 SIDES = ("baseline", "result")
-ENVIRONMENT = ("python", "platform", "libraries", "plugins", "cpu", "torch_threads", "device")
+ENVIRONMENT = ("python", "platform", "libraries", "plugins", "cpu", "torch_threads", "processes", "device")
 """What of environment.json can change the last bit of a weight."""
 
 

@@ -27,7 +27,7 @@ FILES = {
 }
 NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a name by PEP 508 that can also begin a Python name
 LONGEST = 64
-IMPORTED = {"Pass", "Field", "ClassVar"}  # names that the template's module uses itself
+IMPORTED = {"Pass", "Trait", "Field", "ClassVar"}  # names that the template's module uses itself
 
 
 def write_package(name: str, directory: Path | None, catalogue: Catalogue) -> Path:

@@ -1,7 +1,8 @@
 """Carries out the passes of a plan, each from the cache if it was done before.
 
 What goes into the next pass is always the model as it was stored, whether it was computed just now or in another run,
-so that a run that was killed and one that was not cannot differ.
+so that a run that was killed and one that was not cannot differ. Where several processes carry out a run, main sends
+the others the files of each step.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mbcompress.storage.restoring import load
 from mbcompress.storage.saving import same_answers, write_step
 from mbcompress.storage.stored import METRICS, open_step
 from mbcompress.training import evaluate
+from mbcompress.training.synchronization import equalize
 from mbcompress.traits import INITIAL, Trait
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class Steps:
         directory: of the run; each step gets a directory below `steps`.
         model: as it was loaded, on the context's device.
         context: of the run; each pass gets metrics, a seed and checkpoints of its own.
-        store: where finished steps are kept; None to compute everything.
+        store: where finished steps are kept; None to compute everything, and in processes other than main.
     """
 
     def __init__(
@@ -94,7 +96,9 @@ class Steps:
         self.store = store
         self.stage = stage_of(model, context)
         self.traits = INITIAL
-        self.loaded: Record = {"name": "loaded", "seconds": 0.0, "metrics": metrics_of(self.stage, context)}
+        self.processes = context.processes
+        metrics = metrics_of(self.stage, context) if self.processes.main else {}
+        self.loaded: Record = {"name": "loaded", "seconds": 0.0, "metrics": metrics}
         # what is stored must be found again by name, which somebody's own class is not
         self._source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
         self._skeleton = copy.deepcopy(model).cpu()
@@ -104,7 +108,7 @@ class Steps:
         """A record of each pass, when it is done; `stage` is then the model that it gave."""
         for index in range(len(self.plan.passes)):
             yield self._carry_out(index)
-        if not self.plan.passes:  # the result of a run can always be read back
+        if not self.plan.passes and self.processes.main:  # the result of a run can always be read back
             self._write(self.directory / "00-loaded", self.loaded, self.stage.model)
 
     def rebase(self) -> Stage:
@@ -128,7 +132,9 @@ class Steps:
         traits = (self.traits - step.destroys) | step.provides
         origin = self.catalogue.passes.origin_of(step)
         key = step_key(step, self.stage.model, context, origin, self._data) if self.store else None
-        if self.store is None or key is None:
+        if not self.processes.main:
+            record = self._follow(index, context, place)
+        elif self.store is None or key is None:
             record, _ = self._compute(index, context, traits, place)
         else:
             with self.store.claimed(key, step.name):
@@ -146,13 +152,44 @@ class Steps:
 
     def _take(self, found: Path, place: Path, context: Context) -> Record:
         """The step as another run has left it."""
+        self._main_says(computed_together=False)
         _copy(found, place)
         record: Record = json.loads((place / METRICS).read_text())
-        self.stage = stage_of(load(place, model=self._skeleton_for(place)).to(context.device), context)
+        self.stage = self._read(place, context)
+        self._send(place)
         return {**record, "cached": True}
+
+    def _read(self, place: Path, context: Context) -> Stage:
+        return stage_of(load(place, model=self._skeleton_for(place)).to(context.device), context)
+
+    def _follow(self, index: int, context: Context, place: Path) -> Record:
+        """The same step in another process than main; its record is empty."""
+        if self._main_says():
+            torch.manual_seed(context.seed)
+            self.stage = stage_of(apply_pass(self.plan, index, self.stage.model, context, self.catalogue), context)
+        if files := self._receive():
+            place.mkdir(parents=True)
+            for name, content in files.items():
+                (place / name).write_bytes(content)
+            self.stage = self._read(place, context)
+        else:
+            equalize(self.stage.model, self.processes)
+        return {}
+
+    def _main_says(self, *, computed_together: bool = False) -> bool:
+        """What main gives here, in every process."""
+        return self.processes.from_main(lambda: computed_together)
+
+    def _send(self, place: Path) -> None:
+        """From main to the others: the files of a step, which is what the next pass goes on with."""
+        self.processes.from_main(lambda: {path.name: path.read_bytes() for path in place.iterdir()})
+
+    def _receive(self) -> dict[str, bytes]:
+        return self.processes.from_main(dict[str, bytes])
 
     def _compute(self, index: int, context: Context, traits: frozenset[Trait], place: Path) -> tuple[Record, bool]:
         """The step's record, and whether its files give the model that the next pass goes on with."""
+        self._main_says(computed_together=True)
         torch.manual_seed(context.seed)
         changed = apply_pass(self.plan, index, self.stage.model, context, self.catalogue)
         seconds = context.checkpoints.seconds
@@ -166,6 +203,10 @@ class Steps:
             write_atomically(place / name, text)
         if again := self._reopened(place, changed, context, traits):
             self.stage = stage_of(again, context)
+            self._send(place)
+        else:
+            self._receive()  # as the others do, who learn that there are no files
+            equalize(changed, self.processes)
         return {**record, "cached": False}, again is not None
 
     def _write(self, place: Path, record: Record, model: nn.Module, traits: frozenset[Trait] = INITIAL) -> None:

@@ -124,6 +124,9 @@ def figures(comparison: Mapping[str, Any]) -> dict[str, float | None]:
         named[f"{side}/latency_ms"] = measured["latency"]["median_ms"]
         named[f"{side}/peak_memory_bytes"] = measured["memory"]["peak_bytes"]
         named[f"{side}/convolutions"] = measured["convolutions"]["total"]
+        named[f"{side}/compressed_bytes"] = measured["compressed_bytes"]
+        if counted := measured["zero_weights"]:
+            named[f"{side}/zero_weights"] = counted["zero"] / max(1, counted["total"])
         named[f"{side}/int8_convolutions"] = measured["convolutions"]["int8"]
     for metric, measured in comparison["metrics"].items():
         for name, figure in measured.items():

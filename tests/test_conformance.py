@@ -15,7 +15,7 @@ from mbcompress.conformance.discovery import check_discovery
 from mbcompress.conformance.kit import ARCHITECTURES
 from mbcompress.host import Catalogue, discover
 
-BUILT_IN_PASSES = ("distill", "prune", "qat", "train")
+BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "qat", "sensitivity", "sparsify", "train")
 
 
 def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
@@ -37,7 +37,7 @@ def test_no_built_in_pass_is_left_out(catalogue: Catalogue) -> None:
 
 def test_built_in_passes_say_what_they_do_to_their_input(catalogue: Catalogue) -> None:
     consuming = {name for name in BUILT_IN_PASSES if catalogue.passes.classes[name].consumes_input}
-    assert consuming == {"train", "distill"}
+    assert consuming == {"train", "distill", "sparsify"}
 
 
 ALWAYS_TRIED = {

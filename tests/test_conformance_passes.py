@@ -234,6 +234,36 @@ def test_a_trait_that_is_not_declared(catalogue: Catalogue) -> None:
     assert failed(verdicts)["traits"][0].startswith("the model has Trait.INT8 (convolutions that ONNX Runtime executes")
 
 
+@pytest.mark.parametrize(
+    ("share", "provides", "problem"),
+    [
+        (0.5, {Trait.SPARSE}, []),
+        (0.5, set(), []),  # nobody has to keep zeros
+        (
+            0.0,
+            {Trait.SPARSE},
+            [
+                "the model lacks Trait.SPARSE (a weight of which at least 1 % is zero), which it declares to provide; "
+                "add it to destroys, or keep it"
+            ],
+        ),
+    ],
+)
+def test_zeros_that_are_declared_are_there(
+    share: float, provides: set[Trait], problem: list[str], catalogue: Catalogue
+) -> None:
+    def blank(model: nn.Module, context: Any) -> nn.Module:
+        model = copy.deepcopy(model)
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data.flatten()[: int(share * layer.weight.numel())] = 0
+        return model
+
+    trial = Trial(bad(blank, provides=frozenset(provides))(), SMALL, catalogue)
+    trial.exported = (np.zeros(0), ConvolutionCount(27, 0))
+    assert list(check_traits(trial)) == problem
+
+
 def test_every_trait_can_be_looked_at() -> None:
     assert set(MEANING) == set(Trait)
 

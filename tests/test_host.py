@@ -12,7 +12,7 @@ from mbcompress.errors import MbcompressError
 from mbcompress.host import Catalogue, Origin, Registry, discover
 
 BUILT_IN = {
-    "passes": {"train", "prune", "distill", "qat"},
+    "passes": {"train", "prune", "sparsify", "distill", "qat"},
     "models": {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"},
     "datasets": {"digits", "image_folder", "cifar10", "arrays"},
     "runtimes": {"onnx"},

@@ -71,6 +71,9 @@ def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np
             engine.predict(tmp_path / "images.npy", Normalization.identity(3)), logits, rtol=1e-3, atol=1e-5
         )
         assert engine.convolutions() == (27, 0)
+        total, zero = engine.zero_weights() or (0, 0)
+        assert 0 <= zero < 0.01 * total
+        assert total > 100_000
         calls = engine.time(5.0)
         assert calls
         assert min(calls) > 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def test_report_has_the_promised_fields(run: mbcompress.Result) -> None:
         assert set(figures["accuracy"]["top1"]) == {"k", "n", "value", "low", "high"}
         assert {"runtime", "threads", "median_ms", "p5_ms", "p95_ms"} <= set(figures["latency"])
         assert figures["convolutions"]["total"] == 27
-        assert {"size_bytes", "parameters", "macs"} <= set(figures)
+        assert {"size_bytes", "compressed_bytes", "parameters", "macs"} <= set(figures)
+        assert 0 <= figures["zero_weights"]["zero"] < 0.05 * figures["zero_weights"]["total"]
     assert report["baseline"]["convolutions"]["int8"] == 0
     assert report["result"]["convolutions"]["int8"] == 27
     assert {"latency", "size", "macs", "parameters"} <= set(report["ratio"])
@@ -65,6 +67,7 @@ def test_figures_are_those_of_the_files(run: mbcompress.Result) -> None:
     report = run.report
     (model,) = run.artifacts
     assert report["result"]["size_bytes"] == model.stat().st_size
+    assert report["result"]["compressed_bytes"] == len(zlib.compress(model.read_bytes(), 9))
     assert report["ratio"]["size"] == (run.path / "baseline.onnx").stat().st_size / model.stat().st_size
     assert report["ratio"]["size"] > 2
     assert report["result"]["macs"] <= 0.7 * report["baseline"]["macs"]
@@ -97,7 +100,7 @@ def test_resolved_recipe_gives_the_same_plan(run: mbcompress.Result, catalogue: 
 
     resolved = yaml.safe_load((run.path / "recipe.yaml").read_text())
     assert resolve(from_mapping(resolved), catalogue).to_mapping() == resolved
-    assert resolved["passes"][0]["prune"]["round_to"] == 8  # defaults are written out
+    assert resolved["passes"][0]["prune"]["steps"] == 1  # defaults are written out
 
 
 def test_the_compressed_model_and_every_step_come_back(run: mbcompress.Result) -> None:
@@ -186,7 +189,7 @@ BAD_AT_RUN_TIME = {
     ),
     "target out of reach": (
         {"passes": [{"prune": {"target_macs": 0.001}}]},
-        r"prune: target_macs 0.001 cannot be reached with round_to 8, the least is 0\.\d+",
+        r"prune: target_macs 0.001 cannot be reached with round_to 16, the least is 0\.\d+",
     ),
     "too few images": (
         {"data": {"name": "digits", "calibration": 5000}},

@@ -102,7 +102,7 @@ def test_another_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert project["name"] == "mbcompress-my-pass-2x"
 
 
-@pytest.mark.parametrize("name", ["field", "pass", "none", "Class_Var"])
+@pytest.mark.parametrize("name", ["field", "pass", "trait", "none", "Class_Var"])
 def test_names_that_python_or_the_template_uses(name: str, tmp_path: Path) -> None:
     assert main(["plugin", "new", name, "--directory", str(tmp_path / "it")]) == 0
     (module,) = (tmp_path / "it" / "src").iterdir()

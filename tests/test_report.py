@@ -14,6 +14,7 @@ from rich.console import Console
 from mbcompress.report import figures, wording
 from mbcompress.report.budget import budget_verdict, gates
 from mbcompress.report.comparison import rows, verdict
+from mbcompress.report.method import method
 from mbcompress.report.render import render_html, render_markdown
 from mbcompress.report.stages import stages
 from mbcompress.report.summary import summary_table
@@ -129,6 +130,42 @@ def test_every_row_of_the_worse_run_is_marked(worse: Report) -> None:
     assert all(row.change.worse for row in rows(worse))
     assert 'class="worse"' in render_html(worse)
     assert f"**2.25{TIMES} SLOWER**" in render_markdown(worse)
+
+
+def test_zeros_are_shown_where_there_are_more_than_rounding_makes(report: Report) -> None:
+    assert "zero weights" not in [row.label for row in rows(report)]
+    assert not any("computes with zeros" in paragraph for paragraph in method(report))
+    report["result"]["zero_weights"] = {"total": 379846, "zero": 227908}
+    row = next(row for row in rows(report) if row.label == "zero weights")
+    assert (row.baseline.value, row.result.value, row.change.text) == ("0.0 %", "60.0 %", "228 k more")
+    assert row.result.details == ("228 k of 380 k",)
+    assert not row.change.worse
+    for name, text in renderings(report).items():
+        assert all(figure in text for figure in ("zero weights", "60.0 %", "228 k of 380 k", "228 k more")), name
+    said = (
+        f"by themselves they buy no time, only a file that compresses better. The measured latency (2.25{TIMES} faster)"
+    )
+    for text in (render_markdown(report), seen(render_html(report))):
+        assert said in text
+
+
+def test_a_deflated_file_is_one_row(report: Report) -> None:
+    row = next(row for row in rows(report) if row.label == "size, deflated")
+    assert (row.baseline.value, row.result.value, row.change.text) == ("2.48 MB", "403 kB", f"6.14{TIMES} smaller")
+
+
+def test_reports_of_before_zeros_were_counted_can_be_shown(report: Report) -> None:
+    for side in ("baseline", "result"):
+        del report[side]["zero_weights"], report[side]["compressed_bytes"]
+    assert not {"zero weights", "size, deflated"} & {row.label for row in rows(report)}
+    assert "computes with zeros" not in render_markdown(report)
+
+
+def test_what_a_runtime_cannot_count_is_unknown(report: Report) -> None:
+    report["baseline"]["zero_weights"] = None
+    report["result"]["zero_weights"] = {"total": 100, "zero": 50}
+    row = next(row for row in rows(report) if row.label == "zero weights")
+    assert (row.baseline.value, row.change.text) == ("unknown", "")
 
 
 def test_an_interval_of_a_slowdown_is_turned_over_with_it(worse: Report) -> None:

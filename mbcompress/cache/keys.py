@@ -60,18 +60,19 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "traits": sorted(context.traits),
         "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
         "seed": context.seed,
-        "machine": machine(context.device),
+        "machine": machine(context.device, context.processes.count),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device, processes: int) -> dict[str, Any]:
     """What the last bit of a result depends on beside code and data."""
     return {
         "python": platform.python_version(),
         "processor": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "processes": processes,
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mbcompress import recipe as recipes
 from mbcompress.cli.installed import add_block_argument, catalogue_for
 from mbcompress.cli.run import add_run_arguments
+from mbcompress.distribution import behind_main, is_main
 from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def execute(options: argparse.Namespace) -> int:
         raise MbcompressError(f"{recipe}: model or data came from a program, which alone can repeat the run")
     catalogue = catalogue_for(options)
     plan = recipes.resolve(document, catalogue)
-    result = run_plan(plan, catalogue, options.out, options.device, front(shown=not options.quiet), cache=False)
+    with behind_main():
+        shown = is_main() and not options.quiet
+        result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown), cache=False)
     findings = compare_runs(options.run, result.path)
     for finding in findings:
         verdict = f"the same, {finding.first}" if finding.same else f"{finding.first} then, {finding.second} now"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mbcompress.conformance.traits import MEANING, observed
+from mbcompress.conformance.traits import MEANING, UNDECLARED, observed
 from mbcompress.conformance.trial import Trial
 from mbcompress.conformance.verdict import Skipped, Verdict, judge
 from mbcompress.errors import PassError, shown
@@ -146,6 +146,6 @@ def check_traits(trial: Trial) -> Iterator[str]:
         if trait in declared and trait not in found:
             reason = "it declares to provide" if trait in step.provides else "it was given and does not destroy"
             yield f"the model lacks {name} ({MEANING[trait]}), which {reason}; add it to destroys, or keep it"
-        elif trait in found and trait not in declared:
+        elif trait in found and trait not in declared and trait not in UNDECLARED:
             reason = "which it declares to destroy" if trait in step.destroys else "which it does not declare"
             yield f"the model has {name} ({MEANING[trait]}), {reason}; provides and destroys must say what happens"

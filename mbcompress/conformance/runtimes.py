@@ -54,6 +54,7 @@ def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
             return
         logits = runtime.open(path, 1).run(images.numpy())
         convolutions = runtime.convolutions(path)
+        weights = runtime.zero_weights(path)
         yield from _check_opens_alone(runtime, path)
     with torch.no_grad():
         expected = model(images).numpy()
@@ -63,6 +64,8 @@ def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
         yield f"the file's logits differ from the model's by up to {abs(logits - expected).max():.3g}"
     if convolutions.total < 1 or not 0 <= convolutions.int8 <= convolutions.total:
         yield f"convolutions() must count those of a MobileNetV2, got {shown(tuple(convolutions))}"
+    if weights and not 0 <= weights.zero <= weights.total:
+        yield f"zero_weights() must count at most all weights as zero, got {shown(tuple(weights))}"
 
 
 def _check_opens_alone(runtime: Runtime, path: Path) -> Iterator[str]:

@@ -6,13 +6,14 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mbcompress.traits import Trait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from mbcompress.components import ConvolutionCount
 
@@ -34,8 +35,21 @@ def is_int8(convolutions: ConvolutionCount) -> bool:
     return convolutions.int8 > 0
 
 
+LEAST_ZEROS = 0.01
+
+
+def is_sparse(model: nn.Module) -> bool:
+    """Some weight has zeros in it, a hundredth at least, and is not zero throughout."""
+    weights = [tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor) and tensor.dim() > 1]
+    return any(LEAST_ZEROS <= float((weight == 0).float().mean()) < 1 for weight in weights)
+
+
+UNDECLARED = frozenset({Trait.SPARSE})
+"""Traits that a model may have by chance: a zero may come of rounding, and nobody has to keep it."""
+
 MEANING: dict[Trait, str] = {
     Trait.FLOAT: "floating-point weights that can be copied and trained",
+    Trait.SPARSE: "a weight of which at least 1 % is zero",
     Trait.INT8: "convolutions that ONNX Runtime executes on integers",
 }
 
@@ -47,4 +61,5 @@ def observed(model: nn.Module, images: Tensor, convolutions: Callable[[], Convol
         convolutions: counts those of the exported file; called only if needed.
     """
     found = {Trait.FLOAT} if is_float(model, images) else set()
+    found |= {Trait.SPARSE} if is_sparse(model) else set()
     return found | ({Trait.INT8} if is_int8(convolutions()) else set())

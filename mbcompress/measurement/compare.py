@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.components import ConvolutionCount, Predictions
+from mbcompress.components import ConvolutionCount, Predictions, WeightCount
 from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.interleaving import time_interleaved
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 WARM_UP_MS = 200.0
 TOP_K = 5
+DEFLATE_LEVEL = 9
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def compare(
     timings: list[dict[str, Any]] = []
     memory: list[dict[str, int]] = []
     convolutions: list[ConvolutionCount] = []
+    weights: list[WeightCount | None] = []
     answers: list[np.ndarray] = []
     for turn, threads in enumerate(counts):
         with ExitStack() as stack:
@@ -69,6 +73,7 @@ def compare(
             timings.append(_time(engines, threads, measure, progress))
             if turn == len(counts) - 1:
                 convolutions = [engine.convolutions() for engine in engines]
+                weights = [engine.zero_weights() for engine in engines]
                 answers = _predict(engines, artifacts, test, normalization, progress)
     figures = [
         {
@@ -78,12 +83,14 @@ def compare(
                 if k == 1 or k < answers[position].shape[1]  # among five classes, every answer is in the top five
             },
             "size_bytes": artifact.path.stat().st_size,
+            "compressed_bytes": len(zlib.compress(artifact.path.read_bytes(), DEFLATE_LEVEL)),
             "parameters": artifact.parameters,
             "macs": artifact.macs,
             "latency": timings[0]["latency"][position],
             "latency_by_threads": [timing["latency"][position] for timing in timings],
             "memory": memory[position],
             "convolutions": convolutions[position]._asdict(),
+            "zero_weights": counted._asdict() if (counted := weights[position]) else None,
         }
         for position, artifact in enumerate(artifacts)
     ]
@@ -106,17 +113,11 @@ def compare(
 
 
 def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
-    """Interleaved rounds: each round times every engine once, and every other round in reverse order."""
-    calls: list[list[float]] = [[] for _ in engines]
-    medians: list[list[float]] = [[] for _ in engines]
+    """Latency of each engine, and the ratio of the medians of each interleaved round."""
     label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
-    for number in progress.track(range(measure.rounds), label, measure.rounds):
-        order = range(len(engines)) if number % 2 == 0 else reversed(range(len(engines)))
-        for position in order:
-            timed = engines[position].time(measure.round_ms)
-            calls[position] += timed
-            medians[position].append(float(np.median(timed)))
-    before, after = medians
+    rounds = time_interleaved(engines, progress.track(range(measure.rounds), label, measure.rounds), measure.round_ms)
+    calls = [[call for timed in each for call in timed] for each in rounds]
+    before, after = ([float(np.median(timed)) for timed in each] for each in rounds)
     return {
         "runtime": engines[0].runtime,
         "threads": threads,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mbcompress.components import ConvolutionCount, Runtime
+from mbcompress.components import ConvolutionCount, Runtime, WeightCount
 from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class Engine:
     def convolutions(self) -> ConvolutionCount:
         """Convolutions of the optimized graph."""
         return ConvolutionCount(**self._ask({"do": "convolutions"}))
+
+    def zero_weights(self) -> WeightCount | None:
+        """Weights of the file, and how many of them are zero; None where the runtime cannot tell."""
+        counted = self._ask({"do": "zero_weights"})["counted"]
+        return counted and WeightCount(**counted)
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self.process.stdin is not None

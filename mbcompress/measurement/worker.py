@@ -62,6 +62,9 @@ def _respond(
             return {}
         case "convolutions":
             return runtime.convolutions(path)._asdict()
+        case "zero_weights":
+            counted = runtime.zero_weights(path)
+            return {"counted": counted._asdict() if counted else None}
         case unknown:
             raise ValueError(unknown)
 

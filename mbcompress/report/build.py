@@ -67,7 +67,17 @@ def build_report(
         "steps": steps,
         "other_runtimes": comparisons[1:],
         "artifacts": _artifacts(plan, directory),
+        "documents": _documents(steps, directory),
     }
+
+
+def _documents(steps: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
+    """What passes have written beside their models."""
+    return [
+        {"pass": step["name"], **describe_file(directory / "steps" / f"{number:02}-{step['name']}" / name, directory)}
+        for number, step in enumerate(steps, start=1)
+        for name in step.get("files", ())
+    ]
 
 
 def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from mbcompress.report.wording import Change
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+SPARSE_ABOVE = 0.05  # rounding a dense MobileNet to int8 makes 1 % of its weights zero
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -69,6 +71,8 @@ def rows(comparison: dict[str, Any]) -> list[Row]:
         *_metrics(comparison),
         *_latency(comparison),
         _ratio(comparison, "size", "size_bytes", "file size", wording.file_size, wording.SIZE),
+        *_deflated(comparison),
+        *_zero_weights(comparison),
         _ratio(comparison, "parameters", "parameters", "parameters", wording.quantity, wording.NUMBER),
         _ratio(comparison, "macs", "macs", "MACs", wording.quantity, wording.NUMBER),
         _memory(comparison),
@@ -123,6 +127,36 @@ def _ratio(
 ) -> Row:
     change = wording.ratio_change(comparison["ratio"][name], words)
     return Row(label, Cell(word(comparison["baseline"][key])), Cell(word(comparison["result"][key])), change)
+
+
+def _deflated(comparison: dict[str, Any]) -> Iterator[Row]:
+    """Nothing for reports of before this was measured."""
+    before, after = (comparison[who].get("compressed_bytes") for who in ("baseline", "result"))
+    if before and after:
+        old, new = Cell(wording.file_size(before)), Cell(wording.file_size(after))
+        yield Row("size, deflated", old, new, wording.ratio_change(before / after, wording.SIZE))
+
+
+def _zero_weights(comparison: dict[str, Any]) -> Iterator[Row]:
+    """Nothing where both are dense, or where a runtime cannot tell."""
+    if is_sparse(comparison["baseline"]) or is_sparse(comparison["result"]):
+        old, new = (comparison[who].get("zero_weights") for who in ("baseline", "result"))
+        change = wording.zeros_change(old["zero"], new["zero"]) if old and new else Change("")
+        yield Row("zero weights", _zeros(old), _zeros(new), change)
+
+
+def is_sparse(figures: dict[str, Any]) -> bool:
+    """Whether more weights of a file are zero than rounding to int8 makes so."""
+    counted = figures.get("zero_weights")
+    return counted is not None and counted["zero"] > SPARSE_ABOVE * counted["total"]
+
+
+def _zeros(counted: dict[str, int] | None) -> Cell:
+    if not counted:
+        return Cell("unknown")
+    share = counted["zero"] / counted["total"] if counted["total"] else 0.0
+    words = wording.n_of_m(wording.quantity(counted["zero"]), wording.quantity(counted["total"]))
+    return Cell(f"{100 * share:.1f} %", (words,))
 
 
 def _memory(comparison: dict[str, Any]) -> Row:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mbcompress.pictures import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
 from mbcompress.report import wording
 from mbcompress.report.stages import Figure, Stage, stages
-from mbcompress.report.svg import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
 
 WIDTH = 340  # legible where a phone shows it at its own size
 ROW, HEAD = 36, 40  # of the waterfall

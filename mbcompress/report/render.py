@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from base64 import b64encode
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mbcompress.report.view import view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def render_markdown(report: dict[str, Any]) -> str:
@@ -17,13 +22,18 @@ def render_markdown(report: dict[str, Any]) -> str:
     return template.render(view=view_of(report))
 
 
-def render_html(report: dict[str, Any]) -> str:
-    """One page with its pictures and style inside: no scripts, and nothing to fetch."""
+def render_html(report: dict[str, Any], pictures: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    """One page with its pictures and style inside: no scripts, and nothing to fetch.
+
+    Args:
+        pictures: SVG documents that passes have written, by path; shown as images, in which no script runs.
+    """
     from mbcompress.report.figures import accuracy_against_latency, passes_waterfall
 
     figures = {"accuracy_figure": accuracy_against_latency(report), "passes_figure": passes_waterfall(report)}
     safe = {name: svg and Markup(svg) for name, svg in figures.items()}  # ElementTree has escaped what is inside
-    return _environment().get_template("report.html.j2").render(view=view_of(report), **safe)
+    embedded = {path: f"data:image/svg+xml;base64,{b64encode(svg).decode()}" for path, svg in pictures.items()}
+    return _environment().get_template("report.html.j2").render(view=view_of(report), pictures=embedded, **safe)
 
 
 def _environment(**options: Any) -> Environment:

@@ -39,6 +39,15 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Document:
+    """What a pass has written beside its model."""
+
+    made_by: str
+    path: str
+    is_picture: bool
+
+
+@dataclass(frozen=True)
 class View:
     """What the templates set; every field is text or made of text."""
 
@@ -53,6 +62,7 @@ class View:
     stages: list[Stage]
     validation_images: int
     artifacts: list[Artifact]
+    documents: list[Document]
     feeding: list[tuple[str, str]]
     method: list[str]
 
@@ -71,6 +81,7 @@ def view_of(report: dict[str, Any]) -> View:
         stages=stages(report),
         validation_images=validation_images(report),
         artifacts=[_artifact(artifact) for artifact in report["artifacts"]],
+        documents=[_document(document) for document in report.get("documents", ())],
         feeding=_feeding(report["preprocessing"]),
         method=method(report),
     )
@@ -90,6 +101,10 @@ def _artifact(artifact: dict[str, Any]) -> Artifact:
         f"{size:,}",
         artifact["sha256"],
     )
+
+
+def _document(document: dict[str, Any]) -> Document:
+    return Document(document["pass"], document["path"], document["path"].endswith(".svg"))
 
 
 def _subject(report: dict[str, Any]) -> list[tuple[str, str]]:

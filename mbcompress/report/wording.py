@@ -97,8 +97,8 @@ def _decimals(images: int) -> int:
     return 1 if images < 1000 else 2
 
 
-def n_of_m(n: int, m: int) -> str:
-    """'350 of 359'."""
+def n_of_m(n: int | str, m: int | str) -> str:
+    """'350 of 359', '324 k of 682 k'."""
     return f"{n} of {m}"
 
 
@@ -153,6 +153,13 @@ def count_change(before: int, after: int) -> Change:
     if before == after:
         return Change("same number")
     return Change(f"{abs(after - before)} {'more' if after > before else 'FEWER'}", worse=after < before)
+
+
+def zeros_change(before: int, after: int) -> Change:
+    """A difference of counts of which neither more nor fewer is better: '324 k more', '12 fewer'."""
+    if before == after:
+        return Change("same number")
+    return Change(f"{quantity(abs(after - before))} {'more' if after > before else 'fewer'}")
 
 
 def value_of(value: object) -> str:

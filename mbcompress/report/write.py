@@ -9,6 +9,11 @@ from mbcompress.report.render import render_html, render_markdown
 
 def write_report(directory: Path, report: dict[str, Any]) -> None:
     """All three renderings of `report`."""
+    pictures = {
+        document["path"]: (directory / document["path"]).read_bytes()
+        for document in report["documents"]
+        if document["path"].endswith(".svg")
+    }
     write_json(directory / "report.json", report)
     write_atomically(directory / "report.md", render_markdown(report))
-    write_atomically(directory / "report.html", render_html(report))
+    write_atomically(directory / "report.html", render_html(report, pictures))

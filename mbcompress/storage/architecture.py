@@ -1,6 +1,6 @@
 """A pruned model as data: the channel counts of each layer, from which the shrunken network can be built again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -14,6 +14,25 @@ Sizes = Mapping[str, Mapping[str, int]]
 def describe(model: nn.Module) -> dict[str, dict[str, int]]:
     """Sizes of every layer with channels, by module name."""
     return {name: _sizes(module) for name, module in model.named_modules() if isinstance(module, LAYERS)}
+
+
+def bypassed(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that pass their input on."""
+    return tuple(name for name, module in model.named_modules() if type(module) is nn.Identity)
+
+
+def bypass(model: nn.Module, names: Iterable[str]) -> None:
+    """Replace the named modules of `model` by `nn.Identity`, in place.
+
+    Raises:
+        MbcompressError: one is not in the model.
+    """
+    modules = dict(model.named_modules())
+    for name in names:
+        if not name or name not in modules:
+            raise MbcompressError(unknown("module", name, list(modules)[1:4]))
+        if type(modules[name]) is not nn.Identity:
+            model.set_submodule(name, nn.Identity())
 
 
 def _sizes(module: nn.Module) -> dict[str, int]:

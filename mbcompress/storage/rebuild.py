@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, first_line
-from mbcompress.storage.architecture import Sizes, resize
+from mbcompress.storage.architecture import Sizes, bypass, resize
 from mbcompress.storage.bounds import Bounded
 from mbcompress.storage.graph import GraphNetwork
 from mbcompress.weights import COUNTER, check_fit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from mbcompress.components import ModelSource
@@ -24,7 +24,12 @@ Shape = tuple[int, int, int]
 
 
 def from_source(
-    source: ModelSource, layers: Sizes, state: Mapping[str, Tensor], shape: Shape, place: Path
+    source: ModelSource,
+    layers: Sizes,
+    without: Iterable[str],
+    state: Mapping[str, Tensor],
+    shape: Shape,
+    place: Path,
 ) -> nn.Module:
     """The network of `source`, its layers resized, with the weights of `state`; `source.weights` is not read.
 
@@ -34,6 +39,7 @@ def from_source(
     Args:
         source: of a class that is `rebuildable`.
         layers: what `architecture.describe` gave.
+        without: what `architecture.bypassed` gave.
         state: the state dict.
         shape: channels, height, width of the input.
         place: what to name in an error.
@@ -46,18 +52,20 @@ def from_source(
     with torch.device("meta"):
         model = source.load()
     expected = f"{source.name} with the described layers"
-    _resize(model, layers, place, expected)
+    _resize(model, layers, without, place, expected)
     check_fit(state, model.state_dict(), place, expected)
     _check_runs(model, shape, place)
     _assign(model, state, place)
     return model.eval()
 
 
-def from_module(skeleton: nn.Module, layers: Sizes, state: Mapping[str, Tensor], place: Path) -> nn.Module:
+def from_module(
+    skeleton: nn.Module, layers: Sizes, without: Iterable[str], state: Mapping[str, Tensor], place: Path
+) -> nn.Module:
     """A copy of `skeleton`, its layers resized, with the weights of `state`; arguments and errors as above."""
     model = copy.deepcopy(skeleton).cpu()
     expected = f"the {type(skeleton).__name__} that was given"
-    _resize(model, layers, place, expected)
+    _resize(model, layers, without, place, expected)
     check_fit(state, model.state_dict(), place, expected)
     _assign(model, state, place)
     return model.eval()
@@ -77,8 +85,9 @@ def from_graph(document: object, state: Mapping[str, Tensor], shape: Shape, plac
     return GraphNetwork(document, state).eval()
 
 
-def _resize(model: nn.Module, layers: Sizes, place: Path, expected: str) -> None:
+def _resize(model: nn.Module, layers: Sizes, without: Iterable[str], place: Path, expected: str) -> None:
     try:
+        bypass(model, without)
         resize(model, layers)
     except MbcompressError as error:
         raise MbcompressError(f"{place}: does not fit {expected}: {error}") from None

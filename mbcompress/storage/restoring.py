@@ -45,12 +45,13 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> nn.Module:
         if architecture.layers is None:
             raise MbcompressError(f"{step.path}: is no longer a {type(model).__name__} but a graph; leave out model=")
         state = {name: tensor for name, tensor in _state(step).items() if name not in architecture.constants}
-        return rebuild.from_module(model, architecture.layers, state, step.path / STATE)
+        return rebuild.from_module(model, architecture.layers, architecture.bypassed, state, step.path / STATE)
     if architecture.form == "graph":
         return rebuild.from_graph(step.read_json(GRAPH), _state(step), shape, step.path / GRAPH)
     if architecture.form == "source":
         source = _source(architecture, step.path / ARCHITECTURE)
-        return rebuild.from_source(source, architecture.layers or {}, _state(step), shape, step.path / STATE)
+        layers, without = architecture.layers or {}, architecture.bypassed
+        return rebuild.from_source(source, layers, without, _state(step), shape, step.path / STATE)
     raise MbcompressError(
         f"{step.path}: needs the module that was compressed, as in load(path, model=MyNet()): {architecture.reason}"
     )

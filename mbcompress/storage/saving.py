@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.layout import contiguous
-from mbcompress.storage.architecture import describe
+from mbcompress.storage.architecture import bypassed, describe
 from mbcompress.storage.capture import capture
 from mbcompress.storage.graph import DTYPES
 from mbcompress.storage.rebuild import Shape, from_graph, from_source
@@ -82,6 +82,7 @@ def write_step(
             "traits": sorted(traits),
             "source": source and {"source": source.name, **source.as_written()},
             "layers": layers,
+            "bypassed": bypassed(plain) if layers is not None else (),
             "constants": list(stored.constants),
         }
     )
@@ -98,7 +99,7 @@ def _choose(
         return _Stored("none", {}, reason=f"its state dict holds {strange[0]}, which is no tensor of a plain dtype")
     if source is not None and source.rebuildable and layers is not None:
         try:
-            if same_answers(from_source(source, layers, state, shape, place), model, shape):
+            if same_answers(from_source(source, layers, bypassed(model), state, shape, place), model, shape):
                 return _Stored("source", state)
         except MbcompressError:
             pass  # a pass has changed more than sizes: the graph holds it

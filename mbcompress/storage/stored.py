@@ -34,8 +34,9 @@ class Architecture(Options):
     """architecture.json: how the model of a step can be built again.
 
     `form` says from what: the model `source` and the sizes of its `layers`; the stored `graph`; a `module` of the
-    caller's and the sizes of its layers; or nothing, and `reason` says why not. `constants` are tensors that a graph
-    reads and the state dict of the module does not have.
+    caller's and the sizes of its layers; or nothing, and `reason` says why not. `bypassed` names modules that were
+    replaced by `nn.Identity`. `constants` are tensors that a graph reads and the state dict of the module does not
+    have.
     """
 
     version: Literal[1] = Field(alias="schema")
@@ -45,6 +46,7 @@ class Architecture(Options):
     traits: list[str]
     source: dict[str, Any] | None
     layers: dict[str, dict[str, Size]] | None
+    bypassed: tuple[str, ...] = ()
     constants: tuple[str, ...] = ()
 
 

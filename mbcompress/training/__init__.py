@@ -1,6 +1,6 @@
 """The training loop that every pass with a loss shares. Imports torch: a plugin imports it inside its verbs."""
 
-from mbcompress.training.batches import Batch, batches_per_epoch
+from mbcompress.training.batches import Batch, batches_per_epoch, evaluation_batches
 from mbcompress.training.constraints import Constraint, KeepZeros, zero_masks
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.loop import History, fit
@@ -18,6 +18,7 @@ __all__ = [
     "batches_per_epoch",
     "estimate_statistics",
     "evaluate",
+    "evaluation_batches",
     "fit",
     "label_loss",
     "task_loss",

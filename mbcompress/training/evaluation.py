@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mbcompress.data import Images, Normalization
+from mbcompress.distribution import Processes
 from mbcompress.training.batches import evaluation_batches
 
 
@@ -25,14 +26,32 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, images: Images, normalization: Normalization, device: torch.device) -> Score:
-    """Top-1 and mean cross-entropy of `model` in eval mode; its mode is restored."""
+def evaluate(
+    model: nn.Module,
+    images: Images,
+    normalization: Normalization,
+    device: torch.device,
+    processes: Processes | None = None,
+) -> Score:
+    """Top-1 and mean cross-entropy of `model` in eval mode; its mode is restored.
+
+    Args:
+        processes: those that divide the images among them, and all get the score; None for this one alone.
+    """
+    processes = processes or Processes()
     training = model.training
     model.eval()
     correct, loss = 0, 0.0
-    for batch, labels in evaluation_batches(images, normalization, device):
+    for batch, labels in evaluation_batches(_share(images, processes), normalization, device):
         logits = model(batch).float()
         correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
         loss += float(cross_entropy(logits, labels, reduction="sum"))
     model.train(training)
-    return Score(correct, -loss / len(images), len(images))
+    sums: Tensor = processes.sum(torch.tensor([correct, loss], dtype=torch.float64))
+    return Score(int(sums[0]), -float(sums[1]) / len(images), len(images))
+
+
+def _share(images: Images, processes: Processes) -> Images:
+    index, count = processes.share
+    part = slice(index * len(images) // count, (index + 1) * len(images) // count)
+    return Images(images.pixels[part], images.labels[part])

@@ -22,6 +22,7 @@ from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training.memory import kept_memory
 from mbcompress.training.precision import mixed_precision
+from mbcompress.training.synchronization import Synchronization
 from mbcompress.training_options import TrainingOptions
 from mbcompress.traits import Trait
 
@@ -60,6 +61,7 @@ def fit(
     """Train `model` in place and leave it in eval mode with its best weights, those before training included.
 
     A training that was killed goes on where its last checkpoint was, and ends with the same weights to the last bit.
+    Several processes (`context.processes`) divide every batch, and all end with the same weights.
 
     Args:
         label: what the progress bar and a divergence error call this training.
@@ -68,6 +70,8 @@ def fit(
     Raises:
         TrainingDivergedError: the loss became NaN or infinite; the model is left as it was before that step.
         Interrupted: work should end; what was reached is saved.
+        MbcompressError: a batch has too few images for all processes.
+        ProcessLostError: another process has ended.
     """
     if constraint is None and Trait.SPARSE in context.traits:
         constraint = KeepZeros()
@@ -97,6 +101,12 @@ class _Training:
         constraint: Constraint | None,
     ) -> None:
         self.model = channels_last(model.to(context.device))
+        self.processes = context.processes
+        self.batch_images = min(options.batch_size, len(context.data.train))
+        check_shares(label, self.batch_images, self.processes.count)
+        trained = [model, *([loss] if isinstance(loss, nn.Module) else [])]
+        self.synchronization = Synchronization(trained, self.processes)
+        self.synchronization.begin()
         self.averaged = _average(model, options.ema) if options.ema else None
         self.context = context
         self.options = options
@@ -105,7 +115,7 @@ class _Training:
         self.label = label
         self.augmentation = _augmentation(context.data.augmentation, options)
         self.outputs = _check_sizes(model, context, options, label)
-        self.optimizer = _optimizer([model, *([loss] if isinstance(loss, nn.Module) else [])], options)
+        self.optimizer = _optimizer(trained, options)
         self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
         self.rate = _rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
@@ -135,10 +145,11 @@ class _Training:
             first=reached.step,
             classes=self.outputs,
             scale=_scale(options, reached.epoch),
+            share=self.processes.share,
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
         self.model.train()
-        for batch in self.context.progress.track(batches, bar, self.steps - reached.step):
+        for batch in self._together(self.context.progress.track(batches, bar, self.steps - reached.step)):
             self._step(batch)
             reached.step += 1
             if self.checkpoint.due:
@@ -152,10 +163,25 @@ class _Training:
             reached.settled = settled
         reached.epoch, reached.step = reached.epoch + 1, 0
 
+    def _together(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; where a process is to end, all end before the same step."""
+        while True:
+            wish, batch = None, None
+            try:
+                batch = next(batches, None)
+            except Interrupted as interrupt:
+                wish = interrupt
+            if self.processes.any(wish is not None):
+                raise wish or Interrupted
+            if batch is None:
+                return
+            yield batch
+
     def _step(self, batch: Batch) -> None:
-        options, reached = self.options, self.reached
-        # dropout must not depend on where a training was interrupted
-        torch.manual_seed(derived_seed(self.context.seed, reached.epoch, reached.step))
+        options, reached, processes = self.options, self.reached, self.processes
+        # dropout must not depend on where a training was interrupted, and not be the same in every process
+        own = () if processes.main else processes.share
+        torch.manual_seed(derived_seed(self.context.seed, reached.epoch, reached.step, *own))
         lr = options.lr * self.rate((reached.epoch - 1) * self.steps + reached.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -163,9 +189,10 @@ class _Training:
         total = 0.0
         for part in batch.parts(options.accumulation):
             with mixed_precision(part.images.device, options.precision):
-                value = self.loss(part, self.model(part.images)) * (len(part.images) / len(batch.images))
+                value = self.loss(part, self.model(part.images)) * (len(part.images) / self.batch_images)
             value.backward()  # type: ignore[no-untyped-call]
             total += value.item()
+        total = self.synchronization.after_backward(total)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
         if not (math.isfinite(total) and math.isfinite(norm.item())):
             raise TrainingDivergedError(
@@ -181,7 +208,7 @@ class _Training:
 
     def _evaluate(self) -> Score:
         data = self.context.data
-        return evaluate(self.kept, data.validation, data.normalization, self.context.device)
+        return evaluate(self.kept, data.validation, data.normalization, self.context.device, self.processes)
 
     def save(self) -> None:
         """Everything that the rest of the training depends on, beside the options, the data and the code."""
@@ -209,7 +236,7 @@ class _Training:
 
     def _resume(self) -> _Reached | None:
         """Put back what `save` wrote; None if there is nothing."""
-        found = self.checkpoint.read()
+        found = self.processes.from_main(self.checkpoint.read)
         if found is None:
             return None
         tensors, facts = found
@@ -224,6 +251,19 @@ class _Training:
             self.loss.load_state_dict(_part("loss", tensors))
         scores = [Score(**score) for score in facts["scores"]]
         return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors), facts["settled"])
+
+
+def check_shares(label: str, images: int, processes: int) -> None:
+    """Refuse batches of which a process would get fewer than two images, of which BatchNorm can take no variance.
+
+    Raises:
+        MbcompressError: there are fewer than `2 * processes` images in a batch.
+    """
+    if processes > 1 and images < 2 * processes:
+        raise MbcompressError(
+            f"{label}: a batch of {images} images cannot be divided among {processes} processes, each of which needs "
+            f"at least two; raise 'batch_size' to {2 * processes}, or start fewer processes"
+        )
 
 
 def _part(name: str, tensors: Mapping[str, Tensor]) -> State:

@@ -10,7 +10,7 @@ from mbcompress.training.batches import evaluation_batches
 ENOUGH = 4096  # images: the mean of thousands moves no more
 
 
-def estimate_statistics(model: nn.Module, context: Context) -> None:
-    """Set every BatchNorm's mean and variance to those over the training images, in place; no label is looked at."""
-    images = context.data.train.take(np.arange(min(ENOUGH, len(context.data.train))))
-    update_bn(evaluation_batches(images, context.data.normalization, context.device), model, context.device)
+def estimate_statistics(model: nn.Module, context: Context, images: int = ENOUGH) -> None:
+    """Set every BatchNorm's mean and variance to those over training images, in place; no label is looked at."""
+    few = context.data.train.take(np.arange(min(images, len(context.data.train))))
+    update_bn(evaluation_batches(few, context.data.normalization, context.device), model, context.device)

@@ -1,62 +1,137 @@
-"""Structured pruning: whole channels go, with everything that depends on them.
+"""Structured pruning: whole channels and whole blocks go, with everything that depends on them.
 
 Dependencies between layers (residual adds, depthwise convolutions, squeeze-and-excitation) are torch-pruning's: Fang et
 al., "DepGraph: Towards Any Structural Pruning", 2023, https://arxiv.org/abs/2301.12900. The L1 criterion is that of Li
-et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710.
+et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710, the Taylor criterion that of
+Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, https://arxiv.org/abs/1906.10771.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import MbcompressError, Pass, TrainingOptions, hookimpl
+from mbcompress import DistillationOptions, MbcompressError, Pass, hookimpl
 from mbcompress.unsupported import Unsupported, report_unsupported
 
+from .targets import Targets, goal_of
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from mbcompress import Context
 
-    from .channels import Shrinking
+    from .channels import Ratios, Shrinking
+    from .sensitivity import Analysis
+    from .targets import Goal
 
 SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
+MEASURED_STEPS = 6  # where each takes seconds: 1.5 %
 
 
-class Prune(Pass):
-    """Remove the least important channels until a target share of the operations or parameters is left."""
+class _Channels(Pass):
+    """What passes that look at channels have in common."""
+
+    uses_runtimes: ClassVar[bool] = True
+
+    criterion: Literal["l1", "l2", "bn_scale", "taylor", "random"] = Field(
+        default="l1",
+        description="Importance of a channel: L1 or L2 norm of all weights that go with it, the size of its BatchNorm "
+        "scale (Liu et al. 2017), what the loss would change without it, to first order (Molchanov et al. 2019), or "
+        "chance, as a control.",
+    )
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Channel counts that are left are multiples of this; null takes what the recipe's runtimes are "
+        "fastest with, which for ONNX Runtime on x86-64 is 16.",
+    )
+    importance_images: int = Field(
+        default=1024, ge=1, le=100_000, description="Training images that the criterion 'taylor' looks at."
+    )
+    sensitivity_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.25, 0.5, 0.75),
+        min_length=1,
+        max_length=16,
+        description="Shares of each group's channels to prune in a sensitivity analysis.",
+    )
+    sensitivity_images: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Validation images that a sensitivity analysis looks at."
+    )
+
+    def _multiple(self, context: Context) -> int:
+        return self.round_to or max((runtime.channel_multiple for runtime in context.runtimes), default=8)
+
+    def _shrinking(self, model: nn.Module, context: Context, scope: str) -> Shrinking:
+        from .channels import Shrinking, loss_gradients
+
+        gradients = None
+        if self.criterion == "taylor":
+            images = min(self.importance_images, len(context.data.train))
+            gradients = loss_gradients(model, context, images)
+        return Shrinking(self.criterion, scope, self._multiple(context), context.seed, gradients)
+
+    def _spare(self, model: nn.Module, context: Context, unsupported: Unsupported) -> list[str]:
+        """Names of layers that keep their channels because nothing else is possible; tells them, or refuses."""
+        from .channels import LARGEST_RATIO, output_layer, unprunable, untouched
+
+        example = context.example()
+        shrinking = self._shrinking(model, context, "uniform")  # every layer gets its turn
+        with context.progress.busy(f"{self.name}, which channels can go"):
+            output = output_layer(model, example)
+            reasons = unprunable(model, example, shrinking, output)
+            kept = [name for name in reasons if name not in dict(model.named_parameters())]
+            least = shrinking.prune(model, example, LARGEST_RATIO, [*output, *kept])
+            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
+            reasons = dict.fromkeys(untouched(model, least, shrinking.round_to), why) | reasons
+        layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
+        report_unsupported(context, unsupported, f"{self.name}: keeps all channels", layers)
+        context.metrics["unpruned_layers"] = len(layers)
+        return [*output, *kept]
+
+    def _analyse(self, model: nn.Module, context: Context, kept: list[str]) -> Analysis:
+        """Sensitivity curves, which become files of the step."""
+        from .channels import output_layer, roots
+        from .sensitivity import analyse
+
+        groups = roots(model, context.example(), output_layer(model, context.example()))
+        shrinking = self._shrinking(model, context, "uniform")
+        ratios = sorted(set(self.sensitivity_ratios))
+        analysis = analyse(model, context, shrinking, groups, kept, ratios, self.sensitivity_images)
+        context.files["sensitivity.csv"] = analysis.table()
+        if analysis.curves:
+            context.files["sensitivity.svg"] = analysis.picture()
+        return analysis
+
+
+class Prune(_Channels, Targets):
+    """Remove the least important channels until a target share of the operations, parameters, bytes or time is left."""
 
     name: ClassVar[str] = "prune"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.6},)
 
-    criterion: Literal["l1", "l2", "bn_scale", "random"] = Field(
-        default="l1",
-        description="Importance of a channel: L1 or L2 norm of all weights that go with it, the size of its BatchNorm "
-        "scale (Liu et al. 2017), or chance, as a control.",
-    )
-    target_macs: float | None = Field(
-        default=None, gt=0, lt=1, description="Share of the baseline's multiply-accumulates that may be left."
-    )
-    target_parameters: float | None = Field(
-        default=None, gt=0, lt=1, description="Share of the baseline's parameters that may be left."
-    )
-    scope: Literal["global", "uniform"] = Field(
+    scope: Literal["global", "uniform", "sensitivity"] = Field(
         default="global",
-        description="global: channels of all layers compete with each other; uniform: each layer loses the same share.",
-    )
-    round_to: int = Field(
-        default=8,
-        ge=1,
-        le=256,
-        description="Channel counts that are left are multiples of this. Runtimes are fast on multiples of 8; ONNX "
-        "Runtime's int8 depthwise kernels on x86-64 on multiples of 16.",
+        description="global: channels of all layers compete with each other; uniform: each layer loses the same share; "
+        "sensitivity: each group loses what costs the same accuracy, as an analysis of this model finds.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
-    recovery: TrainingOptions | None = Field(
-        default=None, description="Training between the steps; options as in 'train'."
+    recovery: DistillationOptions | None = Field(
+        default=None,
+        description="Training after each step; options as in 'distill', with teacher: null for labels alone.",
+    )
+    gradual: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Let channels fade during this share of 'recovery', by a cubic schedule, and remove them at its "
+        "end; null removes them first.",
     )
     recalibrate: bool = Field(
         default=True,
@@ -67,87 +142,176 @@ class Prune(Pass):
     unsupported: Unsupported = "skip"
 
     @model_validator(mode="after")
-    def _has_one_target(self) -> Self:
-        if (self.target_macs is None) == (self.target_parameters is None):
-            raise ValueError("needs one target: either 'target_macs' or 'target_parameters'")
-        if self.recovery and self.steps == 1:
-            raise ValueError("has 'recovery', which is between steps, but one step only; set 'steps' to 2 or more")
+    def _fits_together(self) -> Self:
+        self.chosen()
+        if self.gradual is not None and (self.recovery is None or self.steps > 1):
+            raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
         return self
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import estimate_statistics, fit, label_loss
+        from mbcompress.training import estimate_statistics
 
-        from .channels import output_layer
-
-        kept = [*output_layer(model, context.example()), *self._spare(model, context)]
-        for step in range(1, self.steps + 1):
-            with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                model = self._shrink(model, context, self._target() ** (step / self.steps), kept)
-                if self.recalibrate:
-                    estimate_statistics(model, context)
-            if self.recovery and step < self.steps:
-                label = f"{self.name}, recovery {step}/{self.steps - 1}"
-                fit(model, context, self.recovery, label_loss(self.recovery), label)
-        context.metrics["left"] = self._size(model, context) / self._size(context.baseline, context)
+        kept = self._spare(model, context, self.unsupported)
+        with goal_of(self, context) as goal:
+            if self.gradual is not None:
+                model = self._fade(model, context, goal, kept)
+            for step in range(1, self.steps + 1):
+                limit = goal.limit ** (step / self.steps)
+                with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
+                    model, _ = self._shrink(model, context, replace(goal, limit=limit), kept)
+                    if self.recalibrate:
+                        estimate_statistics(model, context)
+                if self.recovery and self.gradual is None:
+                    self._recover(model, context, f"{self.name}, recovery {step}/{self.steps}")
+            context.metrics["left"] = goal.share(model)
         return model
 
-    def _target(self) -> float:
-        target = self.target_parameters if self.target_macs is None else self.target_macs
-        assert target is not None  # by _has_one_target
-        return target
+    def _recover(self, model: nn.Module, context: Context, label: str, **more: Any) -> None:
+        from mbcompress.training import fit, task_loss
 
-    def _size(self, model: nn.Module, context: Context) -> int:
-        from mbcompress.counting import count_macs, count_parameters
+        assert self.recovery is not None
+        with task_loss(model, context, self.recovery) as loss:
+            fit(model, context, self.recovery, loss, label, **more)
 
-        return count_parameters(model) if self.target_macs is None else count_macs(model, context.example())
+    def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> nn.Module:
+        """A copy of `model`, trained while the channels that will go became zero."""
+        import copy
 
-    def _spare(self, model: nn.Module, context: Context) -> list[str]:
-        """Names of layers that keep their channels because nothing else is possible; tells them, or refuses."""
-        from .channels import LARGEST_RATIO, output_layer, unprunable, untouched
+        from .fading import Fading
 
-        example = context.example()
-        shrinking = replace(self._shrinking(context), scope="uniform")  # every layer gets its turn
-        with context.progress.busy(f"{self.name}, which channels can go"):
-            output = output_layer(model, example)
-            reasons = unprunable(model, example, shrinking, output)
-            kept = [name for name in reasons if name not in dict(model.named_parameters())]
-            least = shrinking.prune(model, example, LARGEST_RATIO, [*output, *kept])
-            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
-            reasons = dict.fromkeys(untouched(model, least, self.round_to), why) | reasons
-        layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
-        report_unsupported(context, self.unsupported, "prune: keeps all channels", layers)
-        context.metrics["unpruned_layers"] = len(layers)
-        return kept
+        _, amount = self._shrink(model, context, goal, kept)
+        model = copy.deepcopy(model)
 
-    def _shrinking(self, context: Context) -> Shrinking:
-        from .channels import Shrinking
+        def choose(model: nn.Module, share: float) -> Any:
+            shrinking = self._shrinking(model, context, "uniform" if self.scope == "sensitivity" else self.scope)
+            part = (
+                share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
+            )
+            return shrinking.choose(model, context.example(), part, kept)
 
-        return Shrinking(self.criterion, self.scope, self.round_to, context.seed)
+        assert self.gradual is not None
+        self._recover(model, context, f"{self.name}, gradual", constraint=Fading(choose, self.gradual))
+        return model
 
-    def _shrink(self, model: nn.Module, context: Context, target: float, kept: list[str]) -> nn.Module:
-        """The model with the smallest channel ratio that meets `target`, by bisection; `model` is not changed."""
+    def _shrink(
+        self, model: nn.Module, context: Context, goal: Goal, kept: list[str]
+    ) -> tuple[nn.Module, float | Ratios]:
+        """The model with the smallest amount of pruning that meets the goal, by bisection, and that amount.
+
+        `model` is not changed. The amount is a share of the channels, or one for each layer.
+        """
         from .channels import LARGEST_RATIO
 
-        whole, example, shrinking = self._size(context.baseline, context), context.example(), self._shrinking(context)
-        if self._size(model, context) <= target * whole:
-            return model
-        best, low, high = shrinking.prune(model, example, LARGEST_RATIO, kept), 0.0, LARGEST_RATIO
-        if (smallest := self._size(best, context) / whole) > target:
-            option = "target_parameters" if self.target_macs is None else "target_macs"
+        if goal.exact and goal.share(model) <= goal.limit:
+            return model, 0.0
+        scope = "uniform" if self.scope == "sensitivity" else self.scope
+        shrinking, example = self._shrinking(model, context, scope), context.example()
+        amount_at: Callable[[float], float | Ratios] = lambda ratio: ratio  # noqa: E731
+        largest = LARGEST_RATIO
+        if self.scope == "sensitivity":
+            amount_at, largest = self._analyse(model, context, kept).ratios, 1.0
+        low, high = 0.0, largest
+        best = shrinking.prune(model, example, amount_at(high), kept)
+        if (smallest := goal.share(best)) > goal.limit:
             raise MbcompressError(
-                f"prune: {option} {target:.3g} cannot be reached with round_to {self.round_to}, the least is "
-                f"{smallest:.3g}; raise {option} or lower round_to"
+                f"prune: {goal.name} {goal.limit:.3g} cannot be reached with round_to {shrinking.round_to}, the least "
+                f"is {smallest:.3g}; raise {goal.name} or lower round_to"
             )
-        for _ in range(SEARCH_STEPS):
+        for _ in range(SEARCH_STEPS if goal.exact else MEASURED_STEPS):
             ratio = (low + high) / 2
-            candidate = shrinking.prune(model, example, ratio, kept)
-            if self._size(candidate, context) <= target * whole:
+            candidate = shrinking.prune(model, example, amount_at(ratio), kept)
+            if goal.share(candidate) <= goal.limit:
                 best, high = candidate, ratio
             else:
                 low = ratio
-        return best
+        return best, amount_at(high)
+
+
+class Sensitivity(_Channels):
+    """Show how much accuracy each group of channels is worth, and change nothing."""
+
+    name: ClassVar[str] = "sensitivity"
+
+    unsupported: Unsupported = "skip"
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        analysis = self._analyse(model, context, self._spare(model, context, self.unsupported))
+        context.metrics["groups"] = len(analysis.curves)
+        return model
+
+
+class PruneBlocks(Pass, Targets):
+    """Remove whole residual blocks, the least important first, until a target share of operations or time is left."""
+
+    name: ClassVar[str] = "prune_blocks"
+    uses_runtimes: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.95},)
+
+    only_if_faster: bool = Field(
+        default=False,
+        description="Compare with pruning channels down to the same operations, as 'prune' does by default, and do "
+        "that instead unless the file without the blocks is faster.",
+    )
+    images: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Validation images on which a block's importance is found."
+    )
+    recalibrate: bool = Field(default=True, description="As in 'prune'.")
+
+    @model_validator(mode="after")
+    def _has_one_target(self) -> Self:
+        self.chosen()
+        return self
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from mbcompress.training import estimate_statistics
+
+        from .blocks import least_important, residual_blocks, without
+
+        with context.progress.busy(f"{self.name}, which blocks there are"):
+            blocks = residual_blocks(model, context)
+        if not blocks:
+            raise MbcompressError(f"{self.name}: the model has no residual blocks; prune channels with 'prune'")
+        gone: list[str] = []
+        shallow = model
+        with goal_of(self, context) as goal:
+            while (share := goal.share(shallow)) > goal.limit:
+                left = [name for name in blocks if name not in gone]
+                if not left:
+                    raise MbcompressError(
+                        f"{self.name}: {goal.name} {goal.limit:.3g} cannot be reached by removing all {len(blocks)} "
+                        f"residual blocks, which leaves {share:.3g}; raise {goal.name}, or prune channels with 'prune'"
+                    )
+                worst, _ = least_important(shallow, left, context, self.images)
+                gone.append(worst)
+                context.progress.say(f"{self.name}: {worst} goes")
+                shallow = without(model, gone)
+            context.metrics["blocks_removed"] = len(gone)
+            if self.only_if_faster and gone:
+                shallow = self._faster(shallow, model, context)
+            context.metrics["left"] = goal.share(shallow)
+        if self.recalibrate:
+            estimate_statistics(shallow, context)
+        return shallow
+
+    def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
+        """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
+        from mbcompress.counting import count_macs
+        from mbcompress.deployment import Deployment
+
+        example = context.example()
+        share = count_macs(shallow, example) / count_macs(context.baseline, example)
+        quiet = replace(context, metrics={}, files={})
+        narrow = Prune(target_macs=share).apply(model, quiet)
+        with Deployment(context) as deployment:
+            times = {"blocks": deployment.latency(shallow), "channels": deployment.latency(narrow)}
+        context.metrics.update({f"latency_without_{what}": time for what, time in times.items()})
+        if times["blocks"] < times["channels"]:
+            return shallow
+        context.progress.say(f"{self.name}: fewer channels are faster than fewer blocks; channels were pruned instead")
+        context.metrics["blocks_removed"] = 0
+        return narrow
 
 
 @hookimpl
 def mbcompress_passes() -> list[type[Pass]]:
-    return [Prune]
+    return [Prune, PruneBlocks, Sensitivity]

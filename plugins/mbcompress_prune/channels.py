@@ -9,56 +9,115 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch_pruning.dependency.index_mapping import _FlattenIndexMapping
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
+from mbcompress.training import evaluation_batches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+
+    from mbcompress import Context
 
 LARGEST_RATIO = 0.95
 LARGEST_MAPPING = 4_000_000  # indices of channels in one tracing: VGG's 7x7 flattening takes a hundredth of it
 PRUNABLE = (nn.Conv2d, nn.Linear)
+SLICED = (*PRUNABLE, nn.BatchNorm2d)
+
+
+Ratios = Mapping[str, float]
+"""Name of a layer -> share of its channels that goes; a layer that is not named keeps all."""
 
 
 @dataclass(frozen=True)
 class Shrinking:
-    """How a model loses channels; see the options of the pass of the same names."""
+    """How a model loses channels; see the options of the pass of the same names.
+
+    Attributes:
+        gradients: of the loss, by parameter; for the criterion 'taylor'.
+    """
 
     criterion: str
     scope: str
     round_to: int
     seed: int
+    gradients: Mapping[str, Tensor] | None = None
 
-    def prune(self, model: nn.Module, example: Tensor, ratio: float, kept: Collection[str]) -> nn.Module:
+    def prune(self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]) -> nn.Module:
         """A copy of `model` that has lost `ratio` of its channels, but none of the groups that a `kept` layer is in."""
         model = copy.deepcopy(model).eval()
         frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-        model.requires_grad_(True)  # dependencies are read from the gradient's graph
-        torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
-        with _tracing():
-            ignored = [model.get_submodule(name) for name in kept]
-            _Pruner(
-                model,
-                example,
-                importance=_importance(self.criterion),
-                pruning_ratio=ratio,
-                max_pruning_ratio=LARGEST_RATIO,
-                global_pruning=self.scope == "global",
-                round_to=self.round_to,
-                ignored_layers=[*ignored, *(model.get_parameter(name) for name in functional_weights(model))],
-            ).step()
+        for _, group in self._groups(model, example, ratio, kept):
+            group.prune()
+        for parameter in model.parameters():
+            parameter.grad = None
         for name in frozen:
             model.get_parameter(name).requires_grad_(False)
         return model
+
+    def choose(self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]) -> list[Slice]:
+        """Which slices of which layers `prune` would remove."""
+        model = copy.deepcopy(model).eval()
+        names = {module: name for name, module in model.named_modules()}
+        chosen = []
+        for graph, group in self._groups(model, example, ratio, kept):
+            for dependency, indices in group:
+                if isinstance(dependency.target.module, SLICED):
+                    outputs = graph.is_out_channel_pruning_fn(dependency.handler)
+                    chosen.append(Slice(names[dependency.target.module], outputs, tuple(indices)))
+        return chosen
+
+    def _groups(
+        self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]
+    ) -> Iterator[tuple[Any, Any]]:
+        """The groups of channels that go, with their graph; `model` must not be of use to anybody else."""
+        model.requires_grad_(True)  # dependencies are read from the gradient's graph
+        for name, gradient in (self.gradients or {}).items():
+            model.get_parameter(name).grad = gradient.clone()
+        torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
+        single = {} if isinstance(ratio, float) else {model.get_submodule(name): each for name, each in ratio.items()}
+        with _tracing():
+            ignored = [model.get_submodule(name) for name in kept]
+            pruner = _Pruner(
+                model,
+                example,
+                importance=_importance(self.criterion),
+                pruning_ratio=ratio if isinstance(ratio, float) else 0.0,
+                pruning_ratio_dict=single,
+                max_pruning_ratio=LARGEST_RATIO,
+                global_pruning=self.scope == "global" and not single,
+                round_to=self.round_to,
+                ignored_layers=[*ignored, *(model.get_parameter(name) for name in functional_weights(model))],
+            )
+            yield from ((pruner.DG, group) for group in pruner.step(interactive=True))
+
+
+class Slice(NamedTuple):
+    """Channels of a layer: of what it gives, or of what it takes."""
+
+    layer: str
+    outputs: bool
+    indices: tuple[int, ...]
+
+
+def loss_gradients(model: nn.Module, context: Context, images: int) -> dict[str, Tensor]:
+    """Gradients of the cross-entropy on the first `images` training images, by parameter, in eval mode."""
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    data = context.data
+    for batch, labels in evaluation_batches(data.train.take(np.arange(images)), data.normalization, context.device):
+        cross_entropy(model(batch), labels).backward()  # type: ignore[no-untyped-call]
+    return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
 
 
 @contextmanager
@@ -97,6 +156,8 @@ def _importance(criterion: str) -> Any:
     match criterion:
         case "l1" | "l2":
             return tp.importance.GroupMagnitudeImportance(p=int(criterion[1]))
+        case "taylor":
+            return tp.importance.GroupTaylorImportance()
         case "bn_scale":
             return tp.importance.BNScaleImportance()
         case _:
@@ -138,12 +199,12 @@ def unprunable(model: nn.Module, example: Tensor, shrinking: Shrinking, output: 
     reasons = dict.fromkeys(functional_weights(model), "a weight that forward uses by itself")
     problem = _problem(model, example, shrinking, output)
     if problem is not None:
-        roots = _roots(model, example, output)
-        for root, members in roots.items():
-            others = [each for each in roots if each != root]
+        groups = roots(model, example, output)
+        for root, members in groups.items():
+            others = [each for each in groups if each != root]
             if found := _problem(model, example, shrinking, [*output, *others]):
                 reasons |= dict.fromkeys(members, f"without some of its channels the model fails: {found}")
-        if remaining := _problem(model, example, shrinking, [*output, *(r for r in reasons if r in roots)]):
+        if remaining := _problem(model, example, shrinking, [*output, *(r for r in reasons if r in groups)]):
             raise MbcompressError(f"prune: channels of this model cannot be removed ({remaining})")
     return reasons
 
@@ -170,7 +231,7 @@ def _problem(model: nn.Module, example: Tensor, shrinking: Shrinking, kept: Coll
     return None if before == after else f"{before[-1]} outputs became {after[-1]}"
 
 
-def _roots(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
+def roots(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
     """Groups of layers that lose the same channels: the first layer's name -> all names, in torch-pruning's order.
 
     Raises:

@@ -1,0 +1,92 @@
+"""What the training loop costs beside forward, backward and step: `python benchmarks/training_loop.py`.
+
+A bare loop on one batch that is already in memory, and `fit`'s epochs on as many batches with everything that the
+CIFAR-10 recipes turn on (crop, flip, cutout, average of the weights, clipping, validation on a twentieth of the
+images), in turns in one process. Pixels are noise: only the time matters. Prints the ratio of each pair of rounds.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingOptions
+from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.host import discover
+from mbcompress.training import label_loss
+from mbcompress.training.loop import _optimizer, _Training
+from mbcompress.training.memory import kept_memory
+from mbcompress.training.precision import mixed_precision
+
+CLASSES, VALIDATION_SHARE = 10, 1 / 20
+
+
+def noise(count: int, seed: int) -> Images:
+    """Images of 32x32 noise."""
+    generator = np.random.default_rng(seed)
+    pixels = generator.integers(0, 256, (count, 3, 32, 32), np.uint8)
+    return Images(pixels, generator.integers(0, CLASSES, count))
+
+
+def bare(model: nn.Module, options: TrainingOptions, steps: int) -> float:
+    """Seconds of `steps` steps on one batch."""
+    optimizer = _optimizer([model], options)
+    images = torch.randn(options.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (options.batch_size,))
+    model.train()
+    start = time.perf_counter()
+    for _ in range(steps):
+        with mixed_precision(images.device, options.precision):
+            loss = cross_entropy(model(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", default="mobilenet_v2")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    options = TrainingOptions(
+        epochs=arguments.rounds, batch_size=128, cutout=8, ema=0.998, precision=arguments.precision, lr=0.01
+    )
+    images = arguments.steps * options.batch_size
+    data = Development(
+        train=noise(images, 0),
+        calibration=noise(128, 1),
+        validation=noise(round(VALIDATION_SHARE * images), 2),
+        classes=tuple("0123456789"),
+        normalization=Normalization((0.5,) * 3, (0.25,) * 3),
+        augmentation=Augmentation(crop_padding=4, flip=True),
+    )
+    spec = {"source": arguments.source, "width": arguments.width, "num_classes": CLASSES, "input_size": 32}
+    model = discover().build_model({**spec, "strides_removed": 1}).load()
+    with TemporaryDirectory() as folder, kept_memory():
+        checkpoints = Checkpoints(Path(folder))
+        context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
+        training = _Training(model, context, options, label_loss(options), "train", None)
+        bare(model, options, 5)
+        ratios = []
+        for _ in range(arguments.rounds):
+            start = time.perf_counter()
+            training.epoch()
+            ours = time.perf_counter() - start
+            alone = bare(model, options, arguments.steps)
+            ratios.append(ours / alone)
+            print(f"fit {ours:.2f} s, bare {alone:.2f} s, ratio {ours / alone:.3f}", flush=True)
+    print(f"median ratio {np.median(ratios):.3f} of {len(ratios)} rounds, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a model would be as a file: its size and its speed, measured while a pass is at work."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from mbcompress.layout import contiguous
+from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.interleaving import time_interleaved
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mbcompress.context import Context
+
+WARM_UP_MS = 100.0
+ROUNDS, ROUND_MS = 30, 20.0
+
+
+class Deployment:
+    """Files of models, exported for the first runtime of a run and measured beside the run's baseline.
+
+    A context manager: the files are deleted at its end. The pass must set `uses_runtimes`. Of several processes the
+    main one measures, and all get its figures.
+
+    Args:
+        context: of the pass.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.runtime = context.runtimes[0]
+        self._resources = ExitStack()
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def size(self, model: nn.Module) -> float:
+        """Bytes of the exported file, as a share of the baseline's."""
+        return self.context.processes.from_main(
+            lambda: self._export(model).stat().st_size / self._baseline.stat().st_size
+        )
+
+    def latency(self, model: nn.Module) -> float:
+        """Time for one image on one thread, as a share of the baseline's: the median ratio of interleaved rounds."""
+        return self.context.processes.from_main(lambda: self._ratio(model))
+
+    @cached_property
+    def _baseline(self) -> Path:
+        return self._export(self.context.baseline)
+
+    def _ratio(self, model: nn.Module) -> float:
+        paths = (self._baseline, self._export(model))
+        with ExitStack() as stack:
+            shape = self.context.input_shape
+            engines = [stack.enter_context(Engine(self.runtime, path, shape, threads=1)) for path in paths]
+            for engine in engines:
+                engine.time(WARM_UP_MS)
+            rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
+        baseline, result = ([float(np.median(calls)) for calls in each] for each in rounds)
+        return float(np.median([r / b for b, r in zip(baseline, result, strict=True)]))
+
+    def _export(self, model: nn.Module) -> Path:
+        self._files += 1
+        path = self._folder / f"{self._files}{self.runtime.suffix}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
+            plain = contiguous(copy.deepcopy(model).cpu().eval())
+        self.runtime.export(plain, self.context.input_shape, path)
+        return path

@@ -1,0 +1,96 @@
+"""The same ONNX file, executed by OpenVINO on the CPU, which reads quantize and dequantize operators as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from mbcompress import ConvolutionCount, MbcompressError, Runtime, Session, WeightCount
+from mbcompress.errors import first_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import nn
+
+INTEGERS = ("i8", "u8")
+
+
+class OpenVino(Runtime):
+    """OpenVINO on the CPU, from one .onnx file with a free batch size."""
+
+    name: ClassVar[str] = "openvino"
+    suffix: ClassVar[str] = ".openvino.onnx"
+    channel_multiple: ClassVar[int] = 16
+
+    opset: int = Field(default=20, ge=18, le=25, description="Version of the ONNX operator set.")
+
+    @model_validator(mode="after")
+    def _is_installed(self) -> Self:
+        if importlib.util.find_spec("openvino") is None:
+            raise ValueError("OpenVINO is not installed; it comes with `pip install mbcompress[openvino]`")
+        return self
+
+    def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+        from .export import export
+
+        export(model, input_shape, path, self.opset)
+
+    def open(self, path: Path, threads: int) -> Session:
+        return OpenVinoSession(path, threads)
+
+    def convolutions(self, path: Path) -> ConvolutionCount:
+        operators = [op.get_rt_info() for op in OpenVinoSession(path, 1).compiled(1).get_runtime_model().get_ops()]
+        found = [
+            info["runtimePrecision"].astype(str) for info in operators if "Convolution" in info["layerType"].astype(str)
+        ]
+        return ConvolutionCount(len(found), sum(precision in INTEGERS for precision in found))
+
+    def zero_weights(self, path: Path) -> WeightCount:
+        from .zeros import count_zeros
+
+        return count_zeros(path)
+
+    def describe(self) -> str:
+        import openvino
+
+        return f"OpenVINO {openvino.__version__.partition('-')[0]} (CPU)"
+
+
+class OpenVinoSession(Session):
+    """One .onnx file, compiled anew for every batch size that is asked for: a free one would cost speed."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        if not path.is_file():
+            raise MbcompressError(f"{path}: no such file")
+        self._core = openvino.Core()
+        self._settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",  # not bf16, where the CPU has it: int8 is compared with fp32
+        }
+        try:
+            self._model = self._core.read_model(str(path))
+        except RuntimeError as error:
+            raise MbcompressError(f"{path}: OpenVINO cannot open it: {first_line(error)}") from error
+        self._requests: dict[int, Any] = {}
+
+    def compiled(self, batch: int) -> Any:
+        """The network for this batch size."""
+        model = self._model.clone()
+        shape = model.inputs[0].partial_shape
+        shape[0] = batch
+        model.reshape({model.inputs[0].any_name: shape})
+        return self._core.compile_model(model, "CPU", self._settings)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        if len(images) not in self._requests:
+            self._requests[len(images)] = self.compiled(len(images)).create_infer_request()
+        answers = self._requests[len(images)].infer([images], share_inputs=True)
+        logits: np.ndarray = answers.to_tuple()[0]
+        return logits.copy()

@@ -1,0 +1,92 @@
+"""Depth pruning: whole residual blocks go, and what went in comes out.
+
+The criterion is the one of Men et al., "ShortGPT", 2024, https://arxiv.org/abs/2403.03853, made for a loss: a block
+matters as much as the loss rises without it, here for each operation that it costs.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mbcompress.training import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mbcompress import Context
+
+
+def residual_blocks(model: nn.Module, context: Context) -> list[str]:
+    """Names of the modules that add what they compute to their input: without weights, they pass it on.
+
+    A block is found by trial: its parameters are zeroed in a copy, and its output compared with its input.
+    """
+    probe = copy.deepcopy(model).eval()
+    found: list[str] = []
+    for name, module in probe.named_modules():
+        if not name or not any(True for _ in module.parameters()) or any(name.startswith(f"{f}.") for f in found):
+            continue
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            continue
+        if _passes_input_on(probe, module, context):
+            found.append(name)
+    return found
+
+
+def _passes_input_on(probe: nn.Module, module: nn.Module, context: Context) -> bool:
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    seen: list[bool] = []
+
+    def look(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        match (*inputs, output):
+            case (Tensor() as image, Tensor() as passed):
+                seen.append(torch.equal(image, passed) and bool(image.any()))
+            case _:
+                seen.append(False)
+
+    hook = module.register_forward_hook(look)
+    try:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.zero_()
+            probe(next(iter(context.calibration_batches(2))))
+    except RuntimeError:  # some other model cannot do without
+        seen.append(False)
+    finally:
+        hook.remove()
+        module.load_state_dict(before, strict=False)
+    return bool(seen) and all(seen)
+
+
+def without(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """A copy of `model` in which the named modules give what they take."""
+    model = copy.deepcopy(model).eval()
+    for name in names:
+        model.set_submodule(name, nn.Identity())
+    return model
+
+
+def least_important(
+    model: nn.Module, blocks: Sequence[str], context: Context, images: int
+) -> tuple[str, dict[str, float]]:
+    """The block whose removal raises the validation loss least for each operation saved, and the rise of each."""
+    from mbcompress.counting import count_macs
+
+    example = context.example()
+    validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
+
+    def loss(model: nn.Module) -> float:
+        return -evaluate(model, validation, context.data.normalization, context.device).negative_loss
+
+    whole, operations = loss(model), count_macs(model, example)
+    rises, worth = {}, {}
+    for name in context.progress.track(blocks, "which block matters least", len(blocks)):
+        candidate = without(model, [name])
+        rises[name] = loss(candidate) - whole
+        worth[name] = rises[name] / (operations - count_macs(candidate, example))
+    return min(worth, key=lambda name: worth[name]), rises

@@ -1,0 +1,159 @@
+"""How much accuracy each group of channels is worth: one group is pruned at a time, and the rest left alone.
+
+As in Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, but that BatchNorm's statistics are
+estimated anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mbcompress.pictures import ACCENT, FAINT, MUTED, inline_svg
+from mbcompress.training import estimate_statistics, evaluate
+
+from .channels import LARGEST_RATIO
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from torch import nn
+
+    from mbcompress import Context
+
+    from .channels import Shrinking
+
+COLUMNS, CELL = 4, (170, 92)
+STATISTICS_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy on validation images against the share of a group's channels that is gone.
+
+    Attributes:
+        layers: the layers of the group, the first one names it.
+        channels: how many they have.
+        top1: accuracy, 0 to 1, at each of the ratios, which begin with 0.
+    """
+
+    layers: tuple[str, ...]
+    channels: int
+    ratios: tuple[float, ...]
+    top1: tuple[float, ...]
+
+    def ratio_at(self, tolerance: float) -> float:
+        """The largest share that may go if accuracy may fall by `tolerance`, between points linearly."""
+        drops = [max(0.0, self.top1[0] - max(self.top1[index:])) for index in range(len(self.top1))]
+        points = [*zip(self.ratios, drops, strict=True), (LARGEST_RATIO, max(1.0, drops[-1]))]
+        found = 0.0
+        for (ratio, drop), (next_ratio, next_drop) in pairwise(points):
+            if next_drop <= tolerance:
+                found = next_ratio
+            elif drop <= tolerance:
+                return ratio + (next_ratio - ratio) * (tolerance - drop) / (next_drop - drop)
+        return found
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The curves of a model."""
+
+    curves: tuple[Curve, ...]
+    images: int
+
+    def ratios(self, tolerance: float) -> Mapping[str, float]:
+        """For every layer the share of channels that may go where each group alone may cost `tolerance`."""
+        return {layer: curve.ratio_at(tolerance) for curve in self.curves for layer in curve.layers}
+
+    def table(self) -> str:
+        """All points as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["layer", "channels", "pruned", "top1", "images"])
+        for curve in self.curves:
+            for ratio, top1 in zip(curve.ratios, curve.top1, strict=True):
+                writer.writerow([curve.layers[0], curve.channels, f"{ratio:g}", f"{top1:.4f}", self.images])
+        return text.getvalue()
+
+    def picture(self) -> str:
+        """One small curve a group, the most sensitive first, as SVG."""
+        curves = sorted(self.curves, key=lambda curve: curve.ratio_at(0.02))
+        rows = -(-len(curves) // COLUMNS)
+        lowest = min(min(curve.top1) for curve in curves)
+        size = (COLUMNS * CELL[0], rows * CELL[1] + 24)
+
+        def paint(figure: Any) -> None:
+            grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+            for axes in grid.flat[len(curves) :]:
+                axes.set_visible(False)
+            for axes, curve in zip(grid.flat, curves, strict=False):
+                whole = 100 * curve.top1[0]
+                axes.axhline(whole, color=FAINT, linewidth=0.8)
+                axes.plot(
+                    [100 * r for r in curve.ratios],
+                    [100 * t for t in curve.top1],
+                    color=ACCENT,
+                    marker="o",
+                    markersize=3,
+                )
+                axes.set_title(f"{_short(curve.layers[0])} ({curve.channels})", fontsize=9, color=MUTED, pad=3)
+                axes.set_ylim(100 * lowest - 3, min(102, whole + 5))
+                axes.tick_params(labelsize=8)
+            figure.supxlabel("% of the group's channels pruned", fontsize=10)
+            figure.supylabel(f"top-1, % of {self.images} validation images", fontsize=10)
+            figure.tight_layout(pad=0.6)
+
+        return inline_svg("sensitivity", "Accuracy against the share of channels pruned, group by group", size, paint)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("features.")
+
+
+def analyse(
+    model: nn.Module,
+    context: Context,
+    shrinking: Shrinking,
+    groups: Mapping[str, Sequence[str]],
+    kept: Collection[str],
+    ratios: Sequence[float],
+    images: int,
+) -> Analysis:
+    """Prune each group by each of the ratios, the others left alone, and validate.
+
+    Args:
+        groups: name of a group's first layer -> all its layers.
+        kept: layers that cannot lose channels.
+        ratios: above 0 and below 1, rising.
+        images: how many of the validation images to look at.
+    """
+    validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
+    normalization = context.data.normalization
+
+    def top1(model: nn.Module) -> float:
+        return evaluate(model, validation, normalization, context.device).top1
+
+    whole, curves = top1(model), []
+    free = {root: layers for root, layers in groups.items() if not set(layers) & set(kept)}
+    for root, layers in context.progress.track(free.items(), "sensitivity", len(free)):
+        channels = _channels(model, root)
+        points = [(0.0, whole)]
+        for ratio in ratios:
+            pruned = shrinking.prune(model, context.example(), dict.fromkeys(layers, ratio), kept)
+            gone = 1 - _channels(pruned, root) / channels  # rounding may have moved it
+            if gone > points[-1][0]:
+                estimate_statistics(pruned, context, STATISTICS_IMAGES)
+                points.append((gone, top1(pruned)))
+        if len(points) > 1:
+            curves.append(Curve(tuple(layers), channels, *map(tuple, zip(*points, strict=True))))
+    return Analysis(tuple(curves), len(validation))
+
+
+def _channels(model: nn.Module, name: str) -> int:
+    return len(model.get_parameter(f"{name}.weight"))

@@ -1,0 +1,119 @@
+"""Unstructured pruning: single weights become zero, the smallest first, more and more of them while training.
+
+Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017,
+https://arxiv.org/abs/1710.01878. The N:M patterns are those of Mishra et al., "Accelerating Sparse Deep Neural
+Networks", 2021, https://arxiv.org/abs/2104.08378.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mbcompress import DistillationOptions, MbcompressError, Pass, Trait, hookimpl
+from mbcompress.unsupported import Unsupported, report_unsupported
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mbcompress import Context
+
+    from .masks import Selection
+
+HALF = 0.5  # what both 2:4 and 4:8 leave
+
+
+class Sparsify(Pass, DistillationOptions):
+    """Set the smallest single weights to zero, ever more of them while training; no channel goes, no time is saved."""
+
+    name: ClassVar[str] = "sparsify"
+    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.SPARSE})
+    consumes_input: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
+
+    sparsity: float = Field(
+        default=HALF,
+        gt=0,
+        lt=1,
+        description="Share of zeros to reach among the weights of convolutions and linear layers, the classifier "
+        "included, the first layer and depthwise convolutions not.",
+    )
+    pattern: Literal["none", "2:4", "4:8"] = Field(
+        default="none",
+        description="N:M keeps at most N of every M weights that follow each other along the input channels, as sparse "
+        "tensor cores want it; layers whose input channels are no multiple of M stay dense. Implies sparsity 0.5.",
+    )
+    scope: Literal["layer", "global"] = Field(
+        default="layer",
+        description="layer: every layer reaches the same share; global: the weights of all layers compete, and each "
+        "layer keeps its largest.",
+    )
+    depthwise: bool = Field(
+        default=False, description="Prune depthwise kernels too; they are few, and each of their weights counts much."
+    )
+    ramp: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of the training in which the sparsity rises, fast at first, by the cubic schedule of Zhu "
+        "and Gupta 2017. With 'epochs: 0' all weights go at once, and only BatchNorm's statistics are estimated anew.",
+    )
+    interval: int = Field(default=10, ge=1, le=100_000, description="Steps between two rises of the sparsity.")
+    unsupported: Unsupported = "skip"
+
+    @model_validator(mode="after")
+    def _pattern_is_not_contradicted(self) -> Self:
+        if self.pattern != "none" and self.sparsity != HALF:
+            raise ValueError(
+                f"'pattern' {self.pattern} gives a sparsity of {HALF}; leave 'sparsity' out, or set 'pattern' to none"
+            )
+        if self.pattern != "none" and self.scope == "global":
+            raise ValueError(
+                f"'pattern' {self.pattern} chooses within groups of weights; leave 'scope' out, or set 'pattern' to "
+                "none"
+            )
+        return self
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from mbcompress.training import batches_per_epoch, estimate_statistics, fit, task_loss
+
+        from .layers import find_layers, share_of_zeros
+        from .masks import GradualZeros, set_zeros
+
+        selection = self._selection()
+        layers = find_layers(model, context.example(), depthwise=self.depthwise, group=selection.group)
+        report_unsupported(context, self.unsupported, f"{self.name}: stays dense", layers.dense)
+        if not layers.pruned:
+            raise MbcompressError(
+                f"{self.name}: the model has no weights that could go; beside its first layer, it needs a linear layer "
+                "or a convolution that is not depthwise"
+            )
+        if self.epochs:
+            steps = self.epochs * batches_per_epoch(len(context.data.train), self.batch_size)
+            kept = dict(model.named_parameters()) if Trait.SPARSE in context.traits else layers.pruned
+            zeros = GradualZeros(layers.pruned, kept, selection, self.sparsity, steps, self.ramp, self.interval)
+            with task_loss(model, context, self) as loss:
+                history = fit(model, context, self, loss, self.name, zeros)
+            context.metrics["best_epoch"] = history.best
+        else:
+            set_zeros(model, layers.pruned, selection, self.sparsity)
+            estimate_statistics(model, context)
+        context.metrics["sparsity"] = share_of_zeros(model, layers.pruned)
+        context.metrics["sparsity_of_all_layers"] = share_of_zeros(model, layers.every)
+        context.metrics["layers_pruned"] = len(layers.pruned)
+        return model
+
+    def _selection(self) -> Selection:
+        from .masks import Selection
+
+        if self.pattern == "none":
+            return Selection(self.scope)
+        kept, group = map(int, self.pattern.split(":"))
+        return Selection(self.scope, kept, group)
+
+
+@hookimpl
+def mbcompress_passes() -> list[type[Pass]]:
+    return [Sparsify]
