@@ -97,7 +97,7 @@ def test_passes_shows_everything(capsys: pytest.CaptureFixture[str], catalogue: 
 def test_passes_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "passes", "prune").splitlines()
     assert lines[0] == f"pass prune  (mbcompress {importlib.metadata.version('mbcompress')})"
-    assert "    criterion: 'l1' | 'l2' | 'bn_scale' | 'random' = \"l1\"" in lines
+    assert "    criterion: 'l1' | 'l2' | 'bn_scale' | 'taylor' | 'random' = \"l1\"" in lines
     assert "    target_macs: float | null = null  [> 0, < 1]" in lines
     assert "        Share of the baseline's multiply-accumulates that may be left." in lines
     assert "    round_to: int = 8  [>= 1, <= 256]" in lines

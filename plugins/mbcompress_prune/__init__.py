@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import DistillationOptions, MbcompressError, Pass, hookimpl
+from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers, hookimpl
 from mbcompress.unsupported import Unsupported, report_unsupported
 
 from .targets import Targets, goal_of
@@ -110,6 +110,14 @@ class _Channels(Pass):
         return analysis
 
 
+class Recovery(DistillationOptions):
+    """Training that gives a pruned network its accuracy back."""
+
+    teacher: Teachers | None = Field(
+        default=None, description="As in 'distill': 'baseline', a model or a list of them; null for labels alone."
+    )
+
+
 class Prune(_Channels, Targets):
     """Remove the least important channels until a target share of the operations, parameters, bytes or time is left."""
 
@@ -122,9 +130,8 @@ class Prune(_Channels, Targets):
         "sensitivity: each group loses what costs the same accuracy, as an analysis of this model finds.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
-    recovery: DistillationOptions | None = Field(
-        default=None,
-        description="Training after each step; options as in 'distill', with teacher: null for labels alone.",
+    recovery: Recovery | None = Field(
+        default=None, description="Training after each step; options as in 'distill', but without a teacher by default."
     )
     gradual: float | None = Field(
         default=None,
