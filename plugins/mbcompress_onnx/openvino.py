@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 INTEGERS = ("i8", "u8")
+INSTALLED = importlib.util.find_spec("openvino") is not None
 
 
 class OpenVino(Runtime):
     """OpenVINO on the CPU, from one .onnx file with a free batch size."""
 
     name: ClassVar[str] = "openvino"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},) if INSTALLED else ()
     suffix: ClassVar[str] = ".openvino.onnx"
     channel_multiple: ClassVar[int] = 16
 
@@ -30,7 +33,7 @@ class OpenVino(Runtime):
 
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
-        if importlib.util.find_spec("openvino") is None:
+        if not INSTALLED:
             raise ValueError("OpenVINO is not installed; it comes with `pip install mbcompress[openvino]`")
         return self
 
