@@ -150,7 +150,6 @@ class Prune(_Channels, Targets):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        self.chosen()
         if self.gradual is not None and (self.recovery is None or self.steps > 1):
             raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
         return self
@@ -190,7 +189,7 @@ class Prune(_Channels, Targets):
         model = copy.deepcopy(model)
 
         def choose(model: nn.Module, share: float) -> Any:
-            shrinking = self._shrinking(model, context, "uniform" if self.scope == "sensitivity" else self.scope)
+            shrinking = self._shrinking(model, context, self.scope)
             part = (
                 share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
             )
@@ -211,8 +210,7 @@ class Prune(_Channels, Targets):
 
         if goal.exact and goal.share(model) <= goal.limit:
             return model, 0.0
-        scope = "uniform" if self.scope == "sensitivity" else self.scope
-        shrinking, example = self._shrinking(model, context, scope), context.example()
+        shrinking, example = self._shrinking(model, context, self.scope), context.example()
         amount_at: Callable[[float], float | Ratios] = lambda ratio: ratio  # noqa: E731
         largest = LARGEST_RATIO
         if self.scope == "sensitivity":
@@ -263,11 +261,6 @@ class PruneBlocks(Pass, Targets):
         default=1000, ge=1, le=1_000_000, description="Validation images on which a block's importance is found."
     )
     recalibrate: bool = Field(default=True, description="As in 'prune'.")
-
-    @model_validator(mode="after")
-    def _has_one_target(self) -> Self:
-        self.chosen()
-        return self
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import estimate_statistics

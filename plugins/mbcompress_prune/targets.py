@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mbcompress import Options
 
@@ -39,6 +39,11 @@ class Targets(Options):
         description="Share of the baseline's time for one image that may be left, measured on the exported files of "
         "the recipe's first runtime, on one thread, at the precision of the model that the pass is given.",
     )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        self.chosen()
+        return self
 
     def chosen(self) -> tuple[str, float]:
         """Name and value of the one target.
