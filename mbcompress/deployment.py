@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
-import warnings
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from mbcompress.layout import contiguous
+from mbcompress.layout import to_export
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import time_interleaved
 
@@ -76,8 +74,5 @@ class Deployment:
     def _export(self, model: nn.Module) -> Path:
         self._files += 1
         path = self._folder / f"{self._files}{self.runtime.suffix}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-            plain = contiguous(copy.deepcopy(model).cpu().eval())
-        self.runtime.export(plain, self.context.input_shape, path)
+        self.runtime.export(to_export(model), self.context.input_shape, path)
         return path

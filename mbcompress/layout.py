@@ -1,7 +1,11 @@
-"""Memory layout of a module's 4-D weights; `nn.Module.to` takes `memory_format`, but its type stubs do not know."""
+"""Copies of a module, the layout of its 4-D weights in memory, and noise to compare it with another."""
+
+import copy
+import warnings
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def channels_last(model: nn.Module) -> nn.Module:
@@ -12,3 +16,20 @@ def channels_last(model: nn.Module) -> nn.Module:
 def contiguous(model: nn.Module) -> nn.Module:
     """NCHW in memory, in place, as exporters expect."""
     return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; those of what torch.export gave warn of its internals, which is silenced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return copy.deepcopy(model)
+
+
+def to_export(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, NCHW, in eval mode."""
+    return contiguous(copied(model).cpu().eval())
+
+
+def noise(shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers, the same in every call: float32 on the CPU."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

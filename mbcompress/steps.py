@@ -7,10 +7,8 @@ the others the files of each step.
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ from mbcompress.cache.store import ENTRY, Store
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import MbcompressError
 from mbcompress.files import write_atomically
-from mbcompress.layout import contiguous
+from mbcompress.layout import copied, to_export
 from mbcompress.storage.restoring import load
 from mbcompress.storage.saving import same_answers, write_step
 from mbcompress.storage.stored import METRICS, open_step
@@ -101,7 +99,7 @@ class Steps:
         self.loaded: Record = {"name": "loaded", "seconds": 0.0, "metrics": metrics}
         # what is stored must be found again by name, which somebody's own class is not
         self._source = plan.model if plan.model and catalogue.models.origin_of(plan.model) else None
-        self._skeleton = copy.deepcopy(model).cpu()
+        self._skeleton = copied(model).cpu()
         self._data = data_fingerprint(context.data) if store else ""
 
     def carry_out(self) -> Iterator[Record]:
@@ -214,9 +212,7 @@ class Steps:
 
     def _reopened(self, place: Path, model: nn.Module, context: Context, traits: frozenset[Trait]) -> nn.Module | None:
         """The model as its files give it, if later passes can do with that one all that they can do with `model`."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-            plain = contiguous(copy.deepcopy(model).cpu())
+        plain = to_export(model)
         try:
             again = load(place, model=self._skeleton_for(place))
         except MbcompressError:
@@ -233,9 +229,7 @@ class Steps:
 
 def frozen(model: nn.Module) -> nn.Module:
     """A copy in eval mode, without gradients."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-        return copy.deepcopy(model).eval().requires_grad_(False)
+    return copied(model).eval().requires_grad_(False)
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:

@@ -24,6 +24,7 @@ PUBLIC = {
     "mbcompress.files",
     "mbcompress.hookspecs",
     "mbcompress.host",
+    "mbcompress.inference",
     "mbcompress.layout",
     "mbcompress.lifecycle",
     "mbcompress.parts",

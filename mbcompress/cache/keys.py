@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 import mbcompress
 from mbcompress.components import ModelSource, teachers_in
 from mbcompress.files import sha256
+from mbcompress.layout import noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +98,7 @@ def model_fingerprint(model: nn.Module, example: Tensor) -> str:
         digest.update(name.encode())
         digest.update(_content(value) if isinstance(value, torch.Tensor) else repr(value).encode())
     digest.update(repr([name for name, each in model.named_parameters() if each.requires_grad]).encode())
-    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
-    digest.update(_content(model(noise)))
+    digest.update(_content(model(noise(example.shape).to(example.device))))
     return digest.hexdigest()
 
 

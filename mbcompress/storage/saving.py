@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.layout import contiguous
+from mbcompress.layout import noise, to_export
 from mbcompress.storage.architecture import bypassed, describe
 from mbcompress.storage.capture import capture
 from mbcompress.storage.graph import DTYPES
@@ -65,8 +64,8 @@ def write_step(
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / METRICS, record)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export, and copies of what it gave, warn of their own internals
-        plain = contiguous(copy.deepcopy(model).cpu().eval())
+        warnings.simplefilter("ignore")  # torch.export warns of its own internals
+        plain = to_export(model)
         layers = describe(plain) if Trait.FLOAT in traits else None
         stored = _choose(plain, layers, input_shape, source, directory)
     if stored.graph is not None:
@@ -121,9 +120,9 @@ def _as_graph(model: nn.Module, state: dict[str, Tensor], shape: Shape, place: P
 
 def same_answers(rebuilt: nn.Module, model: nn.Module, shape: Shape) -> bool:
     """Whether both give the same numbers for the same noise, NaN for NaN."""
-    noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    images = noise((2, *shape))
     with torch.no_grad():
-        return torch.allclose(rebuilt(noise.clone()), model(noise.clone()), rtol=0, atol=0, equal_nan=True)
+        return torch.allclose(rebuilt(images.clone()), model(images.clone()), rtol=0, atol=0, equal_nan=True)
 
 
 def _own_copy(tensor: Tensor) -> Tensor:

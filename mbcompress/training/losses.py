@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, normalize
 
 from mbcompress.context import Context
+from mbcompress.inference import for_inference
 from mbcompress.training.batches import Batch, evaluation_batches
 from mbcompress.training_options import DistillationOptions, TrainingOptions
 
@@ -36,7 +37,8 @@ def task_loss(model: nn.Module, context: Context, options: DistillationOptions) 
         yield label_loss(options)
         return
     references = options.teacher if isinstance(options.teacher, tuple) else (options.teacher,)
-    with Distillation(model, [context.teacher(each) for each in references], context, options) as loss:
+    teachers = [for_inference(context.teacher(each), context.example(2)) for each in references]
+    with Distillation(model, teachers, context, options) as loss:
         yield loss
 
 

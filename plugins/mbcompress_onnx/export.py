@@ -14,10 +14,10 @@ from torch import nn
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
 from mbcompress.files import write_atomically
+from mbcompress.inference import for_inference
 from mbcompress.layout import contiguous
 
 from .lowering import lower
-from .preparation import prepared
 
 
 def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opset: int) -> None:
@@ -28,7 +28,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     """
     # channels_last weights would add a reordering around every pooling
     example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
-    model = prepared(contiguous(model), example)
+    model = for_inference(contiguous(model), example, inplace=False)
     with _quiet_exporter():
         try:
             program = torch.onnx.export(

@@ -1,4 +1,4 @@
-"""The same network in a form that torch exports in half the time."""
+"""The same network in a form that answers sooner, and that torch exports in half the time."""
 
 import copy
 
@@ -6,32 +6,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mbcompress.layout import noise
+
 TOLERANCE = 1e-4
 """Of the largest logit: folding rounds once more."""
 
 
-def prepared(model: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of `model` with BatchNorm folded into convolutions and activations that give new tensors.
+def for_inference(model: nn.Module, example: Tensor, *, inplace: bool = True) -> nn.Module:
+    """A copy of `model` with BatchNorm folded into convolutions.
 
-    The exporter would do both, operator by operator. Folded is what stands side by side in an `nn.Sequential`. Where
-    the copy computes something else, because the network reads a tensor again that an activation has changed, or calls
-    a layer by itself, `model` is given back as it is.
+    Folded is what stands side by side in an `nn.Sequential`. Where the copy computes something else, because the
+    network calls a layer by itself, or reads a tensor again that an activation has changed, `model` is given back as it
+    is.
 
     Args:
-        model: in eval mode, on the CPU; not changed.
-        example: (N, C, H, W) float32; gives the shape only.
+        model: in eval mode; not changed.
+        example: (N, C, H, W) float32 on the model's device; gives the shape only.
+        inplace: whether activations may go on changing the tensor they are given; exporters rewrite them one by one.
     """
-    if not any(_is_folded(module) or _is_inplace(module) for module in model.modules()):
+
+    def changes(module: nn.Module) -> bool:
+        return _is_folded(module) or (_is_inplace(module) and not inplace)
+
+    if not any(map(changes, model.modules())):
         return model
     twin = copy.deepcopy(model)
-    for module in twin.modules():
-        if _is_inplace(module):
-            module.inplace = False  # type: ignore[assignment]
+    for module in filter(changes, list(twin.modules())):
         if isinstance(module, nn.Sequential):
             _fold(module)
-    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+        else:
+            module.inplace = False  # type: ignore[assignment]
+    images = noise(example.shape).to(example.device)
     with torch.no_grad():
-        before, after = model(noise.clone()), twin(noise.clone())
+        before, after = model(images.clone()), twin(images.clone())
     bound = TOLERANCE * max(1.0, float(before.abs().max()))
     return twin if torch.allclose(before, after, rtol=0, atol=bound) else model
 
