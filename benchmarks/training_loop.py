@@ -19,8 +19,9 @@ from mbcompress import Augmentation, Context, Development, Images, Normalization
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.host import discover
 from mbcompress.training import label_loss
-from mbcompress.training.loop import _optimizer, _Training
+from mbcompress.training.loop import _Training
 from mbcompress.training.memory import kept_memory
+from mbcompress.training.optimization import optimizer
 from mbcompress.training.precision import mixed_precision
 
 CLASSES, VALIDATION_SHARE = 10, 1 / 20
@@ -35,7 +36,7 @@ def noise(count: int, seed: int) -> Images:
 
 def bare(model: nn.Module, options: TrainingOptions, steps: int) -> float:
     """Seconds of `steps` steps on one batch."""
-    optimizer = _optimizer([model], options)
+    sgd = optimizer([model], options)
     images = torch.randn(options.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (options.batch_size,))
     model.train()
@@ -43,9 +44,9 @@ def bare(model: nn.Module, options: TrainingOptions, steps: int) -> float:
     for _ in range(steps):
         with mixed_precision(images.device, options.precision):
             loss = cross_entropy(model(images), labels)
-        optimizer.zero_grad(set_to_none=True)
+        sgd.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        sgd.step()
     return time.perf_counter() - start
 
 

@@ -60,16 +60,16 @@ VARIANTS = (
     Variant("one stride removed", model={"strides_removed": 1}),
     Variant("three strides removed", model={"strides_removed": 3}),
     Variant("half width", model={"width": 0.5}),
-    Variant("sides 0.5, 0.75, 1", options={"resolutions": (0.5, 0.75, 1.0)}),
     Variant("sides 0.75, 1", options={"resolutions": (0.75, 1.0)}),
-    Variant("bf16", options={"precision": "bf16"}),
-    Variant("batch 64", options={"batch_size": 64, "lr": 0.07}),
-    Variant("batch 256", options={"batch_size": 256, "lr": 0.15}),
+    Variant("sides 0.5, 0.75, 1", options={"resolutions": (0.5, 0.75, 1.0)}),
     Variant("lr 0.2", options={"lr": 0.2}),
     Variant("lr 0.05", options={"lr": 0.05}),
+    Variant("batch 64", options={"batch_size": 64, "lr": 0.07}),
+    Variant("batch 256", options={"batch_size": 256, "lr": 0.15}),
     Variant("one cycle", options={"schedule": "one_cycle"}),
     Variant("no average", options={"ema": None}),
     Variant("cutout 8", options={"cutout": 8}),
+    Variant("bf16", options={"precision": "bf16"}),
 )
 
 

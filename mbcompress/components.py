@@ -259,21 +259,23 @@ class Metric(Component):
 def _resolve_source(value: object, info: ValidationInfo) -> object:
     if isinstance(value, ModelSource) or value == "baseline":
         return value
-    field = info.field_name or ""
     if not isinstance(value, Mapping):
-        raise SpecError((field,), f"must be 'baseline' or a model like {{source: …, weights: …}}, got {shown(value)}")
+        raise SpecError((), f"must be 'baseline' or a model like {{source: …, weights: …}}, got {shown(value)}")
     if not info.context:
-        raise SpecError((field,), "a model must be given as a ModelSource object here")
-    try:
-        return info.context["catalogue"].build_model(value)
-    except SpecError as error:
-        raise error.under(field) from None
+        raise SpecError((), "a model must be given as a ModelSource object here")
+    return info.context["catalogue"].build_model(value)
 
 
 def _resolve_sources(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, list | tuple) and value:
-        return tuple(_resolve_source(each, info) for each in value)
-    return _resolve_source(value, info)
+    if not isinstance(value, list | tuple) or not value:
+        return _resolve_source(value, info)
+    sources = []
+    for index, each in enumerate(value):
+        try:
+            sources.append(_resolve_source(each, info))
+        except SpecError as error:
+            raise error.under(index) from None
+    return tuple(sources)
 
 
 def _dump_source(value: ModelSource | str) -> object:

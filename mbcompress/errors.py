@@ -74,8 +74,11 @@ class Location:
         return ":".join(str(part) for part in (self.source, self.line, self.column) if part is not None)
 
 
-class SpecError(MbcompressError):
-    """Something is wrong at `path` inside a specification; the reader of that specification adds the location."""
+class SpecError(MbcompressError, ValueError):
+    """Something is wrong at `path` inside a specification; the reader of that specification adds the location.
+
+    A ValueError, so that pydantic adds where the specification stands in options that hold it.
+    """
 
     def __init__(self, path: tuple[PathPart, ...], problem: str, *, at_key: bool = False) -> None:
         super().__init__(f"{dotted(path)}: {problem}" if path else problem)

@@ -19,6 +19,9 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
     path = _without_branches(finding["loc"])
     if finding["type"] == "missing":
         return SpecError(path[:-1], f"{path[-1]!r} is missing")
+    cause = finding.get("ctx", {}).get("error")
+    if isinstance(cause, SpecError):  # of a specification that stands in these options
+        return cause.under(*path)
     return SpecError(path, _sentence(finding["type"], finding["msg"], finding["input"], finding.get("ctx", {})))
 
 

@@ -273,7 +273,7 @@ def test_a_measured_target_is_met_by_the_exported_file(
 ) -> None:
     from mbcompress.deployment import Deployment
 
-    monkeypatch.setattr("mbcompress_prune.MEASURED_STEPS", 2)
+    monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 2)
     if option == "target_latency":  # real times differ from run to run: here operations stand for them
         monkeypatch.setattr(
             Deployment,

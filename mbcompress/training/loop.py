@@ -2,18 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from mbcompress.context import Context
 from mbcompress.data import Augmentation
-from mbcompress.errors import MbcompressError, TrainingDivergedError, first_line
+from mbcompress.errors import MbcompressError, TrainingDivergedError
 from mbcompress.interruption import Interrupted
 from mbcompress.layout import channels_last
 from mbcompress.training.batches import Batch, batches_per_epoch, derived_seed, training_batches
@@ -21,7 +19,9 @@ from mbcompress.training.constraints import Constraint, KeepZeros
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training.memory import kept_memory
+from mbcompress.training.optimization import average, norm_momentum, optimizer, rate
 from mbcompress.training.precision import mixed_precision
+from mbcompress.training.resolutions import check_sizes, scale
 from mbcompress.training.synchronization import Synchronization
 from mbcompress.training_options import TrainingOptions
 from mbcompress.traits import Trait
@@ -76,7 +76,7 @@ def fit(
     if constraint is None and Trait.SPARSE in context.traits:
         constraint = KeepZeros()
     training = _Training(model, context, options, loss, label, constraint)
-    with _norm_momentum(model, options.norm_momentum), kept_memory():
+    with norm_momentum(model, options.norm_momentum), kept_memory():
         try:
             while training.reached.epoch <= options.epochs:
                 training.epoch()
@@ -107,17 +107,17 @@ class _Training:
         trained = [model, *([loss] if isinstance(loss, nn.Module) else [])]
         self.synchronization = Synchronization(trained, self.processes)
         self.synchronization.begin()
-        self.averaged = _average(model, options.ema) if options.ema else None
+        self.averaged = average(model, options.ema) if options.ema else None
         self.context = context
         self.options = options
         self.loss = loss
         self.constraint = constraint
         self.label = label
         self.augmentation = _augmentation(context.data.augmentation, options)
-        self.outputs = _check_sizes(model, context, options, label)
-        self.optimizer = _optimizer(trained, options)
+        self.outputs = check_sizes(model, context, options, label)
+        self.optimizer = optimizer(trained, options)
         self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
-        self.rate = _rate(options, max(1, self.steps * options.epochs))
+        self.rate = rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
         self.reached = self._resume() or _Reached(
             1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()), constraint is None or constraint.settled
@@ -144,7 +144,7 @@ class _Training:
             epoch=reached.epoch,
             first=reached.step,
             classes=self.outputs,
-            scale=_scale(options, reached.epoch),
+            scale=scale(options, reached.epoch),
             share=self.processes.share,
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
@@ -279,80 +279,3 @@ def _augmentation(usual: Augmentation, options: TrainingOptions) -> Augmentation
     """What the dataset advises, with what the options say instead."""
     wanted = {each.name: getattr(options, each.name) for each in fields(Augmentation)}
     return replace(usual, **{name: value for name, value in wanted.items() if value is not None})
-
-
-def _scale(options: TrainingOptions, epoch: int) -> float:
-    """What the images' sides are multiplied by in an epoch, counted from 1."""
-    shares = options.resolutions or (1.0,)
-    return shares[(epoch - 1) * len(shares) // options.epochs]
-
-
-def _check_sizes(model: nn.Module, context: Context, options: TrainingOptions, label: str) -> int:
-    """The number of outputs, found at every size of image that the training will use; 0 where nobody needs it.
-
-    Raises:
-        MbcompressError: the model cannot take one of the sizes.
-    """
-    example, outputs = context.example(), 0
-    if not (options.resolutions or options.mixup):
-        return outputs
-    for share in sorted({*options.resolutions, 1.0}):
-        height, width = (max(1, round(share * side)) for side in example.shape[2:])
-        try:
-            with torch.no_grad():
-                outputs = model(example[:, :, :height, :width]).shape[1]
-        except RuntimeError as error:
-            raise MbcompressError(
-                f"{label}: the model cannot take images of {height}x{width}, which {share:g} in 'resolutions' asks "
-                f"for ({first_line(error)}); leave 'resolutions' empty"
-            ) from error
-    return outputs
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights and statistics, faster at the beginning, when the weights are still far off."""
-
-    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
-        if averages[0].is_floating_point():
-            steps = float(count)
-            torch._foreach_lerp_(averages, currents, 1 - min(decay, (1 + steps) / (10 + steps)))
-        else:
-            torch._foreach_copy_(averages, currents)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _norm_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
-    """BatchNorm's momentum while the block runs; None leaves it."""
-    before = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
-    for module in before if momentum else ():
-        module.momentum = momentum
-    try:
-        yield
-    finally:
-        for module, own in before.items():
-            module.momentum = own
-
-
-def _optimizer(modules: Sequence[nn.Module], options: TrainingOptions) -> torch.optim.Optimizer:
-    learned = [p for module in modules for p in module.parameters() if p.requires_grad]
-    weights = [p for p in learned if p.dim() > 1]
-    others = [p for p in learned if p.dim() <= 1]
-    groups = [{"params": weights, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, options.lr, options.momentum, nesterov=options.momentum > 0)
-
-
-def _rate(options: TrainingOptions, total: int) -> Callable[[int], float]:
-    """Step -> factor on the peak learning rate."""
-    rise = max(1, round((1 / 3 if options.schedule == "one_cycle" else options.warmup) * total))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        if options.schedule == "constant":
-            return 1.0
-        done = (step - rise) / max(1, total - rise)
-        return (1 + math.cos(math.pi * done)) / 2 if options.schedule == "cosine" else 1 - done
-
-    return factor

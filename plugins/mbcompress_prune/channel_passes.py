@@ -1,0 +1,239 @@
+"""Passes that look at channels: remove the least important, or show what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers
+from mbcompress.unsupported import Unsupported, report_unsupported
+
+from .targets import Targets, goal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from mbcompress import Context
+
+    from .channels import Ratios, Shrinking
+    from .sensitivity import Analysis
+    from .targets import Goal
+
+SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
+MEASURED_STEPS = 6  # where each takes seconds: 1.5 %
+
+
+class _Channels(Pass):
+    """What passes that look at channels have in common."""
+
+    uses_runtimes: ClassVar[bool] = True
+
+    criterion: Literal["l1", "l2", "bn_scale", "taylor", "random"] = Field(
+        default="l1",
+        description="Importance of a channel: L1 or L2 norm of all weights that go with it, the size of its BatchNorm "
+        "scale (Liu et al. 2017), what the loss would change without it, to first order (Molchanov et al. 2019), or "
+        "chance, as a control.",
+    )
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Channel counts that are left are multiples of this; null takes what the recipe's runtimes are "
+        "fastest with, which for ONNX Runtime on x86-64 is 16.",
+    )
+    importance_images: int = Field(
+        default=1024, ge=1, le=100_000, description="Training images that the criterion 'taylor' looks at."
+    )
+    sensitivity_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.25, 0.5, 0.75),
+        min_length=1,
+        max_length=16,
+        description="Shares of each group's channels to prune in a sensitivity analysis.",
+    )
+    sensitivity_images: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Validation images that a sensitivity analysis looks at."
+    )
+
+    def _multiple(self, context: Context) -> int:
+        return self.round_to or max((runtime.channel_multiple for runtime in context.runtimes), default=8)
+
+    def _shrinking(self, model: nn.Module, context: Context, scope: str) -> Shrinking:
+        from .channels import Shrinking, loss_gradients
+
+        gradients = None
+        if self.criterion == "taylor":
+            images = min(self.importance_images, len(context.data.train))
+            gradients = loss_gradients(model, context, images)
+        return Shrinking(self.criterion, scope, self._multiple(context), context.seed, gradients)
+
+    def _spare(self, model: nn.Module, context: Context, unsupported: Unsupported) -> list[str]:
+        """Names of layers that keep their channels because nothing else is possible; tells them, or refuses."""
+        from .channels import LARGEST_RATIO, output_layer, unprunable, untouched
+
+        example = context.example()
+        shrinking = self._shrinking(model, context, "uniform")  # every layer gets its turn
+        with context.progress.busy(f"{self.name}, which channels can go"):
+            output = output_layer(model, example)
+            reasons = unprunable(model, example, shrinking, output)
+            kept = [name for name in reasons if name not in dict(model.named_parameters())]
+            least = shrinking.prune(model, example, LARGEST_RATIO, [*output, *kept])
+            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
+            reasons = dict.fromkeys(untouched(model, least, shrinking.round_to), why) | reasons
+        layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
+        report_unsupported(context, unsupported, f"{self.name}: keeps all channels", layers)
+        context.metrics["unpruned_layers"] = len(layers)
+        return [*output, *kept]
+
+    def _analyse(self, model: nn.Module, context: Context, kept: list[str]) -> Analysis:
+        """Sensitivity curves, which become files of the step."""
+        from .channels import output_layer, roots
+        from .sensitivity import analyse
+
+        groups = roots(model, context.example(), output_layer(model, context.example()))
+        shrinking = self._shrinking(model, context, "uniform")
+        ratios = sorted(set(self.sensitivity_ratios))
+        analysis = analyse(model, context, shrinking, groups, kept, ratios, self.sensitivity_images)
+        context.files["sensitivity.csv"] = analysis.table()
+        if analysis.curves:
+            context.files["sensitivity.svg"] = analysis.picture()
+        return analysis
+
+
+class Recovery(DistillationOptions):
+    """Training that gives a pruned network its accuracy back."""
+
+    teacher: Teachers | None = Field(
+        default=None, description="As in 'distill': 'baseline', a model or a list of them; null for labels alone."
+    )
+
+
+class Prune(_Channels, Targets):
+    """Remove the least important channels until a target share of the operations, parameters, bytes or time is left."""
+
+    name: ClassVar[str] = "prune"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.6},)
+
+    scope: Literal["global", "uniform", "sensitivity"] = Field(
+        default="global",
+        description="global: channels of all layers compete with each other; uniform: each layer loses the same share; "
+        "sensitivity: each group loses what costs the same accuracy, as an analysis of this model finds.",
+    )
+    steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
+    recovery: Recovery | None = Field(
+        default=None, description="Training after each step; options as in 'distill', but without a teacher by default."
+    )
+    gradual: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Let channels fade during this share of 'recovery', by a cubic schedule, and remove them at its "
+        "end; null removes them first.",
+    )
+    recalibrate: bool = Field(
+        default=True,
+        description="Estimate BatchNorm's running statistics anew on training images after each step; those of the "
+        "larger network no longer fit.",
+    )
+
+    unsupported: Unsupported = "skip"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.gradual is not None and (self.recovery is None or self.steps > 1):
+            raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
+        return self
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from mbcompress.training import estimate_statistics
+
+        kept = self._spare(model, context, self.unsupported)
+        with goal_of(self, context) as goal:
+            if self.gradual is not None:
+                model = self._fade(model, context, goal, kept)
+            for step in range(1, self.steps + 1):
+                limit = goal.limit ** (step / self.steps)
+                with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
+                    model, _ = self._shrink(model, context, replace(goal, limit=limit), kept)
+                    if self.recalibrate:
+                        estimate_statistics(model, context)
+                if self.recovery and self.gradual is None:
+                    self._recover(model, context, f"{self.name}, recovery {step}/{self.steps}")
+            context.metrics["left"] = goal.share(model)
+        return model
+
+    def _recover(self, model: nn.Module, context: Context, label: str, **more: Any) -> None:
+        from mbcompress.training import fit, task_loss
+
+        assert self.recovery is not None
+        with task_loss(model, context, self.recovery) as loss:
+            fit(model, context, self.recovery, loss, label, **more)
+
+    def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> nn.Module:
+        """A copy of `model`, trained while the channels that will go became zero."""
+        import copy
+
+        from .fading import Fading
+
+        _, amount = self._shrink(model, context, goal, kept)
+        model = copy.deepcopy(model)
+
+        def choose(model: nn.Module, share: float) -> Any:
+            shrinking = self._shrinking(model, context, self.scope)
+            part = (
+                share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
+            )
+            return shrinking.choose(model, context.example(), part, kept)
+
+        assert self.gradual is not None
+        self._recover(model, context, f"{self.name}, gradual", constraint=Fading(choose, self.gradual))
+        return model
+
+    def _shrink(
+        self, model: nn.Module, context: Context, goal: Goal, kept: list[str]
+    ) -> tuple[nn.Module, float | Ratios]:
+        """The model with the smallest amount of pruning that meets the goal, by bisection, and that amount.
+
+        `model` is not changed. The amount is a share of the channels, or one for each layer.
+        """
+        from .channels import LARGEST_RATIO
+
+        if goal.exact and goal.share(model) <= goal.limit:
+            return model, 0.0
+        shrinking, example = self._shrinking(model, context, self.scope), context.example()
+        amount_at: Callable[[float], float | Ratios] = lambda ratio: ratio  # noqa: E731
+        largest = LARGEST_RATIO
+        if self.scope == "sensitivity":
+            amount_at, largest = self._analyse(model, context, kept).ratios, 1.0
+        low, high = 0.0, largest
+        best = shrinking.prune(model, example, amount_at(high), kept)
+        if (smallest := goal.share(best)) > goal.limit:
+            raise MbcompressError(
+                f"prune: {goal.name} {goal.limit:.3g} cannot be reached with round_to {shrinking.round_to}, the least "
+                f"is {smallest:.3g}; raise {goal.name} or lower round_to"
+            )
+        for _ in range(SEARCH_STEPS if goal.exact else MEASURED_STEPS):
+            ratio = (low + high) / 2
+            candidate = shrinking.prune(model, example, amount_at(ratio), kept)
+            if goal.share(candidate) <= goal.limit:
+                best, high = candidate, ratio
+            else:
+                low = ratio
+        return best, amount_at(high)
+
+
+class Sensitivity(_Channels):
+    """Show how much accuracy each group of channels is worth, and change nothing."""
+
+    name: ClassVar[str] = "sensitivity"
+
+    unsupported: Unsupported = "skip"
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        analysis = self._analyse(model, context, self._spare(model, context, self.unsupported))
+        context.metrics["groups"] = len(analysis.curves)
+        return model

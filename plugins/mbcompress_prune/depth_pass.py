@@ -1,0 +1,86 @@
+"""The pass that makes a network shallower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from mbcompress import MbcompressError, Pass
+
+from .channel_passes import Prune
+from .targets import Targets, goal_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mbcompress import Context
+
+
+class PruneBlocks(Pass, Targets):
+    """Remove whole residual blocks, the least important first, until a target share of operations or time is left."""
+
+    name: ClassVar[str] = "prune_blocks"
+    uses_runtimes: ClassVar[bool] = True
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.95},)
+
+    only_if_faster: bool = Field(
+        default=False,
+        description="Compare with pruning channels down to the same operations, as 'prune' does by default, and do "
+        "that instead unless the file without the blocks is faster.",
+    )
+    images: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Validation images on which a block's importance is found."
+    )
+    recalibrate: bool = Field(default=True, description="As in 'prune'.")
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from mbcompress.training import estimate_statistics
+
+        from .blocks import least_important, residual_blocks, without
+
+        with context.progress.busy(f"{self.name}, which blocks there are"):
+            blocks = residual_blocks(model, context)
+        if not blocks:
+            raise MbcompressError(f"{self.name}: the model has no residual blocks; prune channels with 'prune'")
+        gone: list[str] = []
+        shallow = model
+        with goal_of(self, context) as goal:
+            while (share := goal.share(shallow)) > goal.limit:
+                left = [name for name in blocks if name not in gone]
+                if not left:
+                    raise MbcompressError(
+                        f"{self.name}: {goal.name} {goal.limit:.3g} cannot be reached by removing all {len(blocks)} "
+                        f"residual blocks, which leaves {share:.3g}; raise {goal.name}, or prune channels with 'prune'"
+                    )
+                worst, _ = least_important(shallow, left, context, self.images)
+                gone.append(worst)
+                context.progress.say(f"{self.name}: {worst} goes")
+                shallow = without(model, gone)
+            context.metrics["blocks_removed"] = len(gone)
+            if self.only_if_faster and gone:
+                shallow = self._faster(shallow, model, context)
+            context.metrics["left"] = goal.share(shallow)
+        if self.recalibrate:
+            estimate_statistics(shallow, context)
+        return shallow
+
+    def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
+        """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
+        from mbcompress.counting import count_macs
+        from mbcompress.deployment import Deployment
+
+        example = context.example()
+        share = count_macs(shallow, example) / count_macs(context.baseline, example)
+        quiet = replace(context, metrics={}, files={})
+        narrow = Prune(target_macs=share).apply(model, quiet)
+        with Deployment(context) as deployment:
+            times = {"blocks": deployment.latency(shallow), "channels": deployment.latency(narrow)}
+        context.metrics.update({f"latency_without_{what}": time for what, time in times.items()})
+        if times["blocks"] < times["channels"]:
+            return shallow
+        context.progress.say(f"{self.name}: fewer channels are faster than fewer blocks; channels were pruned instead")
+        context.metrics["blocks_removed"] = 0
+        return narrow
