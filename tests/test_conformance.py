@@ -49,8 +49,8 @@ def test_built_in_passes_say_what_they_do_to_their_input(catalogue: Catalogue) -
 
 
 ALWAYS_TRIED = {
-    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "digits", "arrays", "onnx", "agreement",
-    "calibration",
+    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet9", "digits", "arrays", "onnx",
+    "agreement", "calibration",
 }  # fmt: skip
 """What needs nothing of the user's, and no extra."""
 

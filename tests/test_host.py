@@ -13,7 +13,7 @@ from mbcompress.host import Catalogue, Origin, Registry, discover
 
 BUILT_IN = {
     "passes": {"train", "prune", "sparsify", "distill", "qat"},
-    "models": {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"},
+    "models": {"mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet9"},
     "datasets": {"digits", "image_folder", "cifar10", "arrays"},
     "runtimes": {"onnx"},
     "metrics": {"agreement", "calibration"},
