@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,8 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(text: str) -> str:
+    """What can be a file's name, and part of an identifier in a page: 'prune, recovery 1/2' -> 'prune-recovery-1-2'."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]

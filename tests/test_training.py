@@ -49,6 +49,13 @@ def test_learns_and_reports_scores(make_context: Callable[..., Any]) -> None:
     assert history.scores[0].top1 < 0.4
     assert history.scores[history.best].top1 > 0.8
     assert evaluate(model, context.data.validation, context.data.normalization, CPU) == history.scores[history.best]
+    assert len(history.losses) == 3
+    assert history.losses[0] > history.losses[2] > 0
+    header, before, *epochs = context.files["train-curve.csv"].splitlines()
+    assert header == "epoch,training loss,validation loss,correct,of"
+    assert before.startswith("0,,")
+    assert [int(line.split(",")[3]) for line in epochs] == [score.correct for score in history.scores[1:]]
+    assert "top-1, % of 144 validation images" in context.files["train-curve.svg"]
     assert not model.training
 
 
@@ -92,21 +99,21 @@ def test_divergence_is_named_with_place_and_advice(make_context: Callable[..., A
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
 def test_schedule_rises_to_the_peak_and_ends_where_it_says(schedule: str) -> None:
-    from mbcompress.training.loop import _rate
+    from mbcompress.training.optimization import rate
 
-    rate = _rate(TrainingOptions(schedule=schedule, warmup=0.1), 100)
-    rates = [rate(step) for step in range(100)]
+    factor = rate(TrainingOptions(schedule=schedule, warmup=0.1), 100)
+    rates = [factor(step) for step in range(100)]
     assert max(rates) == 1
     assert rates[0] < 0.15
     assert rates[-1] == 1 if schedule == "constant" else rates[-1] < 0.02
 
 
 def test_weight_decay_spares_biases_and_norms() -> None:
-    from mbcompress.training.loop import _optimizer
+    from mbcompress.training.optimization import optimizer
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    optimizer = _optimizer([model], TrainingOptions(weight_decay=0.1))
-    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    sgd = optimizer([model], TrainingOptions(weight_decay=0.1))
+    decayed = {id(p) for group in sgd.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(model[0].weight), id(model[2].weight)}
 
 

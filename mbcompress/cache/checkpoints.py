@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.cache.place import number_from_environment
 from mbcompress.errors import MbcompressError
-from mbcompress.files import write_atomically
+from mbcompress.files import slug, write_atomically
 from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Checkpoints:
 
     def open(self, label: str) -> Checkpoint:
         """The checkpoint of a training; the second one with the same label is another."""
-        name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:60]
+        name = slug(label)
         self._names.append(name)
         return Checkpoint(self, f"{self._names.count(name)}-{name}.checkpoint")
 

@@ -2,8 +2,9 @@
 
 from mbcompress.training.batches import Batch, batches_per_epoch, evaluation_batches
 from mbcompress.training.constraints import Constraint, KeepZeros, zero_masks
+from mbcompress.training.curve import History
 from mbcompress.training.evaluation import Score, evaluate
-from mbcompress.training.loop import History, fit
+from mbcompress.training.loop import fit
 from mbcompress.training.losses import Distillation, Loss, label_loss, task_loss
 from mbcompress.training.normalization import estimate_statistics
 

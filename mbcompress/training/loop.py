@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from mbcompress.context import Context
 from mbcompress.data import Augmentation
 from mbcompress.errors import MbcompressError, TrainingDivergedError
+from mbcompress.files import slug
 from mbcompress.interruption import Interrupted
 from mbcompress.layout import channels_last
 from mbcompress.training.batches import Batch, batches_per_epoch, derived_seed, training_batches
 from mbcompress.training.constraints import Constraint, KeepZeros
+from mbcompress.training.curve import FEWEST_EPOCHS, History
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.losses import Loss
 from mbcompress.training.memory import kept_memory
@@ -29,14 +31,6 @@ from mbcompress.traits import Trait
 State = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class History:
-    """Validation scores before training and after each epoch; the model holds the weights of epoch `best`."""
-
-    scores: tuple[Score, ...]
-    best: int
-
-
 @dataclass
 class _Reached:
     """How far a training is: `step` steps of `epoch`, which counts from 1, are done."""
@@ -48,6 +42,10 @@ class _Reached:
     best_state: State
     settled: bool
     """Whether the best so far is as constrained as the result must be."""
+    losses: list[float] = field(default_factory=list)
+    """Mean of each epoch's steps."""
+    running: float = 0.0
+    """Sum over the steps of this epoch."""
 
 
 def fit(
@@ -85,7 +83,18 @@ def fit(
             raise
     model.load_state_dict(training.reached.best_state)
     model.eval()
-    return History(tuple(training.reached.scores), training.reached.best)
+    history = History(tuple(training.reached.scores), tuple(training.reached.losses), training.reached.best)
+    _tell(history, context, label)
+    return history
+
+
+def _tell(history: History, context: Context, label: str) -> None:
+    """Leave the curve among the pass's files, for the report."""
+    name = f"{slug(label)}-curve"
+    if history.losses:
+        context.files[f"{name}.csv"] = history.table()
+    if len(history.losses) >= FEWEST_EPOCHS and context.processes.main:
+        context.files[f"{name}.svg"] = history.picture(name, label)
 
 
 class _Training:
@@ -150,18 +159,19 @@ class _Training:
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
         self.model.train()
         for batch in self._together(self.context.progress.track(batches, bar, self.steps - reached.step)):
-            self._step(batch)
+            reached.running += self._step(batch)
             reached.step += 1
             if self.checkpoint.due:
                 self.save()
         if self.constraint and self.averaged:
             self.constraint.hold(self.kept)
         reached.scores.append(self._evaluate())
+        reached.losses.append(reached.running / self.steps)
         settled = self.constraint is None or self.constraint.settled
         if reached.scores[-1] >= reached.scores[reached.best] or not reached.settled:
             reached.best, reached.best_state = reached.epoch, copy.deepcopy(self.kept.state_dict())
             reached.settled = settled
-        reached.epoch, reached.step = reached.epoch + 1, 0
+        reached.epoch, reached.step, reached.running = reached.epoch + 1, 0, 0.0
 
     def _together(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches; where a process is to end, all end before the same step."""
@@ -177,7 +187,8 @@ class _Training:
                 return
             yield batch
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch) -> float:
+        """Learn from a batch; gives its loss."""
         options, reached, processes = self.options, self.reached, self.processes
         # dropout must not depend on where a training was interrupted, and not be the same in every process
         own = () if processes.main else processes.share
@@ -205,6 +216,7 @@ class _Training:
             self.constraint.after_step(self.model, done)
         if self.averaged:
             self.averaged.update_parameters(self.model)
+        return total
 
     def _evaluate(self) -> Score:
         data = self.context.data
@@ -231,6 +243,8 @@ class _Training:
             "scores": [asdict(score) for score in self.reached.scores],
             "best": self.reached.best,
             "settled": self.reached.settled,
+            "losses": self.reached.losses,
+            "running": self.reached.running,
         }
         self.checkpoint.write(tensors, facts)
 
@@ -250,7 +264,8 @@ class _Training:
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(_part("loss", tensors))
         scores = [Score(**score) for score in facts["scores"]]
-        return _Reached(facts["epoch"], facts["step"], scores, facts["best"], _part("best", tensors), facts["settled"])
+        rest = {name: facts[name] for name in ("epoch", "step", "best", "settled", "losses", "running")}
+        return _Reached(scores=scores, best_state=_part("best", tensors), **rest)
 
 
 def check_shares(label: str, images: int, processes: int) -> None:
