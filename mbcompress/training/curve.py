@@ -47,7 +47,7 @@ class History:
             top1 = [100 * score.top1 for score in self.scores]
             accuracy.axhline(top1[self.best], color=FAINT, linewidth=0.8)
             accuracy.plot(top1, color=ACCENT)
-            accuracy.plot([self.best], [top1[self.best]], color=ACCENT, marker="o", markersize=4)
+            accuracy.plot([self.best], [top1[self.best]], color=ACCENT, marker="o", markersize=4, clip_on=False)
             accuracy.set_title(f"top-1, % of {self.scores[0].count} validation images", fontsize=9, color=MUTED)
             loss.plot(range(1, len(self.losses) + 1), self.losses, color=ACCENT)
             loss.set_title("loss in training", fontsize=9, color=MUTED)
