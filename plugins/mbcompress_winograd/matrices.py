@@ -1,0 +1,69 @@
+"""Matrices of Winograd's minimal filtering, derived by Cook and Toom's method in exact rationals.
+
+F(m, r) gives m outputs of a filter of r taps by n = m + r - 1 multiplications: y = A^T [(G g) * (B^T d)], for a filter g
+of r and a signal d of n. Nested with itself it filters squares: Y = A^T [(G g G^T) * (B^T d B)] A.
+
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, https://arxiv.org/abs/1509.09308; the points
+at which the polynomials are evaluated, and infinity, are theirs.
+"""
+
+from fractions import Fraction
+from functools import cache, reduce
+from typing import NamedTuple
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+Polynomial = tuple[Fraction, ...]
+"""Coefficients, that of x^0 first."""
+
+POINTS = (0, 1, -1, 2, -2)
+
+
+class Transforms(NamedTuple):
+    """A^T (m, n), B^T (n, n) and G (n, r) of F(m, r)."""
+
+    output: Matrix
+    data: Matrix
+    filter: Matrix
+
+
+@cache
+def winograd(outputs: int, taps: int = 3) -> Transforms:
+    """The matrices of F(outputs, taps).
+
+    Raises:
+        ValueError: `POINTS` has too few points.
+    """
+    size = outputs + taps - 1
+    if not 1 < size <= len(POINTS) + 1:
+        raise ValueError(f"F({outputs},{taps}) needs {size - 1} points, and there are {len(POINTS)}")
+    points = [Fraction(point) for point in POINTS[: size - 1]]
+    data, filters = [], []
+    for point in points:
+        others = [each for each in points if each != point]
+        scale = reduce(lambda product, each: product * (point - each), others, Fraction(1))
+        # at the first point the sign moves from the filter to the data, where the paper has it
+        sign = -1 if point == points[0] and scale < 0 else 1
+        data.append(tuple(sign * each for each in _padded(_with_roots(others), size)))
+        filters.append(tuple(sign * point**power / scale for power in range(taps)))
+    data.append(_with_roots(points))
+    filters.append(_unit(taps))
+    output = [(*(point**power for point in points), Fraction(int(power == outputs - 1))) for power in range(outputs)]
+    return Transforms(tuple(output), tuple(data), tuple(filters))
+
+
+def _with_roots(roots: list[Fraction]) -> Polynomial:
+    """The monic polynomial that is zero at the roots."""
+    found = [Fraction(1)]
+    for root in roots:
+        shifted = [Fraction(0), *found]
+        found = [low - root * high for low, high in zip(shifted, [*found, Fraction(0)], strict=True)]
+    return tuple(found)
+
+
+def _padded(polynomial: Polynomial, size: int) -> Polynomial:
+    return polynomial + (Fraction(0),) * (size - len(polynomial))
+
+
+def _unit(size: int) -> Polynomial:
+    """Zeros, and 1 at the end."""
+    return tuple(Fraction(int(index == size - 1)) for index in range(size))

@@ -1,0 +1,84 @@
+"""`torch.ops.mbcompress.depthwise3x3`: the compiled kernel where it was built, the reference elsewhere."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import reference
+from .library import KERNELS, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME = "mbcompress::depthwise3x3"
+SCHEMA = "(Tensor x, Tensor weight, Tensor bias, int stride, int activation) -> Tensor"
+
+
+@cache
+def register() -> Status:
+    """Make the operator known to torch, with its shapes and gradients; the second call does nothing."""
+    status = _load()
+    if not status.compiled:
+        torch.library.define(NAME, SCHEMA)
+        torch.library.impl(NAME, "CPU")(_referred)
+    torch.library.register_fake(NAME)(_shaped)
+    torch.library.register_autograd(NAME, _backward, setup_context=_keep)
+    return status
+
+
+def operator() -> Callable[[Tensor, Tensor, Tensor, int, int], Tensor]:
+    """The operator, registered; arguments as in `reference.depthwise3x3`, tensors in float32 on the CPU."""
+    register()
+    found: Callable[[Tensor, Tensor, Tensor, int, int], Tensor] = torch.ops.mbcompress.depthwise3x3.default
+    return found
+
+
+def choose_level(name: str) -> bool:
+    """Use the instructions of a level: avx512, avx2, portable; False where the processor or the build lacks it."""
+    return register().compiled and bool(ctypes.CDLL(str(KERNELS)).mbcompress_choose_level(name.encode()))
+
+
+def _load() -> Status:
+    if not KERNELS.is_file():
+        return Status(compiled=False, reason="it was not built: the install found no C++ compiler that could")
+    try:
+        torch.ops.load_library(KERNELS)
+        library = ctypes.CDLL(str(KERNELS))
+    except OSError as error:
+        return Status(compiled=False, reason=f"its library cannot be loaded: {error}")
+    library.mbcompress_registered.restype = ctypes.c_bool
+    library.mbcompress_level.restype = ctypes.c_char_p
+    library.mbcompress_choose_level.restype = ctypes.c_bool
+    if not library.mbcompress_registered():
+        return Status(compiled=False, reason=f"torch {torch.__version__} does not take it")
+    return Status(compiled=True, level=library.mbcompress_level().decode())
+
+
+def _referred(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
+    y = reference.depthwise3x3(x, weight, bias, stride, activation)
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def _shaped(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
+    n, c, h, w = x.shape
+    h, w = (h - 1) // stride + 1, (w - 1) // stride + 1
+    return torch.empty_strided((n, c, h, w), (h * w * c, 1, w * c, c), dtype=x.dtype, device=x.device)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias, ctx.stride, ctx.activation = inputs
+    ctx.save_for_backward(x, weight, bias)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    needed = ctx.needs_input_grad[:3]
+    inputs = [each.detach().requires_grad_(need) for each, need in zip(ctx.saved_tensors, needed, strict=True)]
+    with torch.enable_grad():
+        y = reference.depthwise3x3(*inputs, ctx.stride, ctx.activation)
+        found = iter(torch.autograd.grad(y, [each for each in inputs if each.requires_grad], gradient))
+    return (*(next(found) if need else None for need in needed), None, None)

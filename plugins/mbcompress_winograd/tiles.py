@@ -1,0 +1,41 @@
+"""Ways to compute a depthwise 3x3 convolution, and what each costs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Outputs that are computed together.
+
+    Attributes:
+        height, width: of the outputs; a side of 1 is not transformed.
+        taps: rows of the packed weights.
+        kernel: whether there is compiled code for it.
+    """
+
+    name: str
+    height: int
+    width: int
+    taps: int
+    kernel: bool = True
+
+    @property
+    def multiplications(self) -> float:
+        """For each output, of a layer without borders: 9 where nothing is transformed."""
+        return self.taps / (self.height * self.width)
+
+
+TILES = {
+    tile.name: tile
+    for tile in (
+        Tile("direct", 1, 1, 9),
+        Tile("f2", 1, 2, 12),
+        Tile("f2x2", 2, 2, 16),
+        Tile("f4", 1, 4, 18, kernel=False),
+        Tile("f4x4", 4, 4, 36, kernel=False),
+    )
+}
+"""By the name that recipes use: F(2,3) and F(4,3) along rows, F(2x2,3x3) and F(4x4,3x3), and none."""
+
+ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
+"""In the order of their numbers in the operator."""
