@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from mbcompress.components import Component, Dataset, Metric, ModelSource, Pass, Runtime
+from mbcompress.components import Component, Dataset, Metric, ModelSource, OperatorSet, Pass, Runtime
 from mbcompress.errors import MbcompressError, PathPart, SpecError, shown, unknown
 from mbcompress.traits import Trait
 from mbcompress.validation import first_problem
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mbcompress.lifecycle import Listener
 
 C = TypeVar("C", bound=Component)
+TORCHS_OWN = ("aten", "prims", "quantized", "quantized_decomposed", "mkldnn", "onednn")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Catalogue:
     """Everything that recipes can name, and the plugins that it came from.
 
     Attributes:
+        operators: sets of operators, by namespace, which no recipe names but stored models do.
         plugins: those that were loaded.
         broken: those that could not be used, or not all of what they offer.
         blocked: those that were not loaded because the user said so.
@@ -126,6 +128,7 @@ class Catalogue:
     datasets: Registry[Dataset] = field(default_factory=lambda: Registry("dataset", Dataset))
     runtimes: Registry[Runtime] = field(default_factory=lambda: Registry("runtime", Runtime))
     metrics: Registry[Metric] = field(default_factory=lambda: Registry("metric", Metric))
+    operators: dict[str, tuple[Origin, OperatorSet]] = field(default_factory=dict)
     plugins: list[Origin] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     blocked: list[Origin] = field(default_factory=list)
@@ -135,6 +138,24 @@ class Catalogue:
     def registries(self) -> tuple[Registry[Any], ...]:
         """One for each kind of component."""
         return tuple(value for value in vars(self).values() if isinstance(value, Registry))
+
+    def add_operators(self, cls: type[OperatorSet], origin: Origin) -> None:
+        """Add a set of operators.
+
+        Raises:
+            MbcompressError: it is incomplete, or its namespace is taken or not what its operators have.
+        """
+        name = getattr(cls, "name", "")
+        if inspect.isabstract(cls):
+            missing = " and ".join(repr(verb) for verb in sorted(cls.__abstractmethods__))
+            raise MbcompressError(f"operator set {cls.__qualname__} does not implement {missing}")
+        if not name or not all(each.startswith(f"{name}.") for each in getattr(cls, "operators", [""])):
+            wanted = "must have 'operators' that begin with its 'name' and a dot"
+            raise MbcompressError(f"operator set {cls.__qualname__} {wanted}")
+        if name in TORCHS_OWN or name in self.operators:
+            owner = self.operators[name][0] if name in self.operators else "torch"
+            raise MbcompressError(f"operator set {name!r} is already provided by {owner}")
+        self.operators[name] = (origin, cls())
 
     def absent(self) -> str:
         """For the message about a name that nobody provides: whose it may be, because they are not there."""

@@ -80,6 +80,10 @@ class Pass(Component):
     uses_runtimes: ClassVar[bool] = False
     """Whether what `apply` does depends on the runtimes that the result is for: `context.runtimes` is empty if not."""
 
+    runs_in: ClassVar[frozenset[str] | None] = None
+    """Names of the runtimes that can execute what `apply` gives; None where any can. A recipe that exports for another
+    one is refused."""
+
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """Return the compressed model; `model` itself stays as it is unless `consumes_input` is set.
@@ -181,8 +185,8 @@ class Session(ABC):
 class Runtime(Component):
     """A format that models are shipped in, and the engine that executes it.
 
-    `open`, `convolutions` and `zero_weights` must not import torch: they run in a process that holds nothing but the
-    engine, which is the process that latency and memory are measured in.
+    `open`, `convolutions` and `zero_weights` must not import torch, unless `engine_is_torch`: they run in a process
+    that holds nothing but the engine, which is the process that latency and memory are measured in.
     """
 
     suffix: ClassVar[str]
@@ -190,6 +194,10 @@ class Runtime(Component):
 
     channel_multiple: ClassVar[int] = 8
     """The engine's kernels are fastest where channel counts are multiples of this."""
+
+    engine_is_torch: ClassVar[bool] = False
+    """Whether torch itself executes the file. `describe` must import it then, so that its own memory is not taken for
+    the model's."""
 
     @abstractmethod
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
@@ -213,6 +221,35 @@ class Runtime(Component):
     @abstractmethod
     def describe(self) -> str:
         """Engine and version, as a report should name it: 'ONNX Runtime 1.31.1 (CPU)'."""
+
+
+class OperatorSet(ABC):
+    """Operators of torch that a plugin brings, so that models which use them can be stored, read back and shipped.
+
+    Their code is the plugin's, installed by the user: a stored graph may name them, and brings no code itself. Nothing
+    here may import torch but `register`.
+    """
+
+    name: ClassVar[str]
+    """The namespace, as in `torch.ops.NAME`."""
+
+    operators: ClassVar[frozenset[str]]
+    """With their overloads: 'mbcompress.depthwise3x3.default'. They must be functions of tensors and numbers that
+    neither read files nor run code that an argument names."""
+
+    @abstractmethod
+    def register(self) -> None:
+        """Make the operators known to torch; a second call does nothing."""
+
+    @property
+    def library(self) -> Path | None:
+        """The shared library that registers them by itself, which a file for other programs can carry."""
+        return None
+
+    @property
+    def status(self) -> str:
+        """How they are computed here, or why only slowly, for `mbcompress doctor`."""
+        return "in Python"
 
 
 class Predictions(NamedTuple):

@@ -15,6 +15,8 @@ from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import time_interleaved
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from mbcompress.context import Context
@@ -56,20 +58,28 @@ class Deployment:
         """Time for one image on one thread, as a share of the baseline's: the median ratio of interleaved rounds."""
         return self.context.processes.from_main(lambda: self._ratio(model))
 
+    def speedup(self, model: nn.Module, reference: nn.Module, threads: int = 1) -> Sequence[float]:
+        """How many times faster than `reference` the model answers to one image, in each of the interleaved rounds."""
+        paths = (self._export(reference), self._export(model))
+        return self.context.processes.from_main(lambda: self._paired(paths, threads))
+
     @cached_property
     def _baseline(self) -> Path:
         return self._export(self.context.baseline)
 
     def _ratio(self, model: nn.Module) -> float:
-        paths = (self._baseline, self._export(model))
+        return float(np.median([1 / each for each in self._paired((self._baseline, self._export(model)), threads=1)]))
+
+    def _paired(self, paths: Sequence[Path], threads: int) -> list[float]:
+        """Time of the first file over that of the second, round by round."""
         with ExitStack() as stack:
             shape = self.context.input_shape
-            engines = [stack.enter_context(Engine(self.runtime, path, shape, threads=1)) for path in paths]
+            engines = [stack.enter_context(Engine(self.runtime, path, shape, threads)) for path in paths]
             for engine in engines:
                 engine.time(WARM_UP_MS)
             rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
-        baseline, result = ([float(np.median(calls)) for calls in each] for each in rounds)
-        return float(np.median([r / b for b, r in zip(baseline, result, strict=True)]))
+        first, second = ([float(np.median(calls)) for calls in each] for each in rounds)
+        return [before / after for before, after in zip(first, second, strict=True)]
 
     def _export(self, model: nn.Module) -> Path:
         self._files += 1

@@ -18,7 +18,7 @@ from typing import Any
 
 import pluggy
 
-from mbcompress.components import Dataset, Metric, ModelSource, Pass, Runtime
+from mbcompress.components import Dataset, Metric, ModelSource, OperatorSet, Pass, Runtime
 from mbcompress.lifecycle import Run
 
 hookspec = pluggy.HookspecMarker("mbcompress")
@@ -48,6 +48,11 @@ def mbcompress_runtimes() -> list[type[Runtime]]:  # type: ignore[empty-body]
 @hookspec
 def mbcompress_metrics() -> list[type[Metric]]:  # type: ignore[empty-body]
     """Metrics that recipes can list under `metrics:`."""
+
+
+@hookspec
+def mbcompress_operators() -> list[type[OperatorSet]]:  # type: ignore[empty-body]
+    """Operators of torch's that models of this plugin's passes use, so that they can be stored and shipped."""
 
 
 @hookspec

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from mbcompress import hookspecs
 from mbcompress.catalogue import Broken, Catalogue, Origin, Registry
+from mbcompress.components import OperatorSet
 from mbcompress.errors import MbcompressError, brief, unknown
 from mbcompress.lifecycle import LIFECYCLE, Listener
 
@@ -51,7 +52,13 @@ def discover() -> Catalogue:
         functions = {each.plugin_name: each.function for each in getattr(manager.hook, hook).get_hookimpls()}
         for origin in catalogue.plugins:
             if origin.plugin in functions:
-                _register_all(catalogue, registry, functions[origin.plugin], origin, hook)
+                function = functions[origin.plugin]
+                _register_all(catalogue, registry.base, registry.register, function, origin, hook)
+    functions = {each.plugin_name: each.function for each in manager.hook.mbcompress_operators.get_hookimpls()}
+    for origin in catalogue.plugins:
+        if origin.plugin in functions:
+            hook = "mbcompress_operators"
+            _register_all(catalogue, OperatorSet, catalogue.add_operators, functions[origin.plugin], origin, hook)
     catalogue.listeners.update({hook: _listeners(manager, catalogue, hook) for hook in LIFECYCLE})
     return catalogue
 
@@ -182,7 +189,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _register_all(
-    catalogue: Catalogue, registry: Registry[Any], function: Callable[[], object], origin: Origin, hook: str
+    catalogue: Catalogue,
+    base: type[Any],
+    register: Callable[[Any, Origin], None],
+    function: Callable[[], object],
+    origin: Origin,
+    hook: str,
 ) -> None:
     """Register what a hook returns; a class that cannot be used is listed, and the plugin's others still work."""
     try:
@@ -194,9 +206,9 @@ def _register_all(
         return
     for cls in offered:
         try:
-            if not (isinstance(cls, type) and issubclass(cls, registry.base)):
-                wanted = f"subclasses of {registry.base.__name__}"
+            if not (isinstance(cls, type) and issubclass(cls, base)):
+                wanted = f"subclasses of {base.__name__}"
                 raise MbcompressError(f"hook {hook} must return {wanted}, got {brief(repr(cls))}")
-            registry.register(cls, origin)
+            register(cls, origin)
         except Exception as error:
             catalogue.broken.append(Broken(origin, _reason(error)))

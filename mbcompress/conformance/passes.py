@@ -108,7 +108,7 @@ def _difference(first: nn.Module, second: nn.Module) -> str | None:
 
 
 def check_exportable(trial: Trial) -> Iterator[str]:
-    """ONNX Runtime gives the same logits as the model."""
+    """The runtime, ONNX Runtime where the pass names none, gives the same logits as the model."""
     try:
         logits, _ = trial.exported
     except Exception as error:  # the exporter raises what the model's code happens to meet

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mbcompress.catalogue import TORCHS_OWN
 from mbcompress.traits import Trait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -19,15 +21,31 @@ if TYPE_CHECKING:
 
 
 def is_float(model: nn.Module, images: Tensor) -> bool:
-    """It can be copied, none of its weights are integers, and a gradient reaches every parameter."""
+    """It can be copied, no weights are integers, a gradient reaches every parameter, and torch alone computes."""
     try:
         twin = copy.deepcopy(model).requires_grad_(True)
-        twin(images).square().sum().backward()
+        with _Namespaces() as used:
+            twin(images).square().sum().backward()
     except Exception:  # whatever a graph that was not made for it raises
         return False
     parameters = list(twin.parameters())
     integers = any(tensor.dtype == torch.int8 for tensor in twin.state_dict().values())
-    return bool(parameters) and not integers and all(parameter.grad is not None for parameter in parameters)
+    own = used.found <= set(TORCHS_OWN)
+    return own and bool(parameters) and not integers and all(parameter.grad is not None for parameter in parameters)
+
+
+class _Namespaces(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as is all of torch's module
+    """Remembers whose operators are called: those of others can be neither pruned nor quantized by passes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.found.add(func.namespace)
+        return func(*args, **(kwargs or {}))
 
 
 def is_int8(convolutions: ConvolutionCount) -> bool:
@@ -48,7 +66,7 @@ UNDECLARED = frozenset({Trait.SPARSE})
 """Traits that a model may have by chance: a zero may come of rounding, and nobody has to keep it."""
 
 MEANING: dict[Trait, str] = {
-    Trait.FLOAT: "floating-point weights that can be copied and trained",
+    Trait.FLOAT: "floating-point weights that can be copied and trained, in operators of torch alone",
     Trait.SPARSE: "a weight of which at least 1 % is zero",
     Trait.INT8: "convolutions that ONNX Runtime executes on integers",
 }

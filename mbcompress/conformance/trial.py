@@ -88,7 +88,8 @@ class Trial:
     @cached_property
     def exported(self) -> tuple[np.ndarray, ConvolutionCount]:
         """Logits of the exported file on the probe, (N, classes) float32, and its convolutions."""
-        runtime = self.catalogue.runtimes.build("onnx", {}, self.catalogue)
+        able = sorted(self.step.runs_in or {"onnx"})[0]
+        runtime = self.catalogue.runtimes.build(able, {}, self.catalogue)
         model = copy.deepcopy(self.changed)
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / f"model{runtime.suffix}"

@@ -15,7 +15,7 @@ from mbcompress.recipe.provenance import check_teachers, check_test_split
 from mbcompress.validation import first_problem
 
 if TYPE_CHECKING:
-    from mbcompress.components import Dataset, Metric, ModelSource, Runtime
+    from mbcompress.components import Dataset, Metric, ModelSource, Pass, Runtime
     from mbcompress.host import Catalogue, Registry
     from mbcompress.recipe.document import Document
 
@@ -68,6 +68,7 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
             document.locate(("passes", index, step.name), at_key=True) for index, step in enumerate(passes)
         ),
     )
+    _check_runtimes(passes, plan.export)
     check_test_split(model, dataset)
     check_teachers(model, passes, plan.measure.baseline_after)
     if plan.measure.baseline_after > len(passes):
@@ -86,6 +87,17 @@ def _runtimes(document: Document, catalogue: Catalogue) -> tuple[Runtime, ...]:
         raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(catalogue.runtimes.classes))})")
     _refuse_twice("export", runtimes, "each runtime writes one file")
     return tuple(runtimes)
+
+
+def _check_runtimes(passes: Sequence[Pass], runtimes: Sequence[Runtime]) -> None:
+    """Refuse a pass whose result a runtime of the recipe cannot execute."""
+    for index, step in enumerate(passes):
+        for runtime in runtimes:
+            if step.runs_in is not None and runtime.name not in step.runs_in:
+                able = " or ".join(repr(name) for name in sorted(step.runs_in))
+                problem = f"gives a model that only {able} can execute, and the recipe exports for {runtime.name!r}"
+                advice = f"set 'export: [{sorted(step.runs_in)[0]}]'"
+                raise SpecError(("passes", index, step.name), f"{problem}; {advice}", at_key=True)
 
 
 def _metrics(document: Document, catalogue: Catalogue) -> tuple[Metric, ...]:

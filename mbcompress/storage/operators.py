@@ -1,6 +1,7 @@
 """Operators that a stored graph may name: functions of tensors, none of which reads files or runs code.
 
-`aten` has operators that do (`from_file` maps a file into memory), so a name counts only if it is listed here.
+`aten` has operators that do (`from_file` maps a file into memory), so a name counts only if it is listed here, or
+offered by an installed plugin.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed, which torchao converts to
+
+from mbcompress.catalogue import TORCHS_OWN
+from mbcompress.host import discover
 
 Operator = Callable[..., Any]
 
@@ -69,10 +73,25 @@ def operator_named(name: str) -> Operator:
     if name == ITEM:
         return operator.getitem
     if name not in ALLOWED:
-        raise KeyError(name)
+        _register(name)
     namespace, packet, overload = name.split(".")
     found: Operator = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
     return found
+
+
+def _register(name: str) -> None:
+    """Have the plugin that offers an operator make it known to torch.
+
+    Raises:
+        KeyError: no installed plugin offers it.
+    """
+    namespace = name.partition(".")[0]
+    if namespace in TORCHS_OWN:
+        raise KeyError(name)
+    _, offered = discover().operators[namespace]
+    if name not in offered.operators:
+        raise KeyError(name)
+    offered.register()
 
 
 def changes_its_input(function: object) -> bool:

@@ -1,0 +1,84 @@
+"""torch itself as a runtime: programs of torch.export, compiled or not, and AOTInductor packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from mbcompress import ConvolutionCount, Runtime, Session, hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+class TorchRuntime(Runtime):
+    """torch on the CPU, from one program of torch.export with a free batch size."""
+
+    name: ClassVar[str] = "torch"
+    suffix: ClassVar[str] = ".pt2"
+    channel_multiple: ClassVar[int] = 16
+    engine_is_torch: ClassVar[bool] = True
+
+    mode: Literal["compile", "eager"] = Field(
+        default="compile",
+        description="Compile the program with torch.compile, its weights frozen, when it is opened, which takes half a "
+        "minute and a C++ compiler; or execute it operator by operator.",
+    )
+
+    def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+        from .program import save
+
+        save(model, input_shape, path)
+
+    def open(self, path: Path, threads: int) -> Session:
+        from .program import ProgramSession
+
+        return ProgramSession(path, threads, compiled=self.mode == "compile")
+
+    def convolutions(self, path: Path) -> ConvolutionCount:
+        from .program import count_convolutions, load
+
+        return ConvolutionCount(count_convolutions(load(path)), 0)
+
+    def describe(self) -> str:
+        import torch
+
+        how = "torch.compile, frozen" if self.mode == "compile" else "eager"
+        return f"torch {torch.__version__.partition('+')[0]} (CPU, {how})"
+
+
+class AotInductor(Runtime):
+    """AOTInductor on the CPU: a package of machine code and weights that needs no Python, with a free batch size."""
+
+    name: ClassVar[str] = "aotinductor"
+    suffix: ClassVar[str] = ".aoti.pt2"
+    channel_multiple: ClassVar[int] = 16
+    engine_is_torch: ClassVar[bool] = True
+
+    def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+        from .package import save
+
+        save(model, input_shape, path)
+
+    def open(self, path: Path, threads: int) -> Session:
+        from .package import PackageSession
+
+        return PackageSession(path, threads)
+
+    def convolutions(self, path: Path) -> ConvolutionCount:
+        from .package import count_convolutions
+
+        return ConvolutionCount(count_convolutions(path), 0)
+
+    def describe(self) -> str:
+        import torch
+
+        return f"AOTInductor of torch {torch.__version__.partition('+')[0]} (CPU)"
+
+
+@hookimpl
+def mbcompress_runtimes() -> list[type[Runtime]]:
+    return [TorchRuntime, AotInductor]

@@ -1,7 +1,7 @@
 """Matrices of Winograd's minimal filtering, derived by Cook and Toom's method in exact rationals.
 
-F(m, r) gives m outputs of a filter of r taps by n = m + r - 1 multiplications: y = A^T [(G g) * (B^T d)], for a filter g
-of r and a signal d of n. Nested with itself it filters squares: Y = A^T [(G g G^T) * (B^T d B)] A.
+F(m, r) gives m outputs of a filter of r taps by n = m + r - 1 multiplications: y = A^T [(G g) * (B^T d)], for a filter
+g of r and a signal d of n. Nested with itself it filters squares: Y = A^T [(G g G^T) * (B^T d B)] A.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, https://arxiv.org/abs/1509.09308; the points
 at which the polynomials are evaluated, and infinity, are theirs.

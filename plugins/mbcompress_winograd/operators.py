@@ -47,7 +47,7 @@ def _load() -> Status:
     if not KERNELS.is_file():
         return Status(compiled=False, reason="it was not built: the install found no C++ compiler that could")
     try:
-        torch.ops.load_library(KERNELS)
+        torch.ops.load_library(KERNELS)  # type: ignore[no-untyped-call]
         library = ctypes.CDLL(str(KERNELS))
     except OSError as error:
         return Status(compiled=False, reason=f"its library cannot be loaded: {error}")
@@ -77,8 +77,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:3]
-    inputs = [each.detach().requires_grad_(need) for each, need in zip(ctx.saved_tensors, needed, strict=True)]
+    x, weight, bias = inputs = [
+        each.detach().requires_grad_(need) for each, need in zip(ctx.saved_tensors, needed, strict=True)
+    ]
     with torch.enable_grad():
-        y = reference.depthwise3x3(*inputs, ctx.stride, ctx.activation)
+        y = reference.depthwise3x3(x, weight, bias, ctx.stride, ctx.activation)
         found = iter(torch.autograd.grad(y, [each for each in inputs if each.requires_grad], gradient))
     return (*(next(found) if need else None for need in needed), None, None)

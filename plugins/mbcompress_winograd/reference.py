@@ -70,7 +70,7 @@ def _filtered(x: Tensor, weight: Tensor, tile: Tile) -> Tensor:
     v = d @ _tensor(row.data, x).T
     if tile.height == 1:
         u = weight.reshape(3, tile.width + 2, -1).permute(0, 2, 1)[:, :, None, None]  # (3, C, 1, 1, n)
-        m = sum(v[:, :, start : start + down] * u[start] for start in range(3))  # (N, C, H, across, n)
+        m = torch.stack([v[:, :, start : start + down] * u[start] for start in range(3)]).sum(0)  # (N, C, H, across, n)
         y = m @ _tensor(row.output, x).T  # (N, C, H, across, m)
     else:
         column = winograd(tile.height)

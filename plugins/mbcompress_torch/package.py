@@ -1,0 +1,102 @@
+"""AOTInductor packages that carry the libraries of the operators they call."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mbcompress import MbcompressError, Session
+from mbcompress.errors import brief, first_line
+from mbcompress.host import discover
+
+from .program import count_convolutions as count_in_program
+from .program import program_of, quiet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+    from torch.export import ExportedProgram
+
+FOLDER = "mbcompress"
+"""In the package: libraries of operators, and what is known of the model."""
+
+FACTS = "model.json"
+
+
+def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+    """Compile the model and write its package; needs a C++ compiler.
+
+    Raises:
+        MbcompressError: torch cannot export or compile it.
+    """
+    program = program_of(model, input_shape)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
+        package = Path(folder) / "model.pt2"
+        try:
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(package), inductor_configs={"freezing": True}
+            )
+        except Exception as error:  # the compiler's own classes share no base but Exception
+            raise MbcompressError(
+                f"aotinductor: the model cannot be compiled ({type(error).__name__}: {brief(first_line(error))}); "
+                "AOTInductor needs a C++ compiler"
+            ) from error
+        with zipfile.ZipFile(package, "a") as archive:
+            root = archive.namelist()[0].split("/")[0]
+            for library in _libraries(program):
+                archive.write(library, f"{root}/{FOLDER}/{library.name}")
+            facts = {"convolutions": count_in_program(program)}
+            archive.writestr(f"{root}/{FOLDER}/{FACTS}", json.dumps(facts))
+        package.replace(path)
+
+
+def _libraries(program: ExportedProgram) -> list[Path]:
+    """Of the operators that the program calls."""
+    namespaces = {str(node.target).partition(".")[0] for node in program.graph.nodes if node.op == "call_function"}
+    found = [offered.library for name, (_, offered) in discover().operators.items() if name in namespaces]
+    return [library for library in found if library is not None]
+
+
+def count_convolutions(path: Path) -> int:
+    """As `save` has written it."""
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith(f"/{FOLDER}/{FACTS}")]
+        return int(json.loads(archive.read(name))["convolutions"])
+
+
+class PackageSession(Session):
+    """One package, open, with the operators that it carries."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        if not path.is_file():
+            raise MbcompressError(f"{path}: no such file")
+        torch.set_num_threads(threads)
+        try:
+            self._folder = _load_libraries(path)
+            with quiet():
+                self._call: Any = torch._inductor.aoti_load_package(str(path))
+        except Exception as error:  # the loader's errors are of C++
+            raise MbcompressError(f"{path}: AOTInductor cannot open it: {first_line(error)}") from error
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            logits: np.ndarray = self._call(given).numpy()
+        return logits
+
+
+def _load_libraries(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Unpack and load the operators' libraries; they must stay where they are while they are in use."""
+    folder = tempfile.TemporaryDirectory()
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if Path(name).parent.name == FOLDER and name.endswith(".so"):
+                library = Path(folder.name) / Path(name).name
+                library.write_bytes(archive.read(name))
+                torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    return folder

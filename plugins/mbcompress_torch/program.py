@@ -1,0 +1,116 @@
+"""Programs of torch.export: written, read back, executed by torch with or without compilation."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import warnings
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import torch
+
+from mbcompress import MbcompressError, Session
+from mbcompress.errors import brief, first_line
+from mbcompress.files import write_atomically
+from mbcompress.host import discover
+from mbcompress.layout import channels_last
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from torch import nn
+    from torch.export import ExportedProgram
+
+
+def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedProgram:
+    """The model as a program: (N, C, H, W) float32 -> (N, K), N free, weights in channels_last.
+
+    Raises:
+        MbcompressError: torch.export cannot capture it.
+    """
+    plain = channels_last(copy.deepcopy(model).cpu().eval()).requires_grad_(False)
+    example = torch.zeros(2, *input_shape).contiguous(memory_format=torch.channels_last)
+    with quiet():
+        try:
+            return torch.export.export(plain, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
+            raise MbcompressError(
+                f"torch: the model cannot be exported ({type(error).__name__}: {brief(str(error))})"
+            ) from error
+
+
+def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+    """Write the model's program."""
+    written = io.BytesIO()
+    with quiet():
+        torch.export.save(program_of(model, input_shape), written)
+    write_atomically(path, written.getvalue())
+
+
+def load(path: Path) -> ExportedProgram:
+    """A program that mbcompress has written: torch unpickles parts of it, so a stranger's may run code.
+
+    Raises:
+        MbcompressError: there is no such file, or it is no program.
+    """
+    if not path.is_file():
+        raise MbcompressError(f"{path}: no such file")
+    register_operators()
+    with quiet():
+        try:
+            return torch.export.load(str(path))
+        except Exception as error:  # its reader raises whatever it happens to meet
+            raise MbcompressError(f"{path}: torch cannot open it: {first_line(error)}") from error
+
+
+def register_operators() -> None:
+    """What plugins offer, known to torch, so that programs can name it."""
+    for _, offered in discover().operators.values():
+        offered.register()
+
+
+def count_convolutions(program: ExportedProgram) -> int:
+    """Convolutions of a program, those that operators of plugins compute among them."""
+    ours = {operator for _, offered in discover().operators.values() for operator in offered.operators}
+    targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    return sum(target in ours or target.startswith("aten.conv2d.") for target in targets)
+
+
+class ProgramSession(Session):
+    """One program, open; compiled for the batch size that is asked for first, then for any."""
+
+    def __init__(self, path: Path, threads: int, *, compiled: bool) -> None:
+        torch.set_num_threads(threads)
+        module: nn.Module = load(path).module(check_guards=False)
+        self._call: Callable[[torch.Tensor], torch.Tensor] = module
+        if compiled:
+            with quiet():
+                import torch._inductor.config as inductor
+
+                inductor.freezing = True
+                self._call = torch.compile(module)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), quiet():
+            logits: np.ndarray = self._call(given).numpy()
+        return logits
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out what torch says of its own internals; on failure, it prints half of the graph."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,170 @@
+"""What was decided for each layer, and on which machine it holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from mbcompress import MbcompressError, Options
+from mbcompress.errors import brief, first_line
+from mbcompress.pictures import ACCENT, FAINT, inline_svg
+
+from .tiles import TILES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .candidates import Timed
+    from .graph import Layer
+
+ORIGINAL = "original"
+
+
+class Candidate(Options):
+    """A way to compute a layer; the first of a layer is the original, by the faster of torch's own ways."""
+
+    name: str = Field(description="eager, onednn or a tile.")
+    microseconds: float = Field(description="Median.")
+    speedup: float = Field(description="Median of the paired ratios: the original's time over this one's.")
+    error: float = Field(description="Largest difference from double precision over the largest value.")
+
+
+class Decision(Options):
+    """One layer."""
+
+    layer: str = Field(description="Name in the model.")
+    channels: int = Field(description="Of input and output.")
+    height: int = Field(description="Of the input.")
+    width: int = Field(description="Of the input.")
+    stride: int = Field(description="1 or 2.")
+    activation: str = Field(description="Folded into it.")
+    candidates: tuple[Candidate, ...] = Field(description="As measured.")
+    chosen: str = Field(description="A tile, or 'original'.")
+
+    @property
+    def best(self) -> Candidate:
+        """What was chosen, as it was measured."""
+        return next((each for each in self.candidates if each.name == self.chosen), self.candidates[0])
+
+    @property
+    def outputs(self) -> int:
+        """Values that one image gives."""
+        height, width = ((length - 1) // self.stride + 1 for length in (self.height, self.width))
+        return self.channels * height * width
+
+    @property
+    def multiplications(self) -> float:
+        """Of one image, borders not left out."""
+        return self.outputs * (9 if self.chosen == ORIGINAL else TILES[self.chosen].multiplications)
+
+
+class Decisions(Options):
+    """winograd.json: every eligible layer, on one machine."""
+
+    version: Literal[1] = Field(default=1, alias="schema", description="Of this document.")
+    cpu: str = Field(description="Model of the processor.")
+    threads: int = Field(description="That computed.")
+    batch: int = Field(description="Images in a call.")
+    kernel: str = Field(description="Instructions of the kernel, or why there was none.")
+    layers: tuple[Decision, ...] = Field(description="Eligible layers, in order.")
+    others: tuple[str, ...] = Field(description="Convolutions with groups that are not eligible: 'name (reason)'.")
+    network: dict[str, float] = Field(
+        default={}, description="The whole network, substituted against not: p5, median, p95."
+    )
+    notes: tuple[str, ...] = Field(default=(), description="What happened on the way.")
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Layers that are substituted, with their tiles."""
+        return {each.layer: each.chosen for each in self.layers if each.chosen != ORIGINAL}
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1) + "\n"
+
+    def table(self) -> str:
+        """All candidates as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        head = ["layer", "channels", "height", "width", "stride", "activation", "candidate", "microseconds", "speedup"]
+        writer.writerow([*head, "multiplications", "error", "chosen"])
+        for each in self.layers:
+            shape = [each.layer, each.channels, each.height, each.width, each.stride, each.activation]
+            for candidate in each.candidates:
+                tile = TILES.get(candidate.name)
+                count = round(each.outputs * (tile.multiplications if tile else 9))
+                figures = [f"{candidate.microseconds:.2f}", f"{candidate.speedup:.3f}", count, f"{candidate.error:.1e}"]
+                writer.writerow([*shape, candidate.name, *figures, "yes" if candidate is each.best else ""])
+        return text.getvalue()
+
+    def lines(self) -> list[str]:
+        """The table for a reader: a line a layer."""
+        lines = []
+        for each in self.layers:
+            shape = f"{each.channels}x{each.height}x{each.width}/{each.stride}"
+            times = ", ".join(f"{c.name} {c.microseconds:.1f} us" for c in each.candidates)
+            lines.append(f"{each.layer} {shape}: {times}; {each.chosen} ({each.best.speedup:.2f}x)")
+        return [*lines, *(f"not eligible: {each}" for each in self.others)]
+
+    def picture(self) -> str:
+        """Time of each layer before and after, as SVG."""
+        size = (680, 24 * len(self.layers) + 60)
+
+        def paint(figure: Any) -> None:
+            axes = figure.subplots()
+            places = range(len(self.layers))
+            before = [each.candidates[0].microseconds for each in self.layers]
+            axes.barh(places, before, color=FAINT, height=0.8, label="before")
+            axes.barh(places, [each.best.microseconds for each in self.layers], color=ACCENT, height=0.4, label="after")
+            axes.set_yticks(places, [f"{each.layer} ({each.chosen})" for each in self.layers], fontsize=9)
+            axes.invert_yaxis()
+            axes.set_xlabel(f"microseconds, {self.threads} thread{'s' if self.threads > 1 else ''}, batch {self.batch}")
+            axes.legend(frameon=False)
+            figure.tight_layout(pad=0.6)
+
+        return inline_svg("winograd", "Time of each depthwise layer before and after substitution", size, paint)
+
+
+def decision(layer: Layer, measured: Sequence[Timed], chosen: str) -> Decision:
+    """What was measured of a layer, and what is made of it."""
+    return Decision(
+        layer=layer.name,
+        channels=layer.channels,
+        height=layer.size[0],
+        width=layer.size[1],
+        stride=layer.stride,
+        activation=layer.activation,
+        candidates=tuple(Candidate(**vars(each)) for each in measured),
+        chosen=chosen,
+    )
+
+
+def read(path: Path) -> Decisions:
+    """A winograd.json of an earlier run.
+
+    Raises:
+        MbcompressError: it cannot be read, or is not one.
+    """
+    try:
+        return Decisions.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise MbcompressError(f"winograd: decisions: {path} cannot be read: {error.strerror or error}") from None
+    except ValidationError as error:
+        problem = brief(first_line(error))
+        raise MbcompressError(f"winograd: decisions: {path} is not a winograd.json: {problem}") from None
+
+
+def cpu_model() -> str:
+    """As the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
