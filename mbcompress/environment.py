@@ -28,7 +28,7 @@ def describe_environment(catalogue: Catalogue, device: str, seed: int, processes
             for registry in catalogue.registries
             for cls, origin in registry
         ],
-        "cpu": _cpu(),
+        "cpu": describe_cpu(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "processes": processes,
@@ -45,7 +45,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _cpu() -> dict[str, Any]:
+def describe_cpu() -> dict[str, Any]:
     """Model name and instruction-set flags, where the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

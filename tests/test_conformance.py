@@ -15,7 +15,7 @@ from mbcompress.conformance.discovery import check_discovery
 from mbcompress.conformance.kit import ARCHITECTURES
 from mbcompress.host import Catalogue, discover
 
-BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "qat", "sensitivity", "sparsify", "train")
+BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "qat", "sensitivity", "sparsify", "train", "winograd")
 
 
 def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
@@ -50,7 +50,7 @@ def test_built_in_passes_say_what_they_do_to_their_input(catalogue: Catalogue) -
 
 ALWAYS_TRIED = {
     "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet9", "digits", "arrays", "onnx",
-    "agreement", "calibration",
+    "torch", "agreement", "calibration",
 }  # fmt: skip
 """What needs nothing of the user's, and no extra."""
 

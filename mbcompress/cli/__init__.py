@@ -13,7 +13,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from mbcompress.cli import cache, info, passes, plugin, plugins, rerun, run, schema, validate
+from mbcompress.cli import cache, doctor, info, passes, plugin, plugins, rerun, run, schema, validate
 from mbcompress.cli.installed import blocking
 from mbcompress.errors import MbcompressError, PassError
 from mbcompress.interruption import Interrupted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FINE, BUG, BAD_INPUT, BUDGET_MISSED, SIGNALLED = 0, 1, 2, 3, 128
-COMMANDS = (run, validate, passes, info, rerun, cache, plugins, plugin, schema)
+COMMANDS = (run, validate, passes, info, rerun, cache, plugins, plugin, schema, doctor)
 
 
 class _Version(argparse.Action):

@@ -88,8 +88,12 @@ class Trial:
     @cached_property
     def exported(self) -> tuple[np.ndarray, ConvolutionCount]:
         """Logits of the exported file on the probe, (N, classes) float32, and its convolutions."""
-        able = sorted(self.step.runs_in or {"onnx"})[0]
-        runtime = self.catalogue.runtimes.build(able, {}, self.catalogue)
+        classes = self.catalogue.runtimes.classes
+        able = [classes[name] for name in sorted(self.step.runs_in or {"onnx"}) if name in classes]
+        cls = next((cls for cls in able if cls.examples), None)
+        if cls is None:
+            raise Skipped("no runtime that it can be tried in")
+        runtime = self.catalogue.runtimes.build(cls.name, cls.examples[0], self.catalogue)
         model = copy.deepcopy(self.changed)
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / f"model{runtime.suffix}"

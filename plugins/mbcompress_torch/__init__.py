@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ class TorchRuntime(Runtime):
     """torch on the CPU, from one program of torch.export with a free batch size."""
 
     name: ClassVar[str] = "torch"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"mode": "eager"},)
     suffix: ClassVar[str] = ".pt2"
     channel_multiple: ClassVar[int] = 16
     engine_is_torch: ClassVar[bool] = True
@@ -54,6 +56,7 @@ class AotInductor(Runtime):
     """AOTInductor on the CPU: a package of machine code and weights that needs no Python, with a free batch size."""
 
     name: ClassVar[str] = "aotinductor"
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler, and a minute of it
     suffix: ClassVar[str] = ".aoti.pt2"
     channel_multiple: ClassVar[int] = 16
     engine_is_torch: ClassVar[bool] = True

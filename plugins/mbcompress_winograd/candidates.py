@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Call = Callable[[], Tensor]
 
 EAGER, ONEDNN = "eager", "onednn"
-ROUNDS, ROUND_MS, LEAST_CALLS = 21, 2.0, 3
+ROUNDS, ROUND_MS, LEAST_CALLS = 61, 0.3, 3  # short rounds, of which other processes disturb few
 ONEDNNS = {
     "none": ("none", []),
     "relu": ("relu", []),
