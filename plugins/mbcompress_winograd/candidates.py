@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .graph import Layer
 
-Call = Callable[[], Tensor]
+Call = Callable[[Tensor], Tensor]
 
 EAGER, ONEDNN = "eager", "onednn"
 ROUNDS, ROUND_MS, LEAST_CALLS = 61, 0.3, 3  # short rounds, of which other processes disturb few
@@ -76,12 +76,12 @@ def measure(layer: Layer, x: Tensor, tiles: Sequence[str]) -> list[Timed]:
         tiles: names of tiles.
     """
     with torch.inference_mode():
-        calls = _originals(layer, x)
+        calls = originals(layer, x)
         for name in tiles:
             if layer.stride == 1 or name == "direct":
-                calls[name] = _kernel(layer, x, name)
-        errors = _errors(layer, x, {name: call() for name, call in calls.items()})
-        times = _interleaved(calls)
+                calls[name] = _kernel(layer, name)
+        errors = _errors(layer, x, {name: call(x) for name, call in calls.items()})
+        times = _interleaved(calls, x)
     medians = {name: float(np.median(each)) for name, each in times.items()}
     original = min((name for name in calls if name in (EAGER, ONEDNN)), key=medians.__getitem__)
     return [
@@ -90,13 +90,17 @@ def measure(layer: Layer, x: Tensor, tiles: Sequence[str]) -> list[Timed]:
     ]
 
 
-def _originals(layer: Layer, x: Tensor) -> dict[str, Call]:
-    """As eager torch computes it, and as Inductor has oneDNN compute it, with the activation in one call."""
+def originals(layer: Layer, x: Tensor) -> dict[str, Call]:
+    """As eager torch computes it, and as Inductor has oneDNN compute it, with the activation in one call.
+
+    Args:
+        x: of the shape that it will be called with.
+    """
     stride, channels = layer.stride, layer.channels
     weight = layer.weight.contiguous(memory_format=torch.channels_last)
     activate = APPLIED[layer.activation]
 
-    def eager() -> Tensor:
+    def eager(x: Tensor) -> Tensor:
         y = functional.conv2d(x, weight, layer.bias, stride, padding=1, groups=channels)
         return y if layer.activation == "none" else activate(y)
 
@@ -105,15 +109,15 @@ def _originals(layer: Layer, x: Tensor) -> dict[str, Call]:
         pair, pads = (stride, stride), (1, 1)
         packed = torch.ops.mkldnn._reorder_convolution_weight(weight, pads, pair, (1, 1), channels, list(x.shape))
         name, scalars = ONEDNNS[layer.activation]
-        arguments = (x, packed, layer.bias, pads, pair, (1, 1), channels, name, scalars, "")
-        calls[ONEDNN] = lambda: torch.ops.mkldnn._convolution_pointwise.default(*arguments)
+        arguments = (packed, layer.bias, pads, pair, (1, 1), channels, name, scalars, "")
+        calls[ONEDNN] = lambda x: torch.ops.mkldnn._convolution_pointwise.default(x, *arguments)
     return calls
 
 
-def _kernel(layer: Layer, x: Tensor, tile: str) -> Call:
+def _kernel(layer: Layer, tile: str) -> Call:
     packed, compute = pack(layer.weight, TILES[tile]), operator()
     activation = ACTIVATIONS.index(layer.activation)
-    return lambda: compute(x, packed, layer.bias, layer.stride, activation)
+    return lambda x: compute(x, packed, layer.bias, layer.stride, activation)
 
 
 def _errors(layer: Layer, x: Tensor, answers: Mapping[str, Tensor]) -> dict[str, float]:
@@ -124,21 +128,21 @@ def _errors(layer: Layer, x: Tensor, answers: Mapping[str, Tensor]) -> dict[str,
     return {name: float((answer - exact).abs().max()) / scale for name, answer in answers.items()}
 
 
-def _interleaved(calls: Mapping[str, Call]) -> dict[str, np.ndarray]:
+def _interleaved(calls: Mapping[str, Call], x: Tensor) -> dict[str, np.ndarray]:
     """Seconds of a call, of each round; every other round in reverse order."""
     counts = {}
     for name, call in calls.items():
-        call()
-        counts[name] = max(LEAST_CALLS, int(ROUND_MS * 1e-3 / max(_seconds(call, LEAST_CALLS), 1e-9)))
+        call(x)
+        counts[name] = max(LEAST_CALLS, int(ROUND_MS * 1e-3 / max(_seconds(call, x, LEAST_CALLS), 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(ROUNDS):
         for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
-            times[name].append(_seconds(calls[name], counts[name]))
+            times[name].append(_seconds(calls[name], x, counts[name]))
     return {name: np.asarray(each) for name, each in times.items()}
 
 
-def _seconds(call: Call, count: int) -> float:
+def _seconds(call: Call, x: Tensor, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
-        call()
+        call(x)
     return (time.perf_counter() - start) / count

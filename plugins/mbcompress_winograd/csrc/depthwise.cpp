@@ -85,11 +85,12 @@ std::vector<float> channels_last(const float* x, const int64_t* sizes, const int
 }
 
 int64_t units(const Problem& p, Variant variant) {
-  return p.n * (((variant == WINOGRAD_2 ? p.ow : p.oh) + 1) / 2);
+  if (variant == WINOGRAD_2) return p.n * ((p.h + BAND - 1) / BAND) * ((p.ow + 1) / 2);
+  return p.n * ((p.oh + 1) / 2);
 }
 
 int64_t grain(const Problem& p, Variant variant) {
-  const int64_t work = 2 * p.c * (variant == WINOGRAD_2 ? p.oh : p.ow);
+  const int64_t work = 2 * p.c * (variant == WINOGRAD_2 ? std::min(p.oh, BAND) : p.ow);
   return std::max<int64_t>(1, LEAST_WORK / std::max<int64_t>(1, work));
 }
 

@@ -90,16 +90,28 @@ void direct(const Problem& p, int64_t begin, int64_t end) {
   }
 }
 
-// F(2,3) along a row, for N channels of one column pair, down all rows: each input row is transformed once and adds to
-// three rows of outputs, which are transformed back when they are complete.
+// F(2,3) along a row, for N channels of one column pair, down the rows from `top` to `end`: each input row is transformed
+// once and adds to three rows of outputs, which are transformed back when they are complete.
 template <int N, int A>
-INLINE void stream(const Problem& p, const float* const* columns, const int64_t* steps, float* y, bool both, int64_t c) {
+INLINE void stream(const Problem& p, const float* const* columns, const int64_t* steps, float* y, bool both,
+                   int64_t top, int64_t end, int64_t c) {
   using V = Vector<N>;
   V u[3][4];
   UNROLL for (int k = 0; k < 12; k++) u[k / 4][k % 4] = load<N>(p.weight + k * p.c + c);
   const V bias = load<N>(p.bias + c);
   V above[4] = {}, here[4] = {}, below[4] = {};
-  const float* at[4] = {columns[0] + c, columns[1] + c, columns[2] + c, columns[3] + c};
+  const float* at[4];
+  const int64_t first_row = top > 0 ? top - 1 : 0;
+  UNROLL for (int j = 0; j < 4; j++) at[j] = columns[j] + first_row * steps[j] + c;
+  auto transform = [&](V* v) INLINE_LAMBDA {
+    V d[4];
+    UNROLL for (int j = 0; j < 4; j++) d[j] = load<N>(at[j]);
+    UNROLL for (int j = 0; j < 4; j++) at[j] += steps[j];
+    v[0] = d[0] - d[2];
+    v[1] = d[1] + d[2];
+    v[2] = d[2] - d[1];
+    v[3] = d[1] - d[3];
+  };
   auto write = [&](int64_t row, const V* m) INLINE_LAMBDA {
     float* to = y + row * p.ow * p.c + c;
     const V middle = m[1] + bias;
@@ -107,36 +119,55 @@ INLINE void stream(const Problem& p, const float* const* columns, const int64_t*
     if (both) store<N>(to + p.c, activate<N, A>((middle - m[2]) - m[3]));
   };
   auto step = [&](int64_t row, V* first, V* second, V* third) INLINE_LAMBDA {
-    V d[4];
-    UNROLL for (int j = 0; j < 4; j++) d[j] = load<N>(at[j]);
-    UNROLL for (int j = 0; j < 4; j++) at[j] += steps[j];
-    const V v[4] = {d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]};
+    V v[4];
+    transform(v);
     UNROLL for (int k = 0; k < 4; k++) {
       first[k] += v[k] * u[2][k];
       second[k] += v[k] * u[1][k];
       third[k] = v[k] * u[0][k];
     }
-    if (row > 0) write(row - 1, first);
+    write(row - 1, first);
   };
-  int64_t row = 0;
-  for (; row + 3 <= p.h; row += 3) {
+  auto finish = [&](V* last) INLINE_LAMBDA {
+    if (end < p.h) {
+      V v[4];
+      transform(v);
+      UNROLL for (int k = 0; k < 4; k++) last[k] += v[k] * u[2][k];
+    }
+    write(end - 1, last);
+  };
+  V v[4];
+  if (top > 0) {
+    transform(v);
+    UNROLL for (int k = 0; k < 4; k++) above[k] = v[k] * u[0][k];
+  }
+  transform(v);
+  UNROLL for (int k = 0; k < 4; k++) {
+    above[k] += v[k] * u[1][k];
+    here[k] = v[k] * u[0][k];
+  }
+  int64_t row = top + 1;
+  for (; row + 3 <= end; row += 3) {
     step(row, above, here, below);
     step(row + 1, here, below, above);
     step(row + 2, below, above, here);
   }
-  if (row < p.h) step(row++, above, here, below);
-  else return write(p.h - 1, above);
-  if (row < p.h) step(row, here, below, above);
-  else return write(p.h - 1, here);
-  write(p.h - 1, below);
+  if (row == end) return finish(above);
+  step(row++, above, here, below);
+  if (row == end) return finish(here);
+  step(row, here, below, above);
+  finish(below);
 }
 
-// A unit is two columns of outputs.
+// A unit is two columns of a band of rows: few enough rows that their pages stay known to the processor.
 template <int N, int A>
 void winograd_2(const Problem& p, int64_t begin, int64_t end) {
-  const int64_t pairs = (p.ow + 1) / 2;
+  const int64_t pairs = (p.ow + 1) / 2, bands = (p.h + mbcompress::BAND - 1) / mbcompress::BAND;
+  const int64_t height = (p.h + bands - 1) / bands;
   for (int64_t unit = begin; unit < end; unit++) {
-    const int64_t n = unit / pairs, ox = unit % pairs * 2;
+    const int64_t n = unit / pairs / bands, top = unit / pairs % bands * height, ox = unit % pairs * 2;
+    const int64_t last = top + height < p.h ? top + height : p.h;
+    if (top >= last) continue;
     const float* columns[4];
     int64_t steps[4];
     for (int j = 0; j < 4; j++) {
@@ -146,7 +177,7 @@ void winograd_2(const Problem& p, int64_t begin, int64_t end) {
       steps[j] = there ? p.xh : 0;
     }
     float* y = p.y + (n * p.oh * p.ow + ox) * p.c;
-    for_channels<N>(p.c, [&](int64_t c) { stream<N, A>(p, columns, steps, y, ox + 1 < p.ow, c); });
+    for_channels<N>(p.c, [&](int64_t c) { stream<N, A>(p, columns, steps, y, ox + 1 < p.ow, top, last, c); });
   }
 }
 

@@ -20,6 +20,8 @@ struct Problem {
   int64_t activation;
 };
 
+constexpr int64_t BAND = 16;  // rows that F(2,3) goes down at a time
+
 // Computes units `begin` to `end`: rows or columns of outputs, of which `units` says how many there are.
 using Kernel = void (*)(const Problem&, int64_t begin, int64_t end);
 
