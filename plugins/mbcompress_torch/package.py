@@ -77,7 +77,7 @@ class PackageSession(Session):
             raise MbcompressError(f"{path}: no such file")
         torch.set_num_threads(threads)
         try:
-            self._folder = _load_libraries(path)
+            _load_libraries(path)
             with quiet():
                 self._call: Any = torch._inductor.aoti_load_package(str(path))
         except Exception as error:  # the loader's errors are of C++
@@ -90,13 +90,11 @@ class PackageSession(Session):
         return logits
 
 
-def _load_libraries(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """Unpack and load the operators' libraries; they must stay where they are while they are in use."""
-    folder = tempfile.TemporaryDirectory()
-    with zipfile.ZipFile(path) as archive:
+def _load_libraries(path: Path) -> None:
+    """Unpack and load the operators' libraries; once loaded, their files are not needed."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         for name in archive.namelist():
             if Path(name).parent.name == FOLDER and name.endswith(".so"):
-                library = Path(folder.name) / Path(name).name
+                library = Path(folder) / Path(name).name
                 library.write_bytes(archive.read(name))
                 torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -135,7 +136,9 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
         layers: name -> name of the tile.
         found: what `find` gave for this graph.
     """
-    twin = copy.deepcopy(graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
+        twin = copy.deepcopy(graph)
     nodes = {node.name: node for node in twin.graph.nodes}
     for layer in found:
         if layer.name not in layers:

@@ -1,0 +1,107 @@
+"""torch as a runtime: programs, compiled or not, and AOTInductor packages that carry the operators they call."""
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mbcompress_winograd.graph import capture, find, replace
+from mbcompress_winograd.library import KERNELS
+
+from mbcompress import MbcompressError
+from mbcompress.host import Catalogue
+from mbcompress.measurement.engine import Engine
+
+SHAPE = (3, 32, 32)
+
+
+@pytest.fixture
+def substituted(tiny_model: Callable[..., Any]) -> Any:
+    model = tiny_model("mobilenet_v2")
+    graph = capture(model, torch.zeros(2, *SHAPE))
+    layers, _ = find(graph)
+    return replace(graph, {each.name: "f2" if each.stride == 1 else "direct" for each in layers}, layers)
+
+
+def logits_of(model: Any, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        answers: torch.Tensor = model(images)
+    return answers
+
+
+def test_a_program_runs_in_a_process_of_its_own(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
+    runtime = catalogue.runtimes.build("torch", {"mode": "eager"}, catalogue)
+    path = tmp_path / "model.pt2"
+    runtime.export(substituted, SHAPE, path)
+    images = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
+    session = runtime.open(path, 1)
+    for count in (1, 3):
+        expected = logits_of(substituted, torch.from_numpy(images[:count]))
+        torch.testing.assert_close(torch.from_numpy(session.run(images[:count])), expected, rtol=1e-4, atol=1e-5)
+    with Engine(runtime, path, SHAPE, 1) as engine:
+        assert engine.runtime.endswith("(CPU, eager)")
+        assert engine.convolutions() == (52, 0)
+        assert engine.time(1.0)
+        assert engine.memory()["peak_bytes"] > 2e8
+
+
+def test_a_file_that_is_none_is_one_sentence(catalogue: Catalogue, tmp_path: Path) -> None:
+    for name in ("torch", "aotinductor"):
+        runtime = catalogue.runtimes.build(name, {}, catalogue)
+        with pytest.raises(MbcompressError, match=r"absent\.pt2: no such file"):
+            runtime.open(tmp_path / "absent.pt2", 1)
+        (tmp_path / "bad.pt2").write_text("nothing")
+        with pytest.raises(MbcompressError, match=r"bad\.pt2: (torch|AOTInductor) cannot open it: .+"):
+            runtime.open(tmp_path / "bad.pt2", 1)
+
+
+ALONE = """
+import sys, tempfile, zipfile, pathlib, torch
+package, images = sys.argv[1:]
+with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory() as folder:
+    for name in archive.namelist():
+        if name.endswith("/mbcompress/kernels.so"):
+            torch.ops.load_library(archive.extract(name, folder))
+    model = torch._inductor.aoti_load_package(package)
+    given = torch.load(images)
+    print(float(model(given).sum()), "mbcompress" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KERNELS.is_file(), reason="the kernels were not built: no C++ compiler")
+def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
+    runtime = catalogue.runtimes.build("aotinductor", {}, catalogue)
+    path = tmp_path / "model.aoti.pt2"
+    runtime.export(substituted, SHAPE, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    with zipfile.ZipFile(path) as archive:
+        assert any(name.endswith("/mbcompress/kernels.so") for name in archive.namelist())
+    images = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    expected = logits_of(substituted, images)
+    found = runtime.open(path, 1).run(images.numpy())
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+    assert runtime.convolutions(path) == (52, 0)
+    torch.save(images, tmp_path / "images.pt")
+    command = [sys.executable, "-P", "-c", ALONE, str(path), str(tmp_path / "images.pt")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    total, ours = ended.stdout.split()
+    assert float(total) == pytest.approx(float(expected.sum()), rel=1e-3, abs=1e-4)
+    assert ours == "False"
+
+
+@pytest.mark.slow
+def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
+    runtime = catalogue.runtimes.build("torch", {}, catalogue)
+    path = tmp_path / "model.pt2"
+    runtime.export(substituted, SHAPE, path)
+    images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    with Engine(runtime, path, SHAPE, 1) as engine:
+        assert engine.runtime.endswith("(CPU, torch.compile, frozen)")
+    found = runtime.open(path, 1).run(images.numpy())
+    torch.testing.assert_close(torch.from_numpy(found), logits_of(substituted, images), rtol=1e-4, atol=1e-5)

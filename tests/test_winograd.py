@@ -1,0 +1,229 @@
+"""The pass: what is eligible and why not, what is folded, what is kept, and that the result comes back from files."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mbcompress_winograd import Depthwise, Winograd, substitution
+from mbcompress_winograd.candidates import Timed
+from mbcompress_winograd.decisions import ORIGINAL, Decisions, cpu_model
+from mbcompress_winograd.graph import Substituted, capture, find, replace
+from torch import nn
+
+from mbcompress import MbcompressError, load
+from mbcompress.counting import count_macs
+from mbcompress.host import Catalogue
+from mbcompress.storage.saving import write_step
+from mbcompress.storage.stored import open_step
+from mbcompress.traits import Trait
+
+Model = Callable[..., Any]
+
+
+class Odd(nn.Module):
+    """Convolutions with groups of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.plain = nn.Conv2d(8, 8, 3, 1, 1, groups=8)
+        self.same = nn.Conv2d(8, 8, 3, padding="same", groups=8, bias=False)
+        self.large = nn.Conv2d(8, 8, 5, 1, 2, groups=8)
+        self.dilated = nn.Conv2d(8, 8, 3, 1, 2, dilation=2, groups=8)
+        self.unpadded = nn.Conv2d(8, 8, 3, groups=8)
+        self.grouped = nn.Conv2d(8, 8, 3, 1, 1, groups=2)
+        self.third = nn.Conv2d(8, 8, 3, 3, 1, groups=8)
+        self.second = nn.Conv2d(8, 8, 3, 2, 1, groups=8)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        plain = self.plain(x)
+        x = nn.functional.hardswish(plain) + plain  # read twice: nothing can be folded
+        x = self.second(nn.functional.relu(self.same(x)))
+        x = self.unpadded(self.grouped(self.dilated(self.large(x))))
+        y: torch.Tensor = self.head(self.third(x).mean((2, 3)))
+        return y
+
+
+def test_what_is_eligible_and_why_not() -> None:
+    layers, others = find(capture(Odd().eval(), torch.zeros(2, 3, 32, 32)))
+    assert [(each.name, each.stride, each.activation) for each in layers] == [
+        ("plain", 1, "none"), ("same", 1, "relu"), ("second", 2, "none"),
+    ]  # fmt: skip
+    assert others == [
+        "large (kernel 5x5, not 3x3)",
+        "dilated (dilation 2x2)",
+        "grouped (2 groups for 8 channels, not depthwise)",
+        "unpadded (padding 0x0, not 1x1)",
+        "third (stride 3x3)",
+    ]
+
+
+@pytest.mark.parametrize(("source", "count", "not_eligible"), [
+    ("mobilenet_v1", 13, 0), ("mobilenet_v2", 17, 0), ("mobilenet_v3_small", 3, 8),
+])  # fmt: skip
+@pytest.mark.parametrize("tile", ["direct", "f2", "f2x2"])
+def test_mobilenets_answer_the_same(
+    source: str, count: int, not_eligible: int, tile: str, tiny_model: Model, make_context: Model
+) -> None:
+    model = tiny_model(source)
+    context = make_context(model)
+    before = copy.deepcopy(model.state_dict())
+    changed = Winograd(mode="force", tile=tile).apply(model, context)
+    images = torch.randn(5, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(changed(images), model(images), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert context.metrics["kept"] == context.metrics["depthwise_layers"] == count
+    found = Decisions.model_validate_json(context.files["winograd.json"])
+    assert len(found.others) == not_eligible
+    assert {each.chosen for each in found.layers if each.stride == 1} == {tile}
+    assert {each.chosen for each in found.layers if each.stride == 2} <= {"direct"}
+    assert max(each.best.error for each in found.layers) < 1e-5
+    assert count_macs(changed, images) == count_macs(model, images)
+    assert context.files["winograd.svg"].startswith("<svg")
+    assert len(context.files["winograd.csv"].splitlines()) == 1 + sum(len(each.candidates) for each in found.layers)
+
+
+def test_report_changes_nothing_and_shows_the_table(tiny_model: Model, make_context: Model) -> None:
+    model = tiny_model("mobilenet_v3_small")
+    said: list[str] = []
+    context = make_context(model)
+    context.progress.say = said.append
+    assert Winograd(mode="report").apply(model, context) is model
+    assert any(line.startswith("features.3.block.1.0 24x4x4/1: ") for line in said)
+    assert "not eligible: features.4.block.1.0 (kernel 5x5, not 3x3)" in said
+    assert json.loads(context.files["winograd.json"])["cpu"] == cpu_model()
+
+
+def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -> Timed:
+    return Timed(name, microseconds, speedup, error)
+
+
+@pytest.mark.parametrize(
+    ("measured", "chosen"),
+    [
+        ([timed("eager", 10, 1), timed("direct", 9.6, 1.04), timed("f2", 11, 0.9)], ORIGINAL),
+        ([timed("eager", 10, 1), timed("direct", 9, 1.11), timed("f2", 8, 1.25)], "f2"),
+        ([timed("eager", 10, 1), timed("direct", 9, 1.11), timed("f2", 8, 1.25, 1e-3)], "direct"),
+        ([timed("onednn", 10, 1), timed("direct", 9, 1.11, float("inf"))], ORIGINAL),
+    ],
+)
+def test_only_what_is_faster_and_exact_is_kept(measured: list[Timed], chosen: str) -> None:
+    assert substitution._choose(measured, Winograd()) == chosen
+
+
+def test_the_whole_network_has_the_last_word(
+    tiny_model: Model, make_context: Model, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue
+) -> None:
+    model = tiny_model("mobilenet_v1")
+    runtime = catalogue.runtimes.build("torch", {"mode": "eager"}, catalogue)
+    fast = [timed("eager", 10, 1), timed("direct", 1, 10)]
+    monkeypatch.setattr(substitution, "measure", lambda *_: fast)
+    monkeypatch.setattr("mbcompress.deployment.Deployment.speedup", lambda *_: [0.8, 0.9, 0.99])
+    context = make_context(model, runtimes=(runtime,))
+    assert Winograd().apply(model, context) is model
+    assert context.metrics["kept"] == 0
+    assert context.metrics["network_speedup"] == 0.9
+    (note,) = json.loads(context.files["winograd.json"])["notes"]
+    assert note == "nothing is substituted: the whole network is 0.90 times as fast with it"
+    monkeypatch.setattr("mbcompress.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
+    context = make_context(model, runtimes=(runtime,))
+    assert isinstance(Winograd(tolerance=1e-4).apply(model, context), Substituted)
+    context = make_context(model, runtimes=(runtime,))
+    assert Winograd(tolerance=1e-12).apply(model, context) is model
+
+
+def test_decisions_count_where_they_were_taken(
+    tiny_model: Model, make_context: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("mobilenet_v1")
+    first = make_context(model)
+    Winograd(mode="force", tile="f2").apply(model, first)
+    path = tmp_path / "winograd.json"
+    path.write_text(first.files["winograd.json"])
+
+    def never(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(substitution, "measure", never)
+    again = make_context(model)
+    Winograd(mode="force", decisions=path).apply(model, again)
+    assert json.loads(again.files["winograd.json"])["layers"] == json.loads(path.read_text())["layers"]
+    monkeypatch.undo()
+    document = json.loads(path.read_text())
+    for change, note in (
+        ({"cpu": "Another"}, f"decisions measured anew: cpu was 'Another' and is {cpu_model()!r}"),
+        ({"threads": 2}, "decisions measured anew: threads was 2 and is 1"),
+        ({"layers": document["layers"][1:]}, "decisions measured anew: the layers are others"),
+    ):
+        path.write_text(json.dumps({**document, **change}))
+        other = make_context(model)
+        Winograd(mode="force", tile="direct", decisions=path).apply(model, other)
+        assert json.loads(other.files["winograd.json"])["notes"] == [note]
+
+
+@pytest.mark.parametrize(("content", "problem"), [(None, "cannot be read: No such file"), ("{}", "is not a winograd")])
+def test_decisions_that_are_none(
+    content: str | None, problem: str, tiny_model: Model, make_context: Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "winograd.json"
+    if content is not None:
+        path.write_text(content)
+    model = tiny_model("mobilenet_v1")
+    with pytest.raises(MbcompressError, match=rf"winograd: decisions: .*winograd\.json {problem}"):
+        Winograd(decisions=path).apply(model, make_context(model))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_refused(dtype: torch.dtype, tiny_model: Model, make_context: Model) -> None:
+    model = tiny_model("mobilenet_v1")
+    context = make_context(model)
+    with pytest.raises(MbcompressError, match=r"0\.0\.weight is b?float16, and transforms held in half precision"):
+        Winograd().apply(model.to(dtype), context)
+
+
+def test_a_model_without_such_layers_is_refused(make_context: Model) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.Conv2d(4, 4, 5, groups=4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(4, 10)).eval()
+    problem = r"winograd: no depthwise 3x3 layer can be replaced: 1 \(kernel 5x5, not 3x3\)"
+    with pytest.raises(MbcompressError, match=problem):
+        Winograd().apply(model, make_context(model))
+
+
+def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> None:
+    model = tiny_model("mobilenet_v2")
+    graph = capture(model, torch.zeros(2, 3, 32, 32))
+    layers, _ = find(graph)
+    changed = Substituted(replace(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
+    write_step(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
+    assert open_step(tmp_path / "01-winograd").architecture().form == "graph"
+    stored = json.loads((tmp_path / "01-winograd" / "graph.json").read_text())
+    assert [node["operator"] for node in stored["nodes"]].count("mbcompress.depthwise3x3.default") == 2
+    again = load(tmp_path / "01-winograd")
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(images), changed(images))
+
+
+def test_operators_that_nobody_offers_are_refused(tmp_path: Path, tiny_model: Model) -> None:
+    write_step(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
+    path = tmp_path / "01-own" / "graph.json"
+    for name in ("mbcompress.other.default", "nobody.knows.default", "aten.from_file.default"):
+        path.write_text(path.read_text().replace("aten.relu6_.default", name).replace("aten.hardtanh_.default", name))
+        with pytest.raises(MbcompressError, match=f"operator '{name}' is not among those"):
+            load(tmp_path / "01-own")
+        path.write_text(path.read_text().replace(name, "aten.relu6_.default"))
+
+
+def test_operator_set_is_catalogued(catalogue: Catalogue) -> None:
+    origin, offered = catalogue.operators["mbcompress"]
+    assert origin.plugin == "mbcompress_winograd"
+    assert isinstance(offered, Depthwise)
+    assert offered.status.startswith(("compiled, ", "in Python, slowly: "))
+    assert Trait.FLOAT in Winograd.destroys
