@@ -76,6 +76,15 @@ def test_every_module_of_the_guide_is_found(extended: Catalogue) -> None:
     }
 
 
+def test_operators_of_the_guide(extended: Catalogue) -> None:
+    import torch
+
+    _, offered = extended.operators["mb_half"]
+    offered.register()
+    offered.register()
+    assert float(torch.ops.mb_half.half(torch.tensor(4.0))) == 2.0
+
+
 def test_discovery_of_the_guide_imports_no_torch(guide: Path) -> None:
     code = "import sys; from mbcompress.host import discover; discover(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
