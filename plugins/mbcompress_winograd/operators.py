@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from . import reference
 from .library import KERNELS, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NAME = "mbcompress::depthwise3x3"
 SCHEMA = "(Tensor x, Tensor weight, Tensor bias, int stride, int activation) -> Tensor"
@@ -21,13 +23,14 @@ SCHEMA = "(Tensor x, Tensor weight, Tensor bias, int stride, int activation) -> 
 
 @cache
 def register() -> Status:
-    """Make the operator known to torch, with its shapes and gradients; the second call does nothing."""
+    """Make the operator known to torch, with its shapes, gradients and costs; the second call does nothing."""
     status = _load()
     if not status.compiled:
         torch.library.define(NAME, SCHEMA)
         torch.library.impl(NAME, "CPU")(_referred)
     torch.library.register_fake(NAME)(_shaped)
     torch.library.register_autograd(NAME, _backward, setup_context=_keep)
+    register_flop_formula(torch.ops.mbcompress.depthwise3x3)(_cost)
     return status
 
 
@@ -68,6 +71,11 @@ def _shaped(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: in
     n, c, h, w = x.shape
     h, w = (h - 1) // stride + 1, (w - 1) // stride + 1
     return torch.empty_strided((n, c, h, w), (h * w * c, 1, w * c, c), dtype=x.dtype, device=x.device)
+
+
+def _cost(*shapes: object, out_shape: Sequence[int], **_: object) -> int:
+    """Of the convolution, however it is computed: 9 multiplications and additions for each output."""
+    return 2 * 9 * math.prod(out_shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
