@@ -234,11 +234,11 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
         engines = {}
         for name in [*runtimes, "onnx"]:
             runtime = catalogue.runtimes.build(name, {}, catalogue)
-            for kind, each in {"as it was": model, "substituted": substituted}.items():
+            for kind, network in {"as it was": model, "substituted": substituted}.items():
                 if name == "onnx" and kind == "substituted":
                     continue
                 path = Path(folder) / f"{kind.replace(' ', '_')}{runtime.suffix}"
-                runtime.export(each, shape, path)
+                runtime.export(network, shape, path)
                 engines[name, kind] = stack.enter_context(Engine(runtime, path, shape, 1))
         for engine in engines.values():
             engine.time(200)
