@@ -66,7 +66,7 @@ UNDECLARED = frozenset({Trait.SPARSE})
 """Traits that a model may have by chance: a zero may come of rounding, and nobody has to keep it."""
 
 MEANING: dict[Trait, str] = {
-    Trait.FLOAT: "floating-point weights that can be copied and trained, in operators of torch alone",
+    Trait.FLOAT: "floating-point weights that can be copied and trained",
     Trait.SPARSE: "a weight of which at least 1 % is zero",
     Trait.INT8: "convolutions that ONNX Runtime executes on integers",
 }
