@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress.context import Context
+    from mbcompress.training.evaluation import Score
 
 WARM_UP_MS = 100.0
 ROUNDS, ROUND_MS = 30, 20.0
@@ -55,6 +56,22 @@ class Deployment:
     def latency(self, model: nn.Module) -> float:
         """Time for one image on one thread, as a share of the baseline's: the median ratio of interleaved rounds."""
         return self.context.processes.from_main(lambda: self._ratio(model))
+
+    def score(self, model: nn.Module) -> Score:
+        """What the exported file answers to the validation images."""
+        return self.context.processes.from_main(lambda: self._score(model))
+
+    def _score(self, model: nn.Module) -> Score:
+        import torch
+
+        from mbcompress.training.evaluation import score_of
+
+        validation, shape = self.context.data.validation, self.context.input_shape
+        images = self._folder / "validation.npy"
+        np.save(images, validation.pixels, allow_pickle=False)
+        with Engine(self.runtime, self._export(model), shape, threads=1) as engine:
+            logits = engine.predict(images, self.context.data.normalization)
+        return score_of(torch.from_numpy(logits), torch.from_numpy(validation.labels))
 
     @cached_property
     def _baseline(self) -> Path:

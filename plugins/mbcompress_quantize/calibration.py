@@ -1,0 +1,123 @@
+"""Activation ranges from images, by neural-compressor: its observers, its preparation and its trials, our annotation.
+
+neural-compressor quantizes through torchao's PT2E flow with the x86 quantizer, which leaves half of MobileNetV3's
+convolutions in float, and its conversion keeps fp32 weights. Both are replaced where it lets one: a subclass of its
+quantizer annotates as `quantizer.IntegerQuantizer` does and converts with folded weights, and is registered as an
+algorithm of its own, so that `prepare` and `autotune` run as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import MovingAverageMinMaxObserver, ObserverBase
+
+from .graph import ExportedGraph, copied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from mbcompress.training import Score
+
+    from .scheme import Scheme
+
+Ranges = dict[str, tuple[float, float]]
+"""Name of the module that observes an activation -> smallest and largest number that uint8 stands for."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """neural-compressor logs each of its steps, and torch warns of copies of what it exported."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) -> tuple[Ranges, list[str]]:
+    """Ranges of all activations, and the operators that stay in float because no runtime has them in int8.
+
+    Args:
+        captured: what `graph.capture` gave; it is not changed.
+        batches: (N, C, H, W) float32 each, normalised; every batch weighs alike.
+    """
+    with quiet():
+        from neural_compressor.torch.quantization import prepare
+
+        from . import compressor
+
+        prepared = prepare(compressor.exported(copied(captured)), compressor.config(scheme))
+        observe(prepared, batches)
+    return _ranges(prepared), prepared.meta[compressor.UNSUPPORTED]
+
+
+def tune(
+    captured: GraphModule,
+    schemes: Sequence[Scheme],
+    batches: Sequence[Tensor],
+    score: Callable[[nn.Module], Score],
+    wanted: float,
+) -> list[tuple[Scheme, Score]]:
+    """Let neural-compressor try schemes in order until one is good enough, and say what each was worth.
+
+    Its own choice is not taken: it gives back a model whether or not one was good enough, and compares accuracies only.
+
+    Args:
+        captured: what `graph.capture` gave; it is not changed.
+        score: of the float graph, and of converted ones.
+        wanted: accuracy, 0 to 1, at which it may stop; above 1 to try all.
+    """
+    results: list[Score] = []
+
+    def evaluate(model: nn.Module) -> float:
+        results.append(score(ExportedGraph(model) if isinstance(model, GraphModule) else model))
+        return 1 + results[-1].top1  # its losses are relative, to numbers that must not be zero
+
+    def calibrate(prepared: GraphModule) -> None:
+        observe(prepared, batches)
+
+    with quiet():
+        from neural_compressor.torch.quantization import TuningConfig, autotune
+
+        from . import compressor
+
+        baseline = 1 + score(ExportedGraph(captured)).top1
+        goal = TuningConfig(
+            config_set=[compressor.config(scheme) for scheme in schemes],
+            tolerable_loss=1 - (1 + wanted) / baseline,
+            max_trials=len(schemes),
+        )
+        autotune(compressor.exported(copied(captured)), goal, evaluate, run_fn=calibrate)
+    return list(zip(schemes, results[1:], strict=False))  # the first result is the float graph's
+
+
+def observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
+    """Let the observers of a prepared graph see images."""
+    with torch.no_grad():
+        for number, images in enumerate(batches, start=1):
+            for module in prepared.modules():
+                if isinstance(module, MovingAverageMinMaxObserver):
+                    module.averaging_constant = 1 / number  # a mean over all batches, each with the same weight
+            prepared(images)
+
+
+def _ranges(prepared: GraphModule) -> Ranges:
+    ranges: Ranges = {}
+    for name, module in prepared.named_children():
+        if isinstance(module, ObserverBase) and module.qscheme in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+            scale, zero_point = (float(each) for each in module.calculate_qparams())
+            symmetric = module.qscheme == torch.per_tensor_symmetric
+            low, high = (-127.5, 127.5) if symmetric else (-zero_point, 255 - zero_point)
+            ranges[name] = (low * scale, high * scale)
+    return ranges
