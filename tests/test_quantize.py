@@ -9,7 +9,9 @@ import onnx
 import pytest
 import torch
 from mbcompress_onnx.lowering import use_add_for_quantized_hard_sigmoid
-from mbcompress_quantize.graph import FakeQuantized
+from mbcompress_quantize.calibration import calibrate
+from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.scheme import Scheme
 
 from mbcompress.counting import count_parameters
 from mbcompress.host import Catalogue
@@ -21,9 +23,13 @@ def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
     return float(10 * torch.log10(signal.square().sum() / (signal - other).square().sum()))
 
 
+def simulate(model: torch.nn.Module, batches: list[torch.Tensor], scheme: Scheme, **steps: int) -> FakeQuantized:
+    graph = capture(model, batches[0][:2], "test")
+    return FakeQuantized(graph, scheme, calibrate(graph, scheme, batches).ranges, **steps)
+
+
 def quantize(model: torch.nn.Module, images: torch.Tensor) -> tuple[FakeQuantized, torch.nn.Module]:
-    fake = FakeQuantized(model, images[:2], observed_steps=0)
-    fake.calibrate([images])
+    fake = simulate(model, [images], Scheme())
     return fake, fake.convert()
 
 
@@ -74,9 +80,7 @@ def test_the_callers_model_is_not_changed(tiny_model: Callable[..., Any]) -> Non
 
 
 def test_evaluation_does_not_move_activation_ranges(tiny_model: Callable[..., Any]) -> None:
-    fake, _ = quantize(tiny_model("mobilenet_v2"), torch.randn(8, 3, 32, 32))
-    fake = FakeQuantized(tiny_model("mobilenet_v2"), torch.zeros(2, 3, 32, 32), observed_steps=2)
-    fake.calibrate([torch.randn(8, 3, 32, 32)])
+    fake = simulate(tiny_model("mobilenet_v2"), [torch.randn(8, 3, 32, 32)], Scheme(), observed_steps=2)
     loud = 100 * torch.randn(8, 3, 32, 32)
 
     def ranges() -> list[float]:
@@ -151,9 +155,8 @@ def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_netw
 
 
 def test_calibration_weighs_every_batch_alike(tiny_model: Callable[..., Any]) -> None:
-    fake = FakeQuantized(tiny_model("mobilenet_v1"), torch.zeros(2, 3, 32, 32), observed_steps=0)
     quiet, loud = torch.full((4, 3, 32, 32), 1.0), torch.full((4, 3, 32, 32), 3.0)
-    fake.calibrate([quiet, quiet, loud, loud])
+    fake = simulate(tiny_model("mobilenet_v1"), [quiet, quiet, loud, loud], Scheme())
     largest = next(value for name, value in fake.state_dict().items() if name.endswith("max_val") and not value.dim())
     assert float(largest) == pytest.approx(2.0)
 

@@ -27,10 +27,7 @@ class PTQ(Pass, PostTraining):
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from .posttraining import PostTrainer
 
-        trainer = PostTrainer(model, context, self, self.name)
-        quantized = trainer.run()
-        trainer.refuse_or_tell()
-        return quantized.model.convert()
+        return PostTrainer(model, context, self, self.name).run().model.convert()
 
 
 class QAT(Pass, DistillationOptions, PostTraining):
@@ -70,9 +67,7 @@ class QAT(Pass, DistillationOptions, PostTraining):
         from .posttraining import PostTrainer
         from .training import train
 
-        trainer = PostTrainer(model, context, self, self.name)
-        quantized = trainer.run()
-        trainer.refuse_or_tell()
+        quantized = PostTrainer(model, context, self, self.name).run()
         return train(quantized, context, self, self.name) if self.epochs else quantized.model.convert()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from .scheme import Scheme
 
-Ranges = dict[str, tuple[float, float]]
-"""Name of the module that observes an activation -> smallest and largest number that uint8 stands for."""
+Ranges = dict[str, tuple[float, int]]
+"""Name of the module that observes an activation -> scale and zero point."""
 
 
 @contextmanager
@@ -45,8 +46,22 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) -> tuple[Ranges, list[str]]:
-    """Ranges of all activations, and the operators that stay in float because no runtime has them in int8.
+@dataclass(frozen=True)
+class Calibrated:
+    """A scheme with the numbers that calibration images gave it.
+
+    Attributes:
+        ranges: of all activations.
+        unsupported: operators that stay in float because no runtime has them in int8, each with the reason.
+    """
+
+    scheme: Scheme
+    ranges: Ranges
+    unsupported: list[str]
+
+
+def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) -> Calibrated:
+    """Observe activations.
 
     Args:
         captured: what `graph.capture` gave; it is not changed.
@@ -59,7 +74,7 @@ def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) 
 
         prepared = prepare(compressor.exported(copied(captured)), compressor.config(scheme))
         observe(prepared, batches)
-    return _ranges(prepared), prepared.meta[compressor.UNSUPPORTED]
+        return Calibrated(scheme, _ranges(prepared), prepared.meta[compressor.UNSUPPORTED])
 
 
 def tune(
@@ -67,39 +82,44 @@ def tune(
     schemes: Sequence[Scheme],
     batches: Sequence[Tensor],
     score: Callable[[nn.Module], Score],
+    float_top1: float,
     wanted: float,
-) -> list[tuple[Scheme, Score]]:
+) -> list[tuple[Calibrated, Score]]:
     """Let neural-compressor try schemes in order until one is good enough, and say what each was worth.
 
     Its own choice is not taken: it gives back a model whether or not one was good enough, and compares accuracies only.
 
     Args:
         captured: what `graph.capture` gave; it is not changed.
-        score: of the float graph, and of converted ones.
+        score: on the validation split.
+        float_top1: accuracy of the float graph, 0 to 1.
         wanted: accuracy, 0 to 1, at which it may stop; above 1 to try all.
     """
-    results: list[Score] = []
+    scores: list[Score] = []
+    found: list[Calibrated] = []
 
     def evaluate(model: nn.Module) -> float:
-        results.append(score(ExportedGraph(model) if isinstance(model, GraphModule) else model))
-        return 1 + results[-1].top1  # its losses are relative, to numbers that must not be zero
+        scores.append(score(ExportedGraph(model) if isinstance(model, GraphModule) else model))
+        return 1 + scores[-1].top1  # its losses are relative, to numbers that must not be zero
 
     def calibrate(prepared: GraphModule) -> None:
         observe(prepared, batches)
+        scheme = prepared.meta[compressor.SCHEME]
+        found.append(Calibrated(scheme, _ranges(prepared), prepared.meta[compressor.UNSUPPORTED]))
 
     with quiet():
         from neural_compressor.torch.quantization import TuningConfig, autotune
 
         from . import compressor
 
-        baseline = 1 + score(ExportedGraph(captured)).top1
+        baseline = 1 + float_top1
         goal = TuningConfig(
             config_set=[compressor.config(scheme) for scheme in schemes],
             tolerable_loss=1 - (1 + wanted) / baseline,
             max_trials=len(schemes),
         )
         autotune(compressor.exported(copied(captured)), goal, evaluate, run_fn=calibrate)
-    return list(zip(schemes, results[1:], strict=False))  # the first result is the float graph's
+    return list(zip(found, scores[1:], strict=False))  # the first score is the float graph's
 
 
 def observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
@@ -116,8 +136,6 @@ def _ranges(prepared: GraphModule) -> Ranges:
     ranges: Ranges = {}
     for name, module in prepared.named_children():
         if isinstance(module, ObserverBase) and module.qscheme in (torch.per_tensor_affine, torch.per_tensor_symmetric):
-            scale, zero_point = (float(each) for each in module.calculate_qparams())
-            symmetric = module.qscheme == torch.per_tensor_symmetric
-            low, high = (-127.5, 127.5) if symmetric else (-zero_point, 255 - zero_point)
-            ranges[name] = (low * scale, high * scale)
+            scale, zero_point = module.calculate_qparams()
+            ranges[name] = float(scale), int(zero_point)
     return ranges

@@ -21,29 +21,33 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
 ALGORITHM = "mbcompress_static_quant"
-UNSUPPORTED = "mbcompress_unsupported"
-"""Key of `GraphModule.meta`: operators that stay in float because no runtime has them in int8."""
+FLOAT, NARROW = "fp32", "int7"
+UNSUPPORTED, SCHEME = "mbcompress_unsupported", "mbcompress_scheme"
+"""Keys of `GraphModule.meta`: operators that stay in float because no runtime has them in int8, and the scheme."""
 
 
 class IntegerConfig(INT8StaticQuantConfig):  # type: ignore[misc]  # neural-compressor is not typed
     """neural-compressor's options of static quantization, read by our algorithm."""
 
     name = ALGORITHM
-    narrow: frozenset[str] = frozenset()
 
     @property
     def scheme(self) -> Scheme:
-        """Which layers stay in float comes from neural-compressor's local settings."""
-        spared = frozenset(name for name, local in self.local_config.items() if local.w_dtype == "fp32")
-        return Scheme(self.act_algo, self.act_sym, spared, self.narrow)
+        """Choices for single layers come from neural-compressor's local settings."""
+        chosen = {
+            dtype: frozenset(name for name, local in self.local_config.items() if local.w_dtype == dtype)
+            for dtype in (FLOAT, NARROW)
+        }
+        return Scheme(self.act_algo, self.act_sym, chosen[FLOAT], chosen[NARROW])
 
 
 def config(scheme: Scheme) -> IntegerConfig:
     """A scheme in neural-compressor's terms."""
     wanted = IntegerConfig(act_algo=scheme.algorithm, act_sym=scheme.symmetric)
-    wanted.narrow = scheme.narrow_layers
+    for name in sorted(scheme.narrow_layers - scheme.float_layers):
+        wanted.set_local(name, IntegerConfig(w_dtype=NARROW))
     for name in sorted(scheme.float_layers):
-        wanted.set_local(name, IntegerConfig(w_dtype="fp32", act_dtype="fp32"))
+        wanted.set_local(name, IntegerConfig(w_dtype=FLOAT, act_dtype=FLOAT))
     return wanted
 
 
@@ -59,7 +63,7 @@ class IntegerCompressor(W8A8PT2EQuantizer):  # type: ignore[misc]
 
     def prepare(self, model: GraphModule, *arguments: Any, **options: Any) -> GraphModule:
         prepared: GraphModule = super().prepare(model, *arguments, **options)
-        prepared.meta[UNSUPPORTED] = self._annotator.unsupported
+        prepared.meta |= {UNSUPPORTED: self._annotator.unsupported, SCHEME: self.quant_config.scheme}
         return prepared
 
     def update_quantizer_based_on_quant_config(self, quant_config: IntegerConfig) -> IntegerQuantizer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Interpreter
 
+from .calibration import quiet
 from .layers import layers
 from .rewrites import arguments
 from .sensitivity import Switches
@@ -50,10 +51,11 @@ def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
             model.captured.get_parameter(str(arguments(n)[2].target)).add_(error)
             return value + error.view(1, -1, *[1] * (value.dim() - 2))
 
-    switches.only(())
-    Recorder(model.captured).run(images)
-    switches.all_but(())
-    Corrector(model.captured).run(images)
+    with quiet():
+        switches.only(())
+        Recorder(model.captured).run(images)
+        switches.all_but(())
+        Corrector(model.captured).run(images)
     return len(biased)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Interpreter
 
+from .calibration import quiet
 from .layers import layers
 from .quantizer import last_fused
 from .rewrites import arguments, bounds
@@ -74,7 +75,7 @@ def _peaks(graph: GraphModule, nodes: Iterable[Node], batches: Iterable[Tensor])
                 peaks[n] = torch.maximum(peaks[n], peak) if n in peaks else peak
             return value
 
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         for images in batches:
             Recorder(graph).run(images)
     return peaks

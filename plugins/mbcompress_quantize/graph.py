@@ -17,7 +17,7 @@ from mbcompress import MbcompressError
 from mbcompress.errors import brief
 from mbcompress.layout import contiguous
 
-from .quantizer import IntegerQuantizer, UnitInterval, simulated_weight, trained_activation
+from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
 from .rewrites import fold_norms, simplify
 
 if TYPE_CHECKING:
@@ -54,31 +54,30 @@ class FakeQuantized(ExportedGraph):
     Args:
         captured: what `capture` gave; it is not changed.
         scheme: what is quantized, and how.
-        ranges: of activations, from `calibration.Calibrated`.
+        ranges: scales and zero points of activations, from `calibration.Calibrated`.
     """
 
     def __init__(
         self,
         captured: GraphModule,
         scheme: Scheme,
-        ranges: Mapping[str, tuple[float, float]],
+        ranges: Mapping[str, tuple[float, int]],
         free_steps: int = 0,
         observed_steps: int = 0,
     ) -> None:
         quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
         super().__init__(prepare_pt2e(copied(captured), quantizer))
         for name, module in self.activations().items():
-            observer = module.activation_post_process
-            observer.min_val, observer.max_val = (torch.tensor(limit) for limit in ranges[name])
-            module.scale, module.zero_point = observer.calculate_qparams()
+            module.set_parameters(*ranges[name])
         self.free_steps = free_steps
         self.observed_steps = observed_steps
         self.steps = 0
         self.eval()
 
-    def activations(self) -> dict[str, FakeQuantizeBase]:
+    def activations(self) -> dict[str, Simulated]:
         """What rounds each activation whose range the data decide, by name."""
-        return {name: module for name, module in self.captured.named_children() if _follows_data(module)}
+        modules = self.captured.named_children()
+        return {name: module for name, module in modules if isinstance(module, Simulated) and _follows_data(module)}
 
     def train(self, mode: bool = True) -> Self:
         self._set_phase(mode)
@@ -98,10 +97,13 @@ class FakeQuantized(ExportedGraph):
         self.steps = int(state)
 
     def convert(self) -> nn.Module:
-        """The same function with int8 weights and explicit quantize and dequantize operators; this one goes."""
+        """The same function with int8 weights and explicit quantize and dequantize operators."""
         self.eval()
         self.captured.apply(enable_fake_quant)
-        return converted(self.captured)
+        images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
+        with torch.no_grad():  # lets the ranges of weights be those of the weights as they are now
+            self(torch.zeros(2, *images.shape[1:], device=images.device))
+        return converted(copied(self.captured))
 
     def _set_phase(self, training: bool) -> None:
         rounding = not training or self.steps >= self.free_steps
@@ -114,8 +116,7 @@ class FakeQuantized(ExportedGraph):
 
 
 def _follows_data(module: nn.Module) -> bool:
-    rounds = isinstance(module, FakeQuantizeBase) and not isinstance(module, UnitInterval)
-    return rounds and not module.is_per_channel
+    return isinstance(module, Simulated) and not module.is_per_channel
 
 
 def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:

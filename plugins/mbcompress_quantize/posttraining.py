@@ -10,7 +10,8 @@ from mbcompress import MbcompressError
 from mbcompress.training import Score, evaluate
 from mbcompress.unsupported import report_unsupported
 
-from . import calibration, saturation
+from . import saturation
+from .calibration import Calibrated, calibrate, tune
 from .correction import correct_biases
 from .equalization import equalize
 from .graph import ExportedGraph, FakeQuantized, capture, copied
@@ -61,26 +62,27 @@ class PostTrainer:
 
     def run(self) -> Quantized:
         """Find the scheme, correct what the options say, and tell what was found."""
-        with self.context.progress.busy(f"{self.label}, ranges of weights and activations"):
-            base = Scheme("minmax", self.options.symmetric, self._kept(), self._narrow())
-            if self.options.equalize:
+        options, context = self.options, self.context
+        with context.progress.busy(f"{self.label}, ranges of weights and activations"):
+            base = Scheme("minmax", options.symmetric, self._kept(), self._narrow())
+            if options.equalize:
                 self._equalize(base)
-            scheme, score = self._choose(base)
-        if self.options.sensitivity:
-            self._analyse(scheme)
-        if self.options.autotune and score.top1 < self._wanted():
-            scheme, score = self._spare_layers(scheme, score)
-        model = self._simulated(scheme)
-        if self.options.correct_bias:
-            model, score = self._correct(model, scheme, score)
-        metrics = self.context.metrics
-        metrics["float_layers"] = len(scheme.float_layers) + len(self._unsupported)
-        metrics["float_top1"], metrics["ptq_top1"] = self.floating.top1, score.top1
-        self.context.progress.say(
-            f"{self.label}: {scheme}; {score.top1:.1%} of {score.count} validation images right, "
+            found, score = self._choose(base)
+        report_unsupported(context, options.unsupported, f"{self.label}: stays in float", found.unsupported)
+        if options.sensitivity:
+            self._analyse(found)
+        if options.autotune and score.top1 < self._wanted():
+            found, score = self._spare_layers(found, score)
+        model = self._simulated(found)
+        if options.correct_bias:
+            model, score = self._correct(model, found, score)
+        context.metrics["float_layers"] = len(found.scheme.float_layers) + len(found.unsupported)
+        context.metrics["float_top1"], context.metrics["ptq_top1"] = self.floating.top1, score.top1
+        context.progress.say(
+            f"{self.label}: {found.scheme}; {score.top1:.1%} of {score.count} validation images right, "
             f"in float {self.floating.top1:.1%}"
         )
-        return Quantized(model, scheme, score)
+        return Quantized(model, found.scheme, score)
 
     def _score(self, model: nn.Module) -> Score:
         data = self.context.data
@@ -116,21 +118,21 @@ class PostTrainer:
         self.context.metrics["narrow_layers"] = len(found) if narrow else 0
         return frozenset(each.name for each in found) if narrow else frozenset()
 
-    def _choose(self, base: Scheme) -> tuple[Scheme, Score]:
+    def _choose(self, base: Scheme) -> tuple[Calibrated, Score]:
         """The best of the algorithms for ranges, by accuracy, then by loss."""
         wanted = self.options.algorithm
         algorithms: tuple[Algorithm, ...] = ("minmax", "kl") if wanted == "best" else (wanted,)
         schemes = [replace(base, algorithm=algorithm) for algorithm in algorithms]
-        tried = calibration.tune(self.graph, schemes, self.batches, self._score, wanted=2.0)
-        return max(tried, key=lambda pair: pair[1])
+        return max(self._tune(schemes, wanted=2.0), key=lambda pair: pair[1])
 
-    def _simulated(self, scheme: Scheme) -> FakeQuantized:
-        ranges, unsupported = calibration.calibrate(self.graph, scheme, self.batches)
-        self._unsupported = unsupported
-        return FakeQuantized(self.graph, scheme, ranges)
+    def _tune(self, schemes: list[Scheme], wanted: float) -> list[tuple[Calibrated, Score]]:
+        return tune(self.graph, schemes, self.batches, self._score, self.floating.top1, wanted)
 
-    def _analyse(self, scheme: Scheme) -> Analysis:
-        analysis = analyse(self._simulated(scheme), self.context, self.options.sensitivity_images)
+    def _simulated(self, found: Calibrated) -> FakeQuantized:
+        return FakeQuantized(self.graph, found.scheme, found.ranges)
+
+    def _analyse(self, found: Calibrated) -> Analysis:
+        analysis = analyse(self._simulated(found), self.context, self.options.sensitivity_images)
         self.context.files["quantization.csv"] = analysis.table()
         if analysis.alone:
             self.context.files["quantization.svg"] = analysis.picture()
@@ -140,19 +142,20 @@ class PostTrainer:
         assert self.options.autotune is not None
         return self.floating.top1 - self.options.autotune.accuracy_drop / 100
 
-    def _spare_layers(self, scheme: Scheme, score: Score) -> tuple[Scheme, Score]:
+    def _spare_layers(self, found: Calibrated, score: Score) -> tuple[Calibrated, Score]:
         """The fewest layers in float that meet the budget, or the best that was found."""
         assert self.options.autotune is not None
-        ranking = [name for name in self._analyse(scheme).ranking() if name not in scheme.float_layers]
+        scheme = found.scheme
+        ranking = [name for name in self._analyse(found).ranking() if name not in scheme.float_layers]
         most = round(self.options.autotune.max_float * len(ranking))
         schemes = [
             replace(scheme, float_layers=scheme.float_layers | set(ranking[:count]))
             for count in _counts(most, self.options.autotune.max_trials)
         ]
-        tried = [(scheme, score)]
+        tried = [(found, score)]
         if schemes:
             with self.context.progress.busy(f"{self.label}, layers in float"):
-                tried += calibration.tune(self.graph, schemes, self.batches, self._score, self._wanted())
+                tried += self._tune(schemes, self._wanted())
         met = [pair for pair in tried if pair[1].top1 >= self._wanted()]
         if not met:
             self.context.progress.say(
@@ -160,22 +163,25 @@ class PostTrainer:
                 "the best that was found is kept"
             )
         self.context.metrics["budget_met"] = float(bool(met))
-        return min(met, key=lambda pair: len(pair[0].float_layers)) if met else max(tried, key=lambda pair: pair[1])
+        fewest = min(met, key=lambda pair: len(pair[0].scheme.float_layers), default=None)
+        return fewest or max(tried, key=lambda pair: pair[1])
 
     def _equalize(self, base: Scheme) -> None:
         """Take the equalized graph if it is better."""
-        equalized = copied(self.graph)
-        pairs = equalize(equalized, self.batches)
-        before, graph = self._score(self._simulated(base)), self.graph
-        self.graph = equalized
-        after = self._score(self._simulated(base))
+        before, graph = self._score(self._simulated(self._calibrated(base))), self.graph
+        self.graph = copied(graph)
+        pairs = equalize(self.graph, self.batches)
+        after = self._score(self._simulated(self._calibrated(base)))
         if after < before:
             self.graph = graph
         self._tell("equalization", f"{pairs} pairs of layers", before, after)
 
-    def _correct(self, model: FakeQuantized, scheme: Scheme, score: Score) -> tuple[FakeQuantized, Score]:
+    def _calibrated(self, scheme: Scheme) -> Calibrated:
+        return calibrate(self.graph, scheme, self.batches)
+
+    def _correct(self, model: FakeQuantized, found: Calibrated, score: Score) -> tuple[FakeQuantized, Score]:
         """The model with corrected biases if that is better."""
-        corrected = self._simulated(scheme)
+        corrected = self._simulated(found)
         count = correct_biases(corrected, self.batches)
         after = self._score(corrected)
         self._tell("bias correction", f"{count} layers", score, after)
@@ -188,10 +194,6 @@ class PostTrainer:
             f"{self.label}: {what} of {where} is {kept}: validation {before.top1:.1%} to {after.top1:.1%}, "
             f"loss {-before.negative_loss:.4f} to {-after.negative_loss:.4f}"
         )
-
-    def refuse_or_tell(self) -> None:
-        """Say what stays in float because no runtime has it in int8."""
-        report_unsupported(self.context, self.options.unsupported, f"{self.label}: stays in float", self._unsupported)
 
 
 def _counts(most: int, trials: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
     FakeQuantize,
@@ -51,18 +52,40 @@ WEIGHT_LIMIT, NARROW_LIMIT = 127, 64
 """Largest weight of a layer; 255 * (64 + 64) is the largest sum of two products that 16 bits hold."""
 
 
-def trained_activation(symmetric: bool) -> QuantizationSpec:
-    """uint8, simulated; in training the range follows the data.
+class Simulated(FakeQuantize):  # type: ignore[misc]  # torchao is not typed
+    """Fake quantization that is converted with the very scale it computed with.
 
-    Not torchao's fused module, whose scale of symmetric ranges (largest / 128, where that is negative) is not the one
-    that conversion takes (largest / 127): the converted network then is 32 dB from the trained one.
+    torchao's fused module is not: its scale of a symmetric range whose largest number is negative is that / 128, while
+    conversion takes it / 127, and the converted network is 32 dB from the trained one.
     """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        if self.observer_enabled[0]:
+            observed: tuple[Tensor, Tensor] = super().calculate_qparams()
+            return observed
+        return self.scale, self.zero_point
+
+    def set_parameters(self, scale: float, zero_point: int) -> None:
+        """Take numbers that were found elsewhere; training goes on from them."""
+        device = self.scale.device
+        self.scale = torch.tensor([scale], device=device)
+        self.zero_point = torch.tensor([zero_point], dtype=self.zero_point.dtype, device=device)
+        limits = (-127.5, 127.5) if self.qscheme == torch.per_tensor_symmetric else (-zero_point, 255 - zero_point)
+        observer = self.activation_post_process
+        observer.min_val, observer.max_val = (torch.tensor(limit * scale, device=device) for limit in limits)
+
+
+def trained_activation(symmetric: bool) -> QuantizationSpec:
+    """uint8, simulated; in training the range follows the data."""
     return QuantizationSpec(
         dtype=torch.uint8,
         quant_min=0,
         quant_max=255,
         qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=FakeQuantize.with_args(
+        observer_or_fake_quant_ctr=Simulated.with_args(
             observer=MovingAverageMinMaxObserver, averaging_constant=MOVING, eps=2**-12
         ),
     )
@@ -76,7 +99,7 @@ def simulated_weight(limit: int) -> QuantizationSpec:
         quant_max=limit,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=FakeQuantize.with_args(
+        observer_or_fake_quant_ctr=Simulated.with_args(
             observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-16
         ),
     )

@@ -134,7 +134,7 @@ def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
     for name, layer in context.progress.track(found.items(), "quantization, layer by layer", len(found)):
         switches.only(layer.weights | layer.inputs | layer.outputs)
         alone[name] = effect()
-        switches.all_but(layer.weights)
+        switches.all_but(layer.own)
         without[name] = effect()
     switches.all_but(())
     return Analysis(floating, effect(), alone, without, len(validation))
