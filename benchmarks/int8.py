@@ -1,6 +1,7 @@
-"""int8 files of four tools from the same weights: accuracy, size, integer convolutions and speed, as benchmarks/int8.md.
+"""int8 files of four tools from the same weights: accuracy, size, integer convolutions and speed.
 
-`python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from recipes, their passes not.
+`python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from recipes, not the passes;
+`--out benchmarks/int8.md` writes the table.
 `--random mobilenet_v3_large:224` adds an untrained network, for speed alone; `--qat 3` also trains for so many epochs.
 NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, or its rows are left out.
 Each file is timed in a process of its own, all interleaved, on one thread.
@@ -84,7 +85,14 @@ def untrained(spec: str, catalogue: Catalogue) -> Subject:
     images = Images(noise, (np.arange(len(noise)) % 10).astype(np.int64))
     normalization = Normalization((0.5,) * 3, (0.25,) * 3)
     splits = Splits.divide(
-        images, 0.25, calibration=16, validation=0.25, seed=0, classes=tuple("0123456789"), normalization=normalization
+        images,
+        0.25,
+        calibration=16,
+        validation=0.25,
+        seed=0,
+        classes=tuple("0123456789"),
+        normalization=normalization,
+        augmentation=Augmentation(),
     )
     with torch.no_grad():
         model(torch.from_numpy(normalization.apply(noise[:32])))
