@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.data import Images, Normalization, Splits
+from mbcompress.data import Augmentation, Images, Normalization, Splits
 from mbcompress.host import Catalogue, discover
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import time_interleaved
