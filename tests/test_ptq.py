@@ -112,6 +112,7 @@ def test_a_layer_that_is_switched_off_is_one_that_stays_float(tiny_model: Callab
         torch.testing.assert_close(fake(IMAGES), graph(IMAGES), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_autotune_leaves_the_harmed_layer_in_float(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
     options = {"width": 0.5, "strides_removed": 1, "weights": "zoo:mobilenet_v1_digits"}
     model = catalogue.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
