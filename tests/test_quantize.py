@@ -228,7 +228,7 @@ def test_the_better_file_is_the_result(
 ) -> None:
     """Whatever the networks in memory are worth, the files decide; what they answer is nearly the same."""
     onnx = catalogue.runtimes.build("onnx", {}, catalogue)
-    better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), best=1)
+    better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
     monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_: better)
     result, context, _ = tiny_qat(runtimes=(onnx,))
     with Deployment(context) as deployment:

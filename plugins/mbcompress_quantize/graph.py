@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
-from mbcompress.layout import contiguous
+from mbcompress.layout import contiguous, copied
 
 from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
 from .rewrites import fold_norms, simplify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch.fx import GraphModule
 
     from .scheme import Scheme
 
@@ -66,7 +63,7 @@ class FakeQuantized(ExportedGraph):
         observed_steps: int = 0,
     ) -> None:
         quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
-        super().__init__(prepare_pt2e(copied(captured), quantizer))
+        super().__init__(prepare_pt2e(twin(captured), quantizer))
         for name, module in self.activations().items():
             module.set_parameters(*ranges[name])
         self.free_steps = free_steps
@@ -103,7 +100,7 @@ class FakeQuantized(ExportedGraph):
         images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
         with torch.no_grad():  # lets the ranges of weights be those of the weights as they are now
             self(torch.zeros(2, *images.shape[1:], device=images.device))
-        return converted(copied(self.captured))
+        return converted(twin(self.captured))
 
     def _set_phase(self, training: bool) -> None:
         rounding = not training or self.steps >= self.free_steps
@@ -132,7 +129,7 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
     batch = {0: torch.export.Dim.DYNAMIC}
     try:
         with redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
-            plain = contiguous(copy.deepcopy(model).eval())
+            plain = contiguous(copied(model).eval())
             exported = torch.export.export(plain, (example.contiguous(),), dynamic_shapes=(batch,))
     except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
         raise MbcompressError(
@@ -145,11 +142,11 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
     return graph
 
 
-def copied(graph: GraphModule) -> GraphModule:
+def twin(graph: GraphModule) -> GraphModule:
     """A deep copy of a captured graph."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-        return copy.deepcopy(graph)
+    again = copied(graph)
+    assert isinstance(again, GraphModule)
+    return again
 
 
 def converted(prepared: GraphModule) -> nn.Module:

@@ -14,7 +14,7 @@ from . import saturation
 from .calibration import Calibrated, calibrate, tune
 from .correction import correct_biases
 from .equalization import equalize
-from .graph import ExportedGraph, FakeQuantized, capture, copied
+from .graph import ExportedGraph, FakeQuantized, capture, twin
 from .layers import layers
 from .scheme import Algorithm, Scheme
 from .sensitivity import Analysis, analyse
@@ -169,7 +169,7 @@ class PostTrainer:
     def _equalize(self, base: Scheme) -> None:
         """Take the equalized graph if it is better."""
         before, graph = self._score(self._simulated(self._calibrated(base))), self.graph
-        self.graph = copied(graph)
+        self.graph = twin(graph)
         pairs = equalize(self.graph, self.batches)
         after = self._score(self._simulated(self._calibrated(base)))
         if after < before:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from typing import TYPE_CHECKING
 
 from mbcompress.deployment import Deployment
 from mbcompress.errors import TrainingDivergedError
+from mbcompress.layout import copied
 from mbcompress.training import batches_per_epoch, evaluate, fit, task_loss
+
+from .graph import FakeQuantized
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,9 +26,8 @@ def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Mo
     model = start.model
     steps = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size)
     model.free_steps, model.observed_steps = round(options.round_from * steps), round(options.observe * steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-        plain = copy.deepcopy(model)
+    plain = copied(model)
+    assert isinstance(plain, FakeQuantized)
     context.metrics["best_epoch"] = 0
     try:
         with task_loss(model, context, options) as loss:
