@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress.context import Context
+    from mbcompress.training.evaluation import Score
 
 WARM_UP_MS = 100.0
 ROUNDS, ROUND_MS = 30, 20.0
@@ -62,6 +63,22 @@ class Deployment:
         """How many times faster than `reference` the model answers to one image, in each of the interleaved rounds."""
         paths = (self._export(reference), self._export(model))
         return self.context.processes.from_main(lambda: self._paired(paths, threads))
+
+    def score(self, model: nn.Module) -> Score:
+        """What the exported file answers to the validation images."""
+        return self.context.processes.from_main(lambda: self._score(model))
+
+    def _score(self, model: nn.Module) -> Score:
+        import torch
+
+        from mbcompress.training.evaluation import score_of
+
+        validation, shape = self.context.data.validation, self.context.input_shape
+        images = self._folder / "validation.npy"
+        np.save(images, validation.pixels, allow_pickle=False)
+        with Engine(self.runtime, self._export(model), shape, threads=1) as engine:
+            logits = engine.predict(images, self.context.data.normalization)
+        return score_of(torch.from_numpy(logits), torch.from_numpy(validation.labels))
 
     @cached_property
     def _baseline(self) -> Path:

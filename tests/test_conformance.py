@@ -15,7 +15,7 @@ from mbcompress.conformance.discovery import check_discovery
 from mbcompress.conformance.kit import ARCHITECTURES
 from mbcompress.host import Catalogue, discover
 
-BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "qat", "sensitivity", "sparsify", "train", "winograd")
+BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "ptq", "qat", "sensitivity", "sparsify", "train", "winograd")
 
 
 def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:

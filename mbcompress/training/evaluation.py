@@ -51,6 +51,13 @@ def evaluate(
     return Score(int(sums[0]), -float(sums[1]) / len(images), len(images))
 
 
+def score_of(logits: Tensor, labels: Tensor) -> Score:
+    """The score of answers that were given elsewhere: logits (N, K), labels (N,)."""
+    logits = logits.float()
+    correct = int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
+    return Score(correct, -float(cross_entropy(logits, labels)), len(labels))
+
+
 def _share(images: Images, processes: Processes) -> Images:
     index, count = processes.share
     part = slice(index * len(images) // count, (index + 1) * len(images) // count)

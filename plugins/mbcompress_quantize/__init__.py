@@ -1,4 +1,4 @@
-"""int8 quantization-aware training on torchao's PT2E flow."""
+"""int8 on torchao's PT2E flow: post-training quantization by neural-compressor, and training from where that ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from mbcompress import DistillationOptions, Pass, Trait, hookimpl
-from mbcompress.unsupported import Unsupported, report_unsupported
+
+from .options import PostTraining
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,12 +17,26 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
 
-class QAT(Pass, DistillationOptions):
+class PTQ(Pass, PostTraining):
+    """Convert to int8 without training: ranges from calibration images, the best choice on the validation split."""
+
+    name: ClassVar[str] = "ptq"
+    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
+    destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
+
+    def apply(self, model: nn.Module, context: Context) -> nn.Module:
+        from .posttraining import PostTrainer
+
+        return PostTrainer(model, context, self, self.name).run().model.convert()
+
+
+class QAT(Pass, DistillationOptions, PostTraining):
     """Train with int8 rounding in the forward pass, then convert; plain post-training int8 stays if it is better."""
 
     name: ClassVar[str] = "qat"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
     destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
+    uses_runtimes: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 
     epochs: int = Field(
@@ -38,30 +53,24 @@ class QAT(Pass, DistillationOptions):
         description="Largest norm of the gradient; with folded BatchNorm, training diverges without a limit.",
     )
     temperature: float = Field(default=2.0, gt=0, le=100, description="As in 'distill'.")
+    round_from: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the training after which rounding begins; until then activation ranges are observed.",
+    )
     observe: float = Field(
         default=0.5, ge=0, le=1, description="Share of the training after which activation ranges are frozen."
     )
-    unsupported: Unsupported = "skip"
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import batches_per_epoch, fit, task_loss
+        from .posttraining import PostTrainer
+        from .training import train
 
-        from .graph import FakeQuantized
-
-        steps = self.epochs * batches_per_epoch(len(context.data.train), self.batch_size)
-        quantized = FakeQuantized(model, context.example(2), observed_steps=round(self.observe * steps))
-        report_unsupported(context, self.unsupported, "qat: stays in float", quantized.float_layers)
-        context.metrics["float_layers"] = len(quantized.float_layers)
-        quantized.calibrate(context.calibration_batches())
-        with task_loss(quantized, context, self) as loss:
-            history = fit(quantized, context, self, loss, self.name)
-        context.metrics["ptq_top1"] = history.scores[0].top1
-        context.metrics["best_epoch"] = history.best
-        if history.best == 0 and self.epochs:
-            context.progress.say("qat: training did not beat post-training quantization, which was kept")
-        return quantized.convert()
+        quantized = PostTrainer(model, context, self, self.name).run()
+        return train(quantized, context, self, self.name) if self.epochs else quantized.model.convert()
 
 
 @hookimpl
 def mbcompress_passes() -> list[type[Pass]]:
-    return [QAT]
+    return [PTQ, QAT]

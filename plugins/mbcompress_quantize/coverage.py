@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
@@ -47,9 +49,13 @@ MOVES = frozenset(
 """Operators that only move numbers: nothing is computed in them, so nothing can be lost to float."""
 
 
-def float_layers(graph: GraphModule, annotation: str) -> list[str]:
-    """'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, each once."""
-    found = [_describe(node) for node in graph.graph.nodes if _stays_float(node, annotation)]
+def float_layers(graph: GraphModule, annotation: str, spared: Collection[Node]) -> list[str]:
+    """'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, each once.
+
+    Those in `spared` are in float because somebody chose so.
+    """
+    nodes = [node for node in graph.graph.nodes if node not in spared]
+    found = [_describe(node) for node in nodes if _stays_float(node, annotation)]
     return list(dict.fromkeys(found))
 
 

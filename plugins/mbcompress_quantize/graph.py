@@ -1,33 +1,28 @@
-"""A model as an exported graph with fake quantization in it, and its conversion to integers."""
+"""A model as an exported graph, the same with fake quantization in it, and its conversion to integers."""
 
 from __future__ import annotations
 
-import copy
 from contextlib import redirect_stderr
 from io import StringIO
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
-from torchao.quantization.pt2e import (
-    FakeQuantizeBase,
-    MovingAverageMinMaxObserver,
-    disable_fake_quant,
-    enable_fake_quant,
-)
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
-from mbcompress.layout import contiguous
+from mbcompress.layout import contiguous, copied
 
-from .quantizer import MOVING, IntegerQuantizer
-from .rewrites import simplify
+from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
+from .rewrites import fold_norms, simplify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from torch.fx import GraphModule
+    from .scheme import Scheme
 
 
 class ExportedGraph(nn.Module):
@@ -47,52 +42,48 @@ class ExportedGraph(nn.Module):
 
 
 class FakeQuantized(ExportedGraph):
-    """`model` with BatchNorm folded and int8 rounding simulated on every tensor that a runtime holds in int8.
+    """A captured network with int8 rounding simulated on every tensor that a runtime holds in int8.
 
-    In train mode activation ranges follow the data for the first `observed_steps` batches; in eval mode they stand
-    still, so that evaluating on a split cannot move them. Weight ranges always are those of the weights.
+    In train mode nothing is rounded for the first `free_steps` batches, and activation ranges follow the data for the
+    first `observed_steps`; in eval mode everything is rounded and ranges stand still, so that evaluating on a split
+    cannot move them. Weight ranges always are those of the weights.
 
     Args:
-        model: a float model in eval mode; it is not changed.
-        example: (2, C, H, W) float32; the batch size stays free.
-
-    Attributes:
-        float_layers: operators that stay in float, each with the reason.
-
-    Raises:
-        MbcompressError: torch.export cannot capture the model.
+        captured: what `capture` gave; it is not changed.
+        scheme: what is quantized, and how.
+        ranges: scales and zero points of activations, from `calibration.Calibrated`.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor, observed_steps: int) -> None:
-        graph = _capture(contiguous(copy.deepcopy(model).eval()), example.contiguous())
-        simplify(graph)
-        quantizer = IntegerQuantizer()
-        super().__init__(prepare_pt2e(graph, quantizer))
-        self.float_layers = quantizer.float_layers
+    def __init__(
+        self,
+        captured: GraphModule,
+        scheme: Scheme,
+        ranges: Mapping[str, tuple[float, int]],
+        free_steps: int = 0,
+        observed_steps: int = 0,
+    ) -> None:
+        quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
+        super().__init__(prepare_pt2e(twin(captured), quantizer))
+        for name, module in self.activations().items():
+            module.set_parameters(*ranges[name])
+        self.free_steps = free_steps
         self.observed_steps = observed_steps
         self.steps = 0
         self.eval()
 
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Set activation ranges from images: this alone is post-training quantization."""
-        self.captured.apply(disable_fake_quant)
-        self._observe(True)
-        with torch.no_grad():
-            for number, images in enumerate(batches, start=1):
-                self._average(1 / number)  # ranges are means over all batches, each with the same weight
-                self.captured(images)
-        self._average(MOVING)
-        self._observe(False)
-        self.captured.apply(enable_fake_quant)
+    def activations(self) -> dict[str, Simulated]:
+        """What rounds each activation whose range the data decide, by name."""
+        modules = self.captured.named_children()
+        return {name: module for name, module in modules if isinstance(module, Simulated) and _follows_data(module)}
 
     def train(self, mode: bool = True) -> Self:
-        self._observe(mode and self.steps < self.observed_steps)
+        self._set_phase(mode)
         return super().train(mode)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
-            if self.steps == self.observed_steps:
-                self._observe(False)
+            if self.steps in (self.free_steps, self.observed_steps):
+                self._set_phase(True)
             self.steps += 1
         return super().forward(images)
 
@@ -105,33 +96,64 @@ class FakeQuantized(ExportedGraph):
     def convert(self) -> nn.Module:
         """The same function with int8 weights and explicit quantize and dequantize operators."""
         self.eval()
-        converted = convert_pt2e(contiguous(self.captured))
-        _drop_unused_parameters(converted)
-        return ExportedGraph(converted).eval()
+        self.captured.apply(enable_fake_quant)
+        images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
+        with torch.no_grad():  # lets the ranges of weights be those of the weights as they are now
+            self(torch.zeros(2, *images.shape[1:], device=images.device))
+        return converted(twin(self.captured))
 
-    def _average(self, constant: float) -> None:
-        """Weight of the next batch in the activation ranges."""
-        for module in self.captured.modules():
-            if isinstance(module, MovingAverageMinMaxObserver):
-                module.averaging_constant = constant
-
-    def _observe(self, enabled: bool) -> None:
-        for module in self.captured.modules():
-            if isinstance(module, FakeQuantizeBase) and not module.is_per_channel:
-                module.enable_observer(enabled)
+    def _set_phase(self, training: bool) -> None:
+        rounding = not training or self.steps >= self.free_steps
+        modules: list[Any] = list(self.captured.children())  # torchao is not typed
+        for module in modules:
+            if isinstance(module, FakeQuantizeBase):
+                module.enable_fake_quant(rounding)
+            if _follows_data(module):
+                module.enable_observer(training and self.steps < self.observed_steps)
 
 
-def _capture(model: nn.Module, example: Tensor) -> GraphModule:
+def _follows_data(module: nn.Module) -> bool:
+    return isinstance(module, Simulated) and not module.is_per_channel
+
+
+def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
+    """The ATen graph of a float model in eval mode, in few spellings, BatchNorm folded; `model` is not changed.
+
+    Args:
+        example: (2, C, H, W) float32; the batch size stays free.
+        label: who asks, for the error.
+
+    Raises:
+        MbcompressError: torch.export cannot capture the model.
+    """
     batch = {0: torch.export.Dim.DYNAMIC}
     try:
         with redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
-            exported = torch.export.export(model, (example,), dynamic_shapes=(batch,))
+            plain = contiguous(copied(model).eval())
+            exported = torch.export.export(plain, (example.contiguous(),), dynamic_shapes=(batch,))
     except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
         raise MbcompressError(
-            f"qat: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its forward "
-            "must not depend on the values of tensors, nor on one batch size"
+            f"{label}: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its "
+            "forward must not depend on the values of tensors, nor on one batch size"
         ) from error
-    return exported.module(check_guards=False)
+    graph = exported.module(check_guards=False)
+    simplify(graph)
+    fold_norms(graph)
+    return graph
+
+
+def twin(graph: GraphModule) -> GraphModule:
+    """A deep copy of a captured graph."""
+    again = copied(graph)
+    assert isinstance(again, GraphModule)
+    return again
+
+
+def converted(prepared: GraphModule) -> nn.Module:
+    """A prepared graph with int8 weights and explicit quantize and dequantize operators; the prepared one goes."""
+    graph = convert_pt2e(contiguous(prepared), fold_quantize=True)
+    _drop_unused_parameters(graph)
+    return ExportedGraph(graph).eval()
 
 
 def _drop_unused_parameters(graph: GraphModule) -> None:

@@ -10,16 +10,21 @@ not the convolution), residual adds and squeeze-excite products are annotated on
 `rewrites`, x * hardsigmoid(x), whose second factor has a known range.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
+    FakeQuantize,
     FixedQParamsFakeQuantize,
     FixedQParamsObserver,
-    FusedMovingAvgObsFakeQuantize,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
 )
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -32,32 +37,78 @@ from torchao.quantization.pt2e.quantizer import (
 from .coverage import float_layers
 from .rewrites import arguments, bounds
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .scheme import Scheme
+
 aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
 
 MOVING = 0.05
 """Weight of a batch in the activation ranges while training."""
 
-ACTIVATION = QuantizationSpec(
-    dtype=torch.uint8,
-    quant_min=0,
-    quant_max=255,
-    qscheme=torch.per_tensor_affine,
-    observer_or_fake_quant_ctr=FusedMovingAvgObsFakeQuantize.with_args(
-        observer=MovingAverageMinMaxObserver, averaging_constant=MOVING, eps=2**-12
-    ),
-)
-WEIGHT = QuantizationSpec(
-    dtype=torch.int8,
-    quant_min=-127,
-    quant_max=127,
-    qscheme=torch.per_channel_symmetric,
-    ch_axis=0,
-    # averaging_constant=1: the range is that of the weights as they are now, not a mean over past steps
-    observer_or_fake_quant_ctr=FusedMovingAvgObsFakeQuantize.with_args(
-        observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-16
-    ),
-)
+WEIGHT_LIMIT, NARROW_LIMIT = 127, 64
+"""Largest weight of a layer; 255 * (64 + 64) is the largest sum of two products that 16 bits hold."""
+
+
+class Simulated(FakeQuantize):  # type: ignore[misc]  # torchao is not typed
+    """Fake quantization that is converted with the very scale it computed with.
+
+    torchao's fused module is not: its scale of a symmetric range whose largest number is negative is that / 128, while
+    conversion takes it / 127, and the converted network is 32 dB from the trained one.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        if self.observer_enabled[0]:
+            observed: tuple[Tensor, Tensor] = super().calculate_qparams()
+            return observed
+        return self.scale, self.zero_point
+
+    def set_parameters(self, scale: float, zero_point: int) -> None:
+        """Take numbers that were found elsewhere; training goes on from them."""
+        device = self.scale.device
+        self.scale = torch.tensor([scale], device=device)
+        self.zero_point = torch.tensor([zero_point], dtype=self.zero_point.dtype, device=device)
+        limits = (-127.5, 127.5) if self.qscheme == torch.per_tensor_symmetric else (-zero_point, 255 - zero_point)
+        observer = self.activation_post_process
+        observer.min_val, observer.max_val = (torch.tensor(limit * scale, device=device) for limit in limits)
+
+
+def trained_activation(symmetric: bool) -> QuantizationSpec:
+    """uint8, simulated; in training the range follows the data."""
+    return QuantizationSpec(
+        dtype=torch.uint8,
+        quant_min=0,
+        quant_max=255,
+        qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=Simulated.with_args(
+            observer=MovingAverageMinMaxObserver, averaging_constant=MOVING, eps=2**-12
+        ),
+    )
+
+
+def simulated_weight(limit: int) -> QuantizationSpec:
+    """int8 in -limit..limit, simulated; the range is that of the weights as they are now."""
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-limit,
+        quant_max=limit,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=Simulated.with_args(
+            observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-16
+        ),
+    )
+
+
+def observed_weight(limit: int) -> QuantizationSpec:
+    """The same, where nothing is simulated."""
+    observer = PerChannelMinMaxObserver.with_args(eps=2**-16)
+    return replace(simulated_weight(limit), observer_or_fake_quant_ctr=observer)
 
 
 class UnitInterval(FixedQParamsFakeQuantize):  # type: ignore[misc]  # torchao is not typed
@@ -97,55 +148,83 @@ UNIT_INTERVAL = {aten.hardsigmoid.default, aten.sigmoid.default}
 class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
     """Annotates a CNN in the spelling of `rewrites.simplify`.
 
+    Args:
+        scheme: which layers stay in float, and which have narrow weights.
+        activation: of every tensor between layers.
+        weight: largest weight -> the specification.
+
     Attributes:
-        float_layers: filled by annotation: the operators that stay in float, each with the reason.
+        unsupported: filled by annotation: the operators that no runtime has in int8, each with the reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: Scheme, activation: QuantizationSpec, weight: Callable[[int], QuantizationSpec]) -> None:
         super().__init__()
-        self.float_layers: list[str] = []
+        self.unsupported: list[str] = []
+        self._scheme = scheme
+        self._activation = activation
+        self._weight = weight
+        self._spared: set[Node] = set()
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for node in model.graph.nodes:
             if node.target in WEIGHTED:
-                x, weight = node.args[:2]
-                _annotate(node, {x: ACTIVATION, weight: WEIGHT})
+                self._annotate_layer(node)
             elif node.target in BINARY:
                 tensors = [arg for arg in node.args[:2] if isinstance(arg, Node)]
                 if len(tensors) == 2:
-                    _annotate(node, dict.fromkeys(tensors, ACTIVATION))
+                    self._annotate(node, tensors)
             elif node.target in POOLS:
-                _annotate(node, {node.args[0]: ACTIVATION})
+                self._annotate(node, [node.args[0]])
             elif node.target in UNIT_INTERVAL:
-                _annotate(node, {node.args[0]: ACTIVATION}, UNIT_INTERVAL_SPEC)
+                self._annotate(node, [node.args[0]], UNIT_INTERVAL_SPEC)
             elif node.target == aten.cat.default:
                 # a range each: one that is averaged over all of them would clip the widest
-                _annotate(node, dict.fromkeys(node.args[0], ACTIVATION))
+                self._annotate(node, node.args[0])
             elif node.target in SELECTIONS:
-                _annotate_selection(node)
-            elif bounds(node) and ANNOTATION not in node.meta:  # not fused into the operator before it
-                _annotate(node, {node.args[0]: ACTIVATION})
+                self._annotate_selection(node)
+            elif bounds(node) and ANNOTATION not in node.meta and node not in self._spared:  # not fused
+                self._annotate(node, [node.args[0]])
         return model
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to refuse: what has no annotation stays in float, and is remembered to be told."""
-        self.float_layers = float_layers(model, ANNOTATION)
+        self.unsupported = float_layers(model, ANNOTATION, self._spared)
+
+    def _annotate_layer(self, node: Node) -> None:
+        name = layer_name(node)
+        if name in self._scheme.float_layers:
+            self._spared |= {node, last_fused(node)}
+            return
+        limit = NARROW_LIMIT if name in self._scheme.narrow_layers else WEIGHT_LIMIT
+        x, weight = arguments(node)[:2]
+        self._annotate(node, [x])
+        node.meta[ANNOTATION].input_qspec_map[weight] = self._weight(limit)
+
+    def _annotate(self, node: Node, tensors: list[Node], output: QuantizationSpecBase | None = None) -> None:
+        inputs = dict.fromkeys(tensors, self._activation)
+        last = last_fused(node)
+        # logits stay as precise as they were summed up, but a convolution without an int8 output would be a float one
+        bare = _gives_logits(last) and node.target != aten.conv2d.default
+        result = None if bare else output or self._activation
+        node.meta[ANNOTATION] = QuantizationAnnotation(inputs, result if last is node else None, _annotated=True)
+        if last is not node:
+            last.meta[ANNOTATION] = QuantizationAnnotation({}, result, _annotated=True)
+
+    def _annotate_selection(self, node: Node) -> None:
+        x = arguments(node)[0]
+        if not (_gives_logits(node) and not _comes_from_convolution(x)):
+            shared = SharedQuantizationSpec((x, node)) if _adds_nothing(node) else self._activation
+            self._annotate(node, [x], shared)
 
 
-def _annotate(node: Node, inputs: dict[Node, QuantizationSpecBase], output: QuantizationSpecBase = ACTIVATION) -> None:
-    last = _last_fused(node)
-    # logits stay as precise as they were summed up, but a convolution without an int8 output would be a float one
-    result = None if _gives_logits(last) and node.target != aten.conv2d.default else output
-    node.meta[ANNOTATION] = QuantizationAnnotation(inputs, result if last is node else None, _annotated=True)
-    if last is not node:
-        last.meta[ANNOTATION] = QuantizationAnnotation({}, result, _annotated=True)
-
-
-def _annotate_selection(node: Node) -> None:
-    x = arguments(node)[0]
-    if not (_gives_logits(node) and not _comes_from_convolution(x)):
-        shared = SharedQuantizationSpec((x, node)) if _adds_nothing(node) else ACTIVATION
-        _annotate(node, {x: ACTIVATION}, shared)
+def layer_name(node: Node) -> str:
+    """Of a convolution or linear layer in a captured graph, prepared or not: the path of its module."""
+    weight = node.args[1]
+    while isinstance(weight, Node) and weight.op == "call_module":
+        weight = weight.args[0]
+    if isinstance(weight, Node) and weight.op == "get_attr":
+        return str(weight.target).removesuffix(".weight")
+    return node.name
 
 
 def _adds_nothing(node: Node) -> bool:
@@ -172,7 +251,7 @@ def _comes_from_convolution(node: Node) -> bool:
     return node.target == aten.conv2d.default
 
 
-def _last_fused(node: Node) -> Node:
+def last_fused(node: Node) -> Node:
     """The ReLU or ReLU6 that a runtime computes inside `node`, or `node` itself."""
     users = list(node.users)
     return users[0] if len(users) == 1 and bounds(users[0]) else node

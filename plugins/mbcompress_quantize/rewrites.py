@@ -8,10 +8,12 @@ which demands a certain memory layout, becomes a reshape, which does not.
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 aten = torch.ops.aten
 
@@ -72,6 +74,15 @@ def simplify(module: GraphModule) -> None:
     module.recompile()
 
 
+def fold_norms(module: GraphModule) -> None:
+    """Fold each BatchNorm into the convolution before it, in place."""
+    for node in list(module.graph.nodes):
+        if node.target == aten.batch_norm.default and _is_foldable(node):
+            _fold_norm(module, node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+
+
 def bounds(node: Node) -> tuple[float, float] | None:
     """Lower and upper limit, where `node` limits its input to numbers known beforehand."""
     if node.target not in BOUNDS:
@@ -100,6 +111,38 @@ def _replace(module: GraphModule, node: Node, *calls: tuple[Any, ...]) -> None:
 def arguments(node: Node) -> tuple[Any, ...]:
     """Positional arguments; torch.fx types each of them as all that one may ever be."""
     return node.args
+
+
+def _is_foldable(norm: Node) -> bool:
+    """Whether it is in eval mode, and nobody else uses the convolution before it or that one's weight."""
+    x, *constants, training = arguments(norm)[:6]
+    if training or x.target != aten.conv2d.default or len(x.users) != 1:
+        return False
+    read = [each for each in (*constants, *x.args[1:3]) if each is not None]
+    return all(each.op == "get_attr" for each in read) and all(len(each.users) == 1 for each in x.args[1:3] if each)
+
+
+def _fold_norm(module: GraphModule, norm: Node) -> None:
+    convolution, scale, shift, mean, variance, _, _, eps, *_ = arguments(norm)
+    weight, bias = (*convolution.args[1:3], None)[:2]
+
+    def value(node: Node | None) -> Any:
+        return None if node is None else attrgetter(str(node.target))(module)
+
+    folded = fuse_conv_bn_weights(
+        value(weight), value(bias), value(mean), value(variance), eps, value(scale), value(shift)
+    )
+    owner, _, attribute = str(weight.target).rpartition(".")
+    layer = module.get_submodule(owner)
+    setattr(layer, attribute, folded[0])
+    target = f"{owner}.bias".lstrip(".") if bias is None else str(bias.target)
+    module.get_submodule(target.rpartition(".")[0]).register_parameter(target.rpartition(".")[2], folded[1])
+    if bias is None:
+        with module.graph.inserting_before(convolution):
+            bias = module.graph.get_attr(target)
+        convolution.args = (*convolution.args[:2], bias, *convolution.args[3:])
+    norm.replace_all_uses_with(convolution)
+    module.graph.erase_node(norm)
 
 
 def _rename(module: GraphModule, node: Node) -> None:

@@ -1,0 +1,164 @@
+"""What int8 costs layer by layer: with one layer quantized, and with all but one.
+
+A layer that is quantized alone has its weight, its input and its output rounded. One that is left out alone is what a
+runtime executes in float between integer neighbours: its weight is exact, and its input and output are rounded, because
+the neighbours read and write integers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torchao.quantization.pt2e import FakeQuantizeBase
+
+from mbcompress.pictures import ACCENT, FAINT, MUTED, WORSE, inline_svg
+
+from .layers import layers
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from torch import Tensor
+
+    from mbcompress import Context
+
+    from .graph import FakeQuantized
+
+ROW, MARGIN, WIDTH = 13, 64, 680
+LARGEST_DB = 99.0
+"""Of a network that rounding does not change at all."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a choice of layers does to the logits.
+
+    Attributes:
+        sqnr: signal to quantization noise, in dB; higher is better.
+        top1: accuracy, 0 to 1.
+    """
+
+    sqnr: float
+    top1: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Effects of each layer: `alone` with nothing else quantized, `without` with everything else quantized."""
+
+    floating: Effect
+    quantized: Effect
+    alone: dict[str, Effect]
+    without: dict[str, Effect]
+    images: int
+
+    def ranking(self) -> list[str]:
+        """Layers by what leaving each in float gains, the most first."""
+        return sorted(self.without, key=lambda name: -self.without[name].sqnr)
+
+    def table(self) -> str:
+        """All figures as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["layer", "alone_sqnr_db", "alone_top1", "without_sqnr_db", "without_top1", "images"])
+        writer.writerow(["float", "", f"{self.floating.top1:.4f}", "", "", self.images])
+        writer.writerow(["int8", "", "", f"{self.quantized.sqnr:.2f}", f"{self.quantized.top1:.4f}", self.images])
+        for name, alone in self.alone.items():
+            without = self.without[name]
+            figures = (f"{alone.sqnr:.2f}", f"{alone.top1:.4f}", f"{without.sqnr:.2f}", f"{without.top1:.4f}")
+            writer.writerow([name, *figures, self.images])
+        return text.getvalue()
+
+    def picture(self) -> str:
+        """A row a layer, in the network's order, as SVG."""
+        names = list(self.alone)
+        size = (WIDTH, ROW * len(names) + MARGIN)
+        rows = range(len(names))
+
+        def paint(figure: Any) -> None:
+            left, right = figure.subplots(1, 2, sharey=True)
+            left.plot([self.alone[name].sqnr for name in names], rows, "o", color=ACCENT, markersize=4)
+            left.set_xlabel("dB, this layer alone in int8", fontsize=10)
+            right.axvline(self.quantized.sqnr, color=FAINT, linewidth=1)
+            gains = [self.without[name].sqnr for name in names]
+            colors = [ACCENT if gain >= self.quantized.sqnr else WORSE for gain in gains]
+            right.hlines(rows, self.quantized.sqnr, gains, colors=colors, linewidth=2)
+            right.scatter(gains, rows, c=colors, s=14, zorder=3)
+            right.set_xlabel("dB, all but this layer in int8", fontsize=10)
+            left.set_yticks(list(rows), [_short(name) for name in names], fontsize=8, color=MUTED)
+            left.set_ylim(len(names) - 0.5, -0.5)
+            for axes in (left, right):
+                axes.tick_params(axis="x", labelsize=8)
+                axes.tick_params(axis="y", length=0)
+                axes.grid(axis="x", color=FAINT, linewidth=0.4)
+            figure.tight_layout(pad=0.6)
+
+        label = "Signal to quantization noise of the logits, with one layer in int8 and with all but one"
+        return inline_svg("quantization", label, size, paint)
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("features.")
+
+
+def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
+    """Quantize each layer alone, then all but each; `model` is as it was at the end.
+
+    Args:
+        images: how many of the validation images to look at.
+    """
+    validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
+    pixels = torch.from_numpy(context.data.normalization.apply(validation.pixels)).to(context.device)
+    labels = torch.from_numpy(validation.labels).to(context.device)
+    found = layers(model.captured)
+    switches = Switches(model)
+
+    def logits() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([model(part) for part in torch.split(pixels, 128)])
+
+    switches.only(())
+    exact = logits()
+
+    def effect() -> Effect:
+        answers = logits()
+        return Effect(sqnr(exact, answers), float((answers.argmax(1) == labels).float().mean()))
+
+    floating = effect()
+    alone, without = {}, {}
+    for name, layer in context.progress.track(found.items(), "quantization, layer by layer", len(found)):
+        switches.only(layer.weights | layer.inputs | layer.outputs)
+        alone[name] = effect()
+        switches.all_but(layer.own)
+        without[name] = effect()
+    switches.all_but(())
+    return Analysis(floating, effect(), alone, without, len(validation))
+
+
+class Switches:
+    """Which roundings of a model are on."""
+
+    def __init__(self, model: FakeQuantized) -> None:
+        modules = model.eval().captured.named_children()
+        self._modules = {name: module for name, module in modules if isinstance(module, FakeQuantizeBase)}
+
+    def only(self, names: Collection[str]) -> None:
+        """These are on."""
+        for name, module in self._modules.items():
+            module.enable_fake_quant(name in names)
+
+    def all_but(self, names: Collection[str]) -> None:
+        """All others are on."""
+        self.only(self._modules.keys() - set(names))
+
+
+def sqnr(signal: Tensor, other: Tensor) -> float:
+    """Signal to noise in dB, at most 99."""
+    noise = float((signal - other).square().sum())
+    power = float(signal.square().sum())
+    return min(LARGEST_DB, 10 * np.log10(power / noise)) if noise and power else LARGEST_DB

@@ -1,0 +1,59 @@
+"""Quantization-aware training that ends with the better of what it began with and what it came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mbcompress.deployment import Deployment
+from mbcompress.errors import TrainingDivergedError
+from mbcompress.layout import copied
+from mbcompress.training import batches_per_epoch, evaluate, fit, task_loss
+
+from .graph import FakeQuantized
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mbcompress import Context
+    from mbcompress.training import Score
+
+    from . import QAT
+    from .posttraining import Quantized
+
+
+def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Module:
+    """The converted network after training, or before it, whichever's file is better on the validation split."""
+    model = start.model
+    steps = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size)
+    model.free_steps, model.observed_steps = round(options.round_from * steps), round(options.observe * steps)
+    plain = copied(model)
+    assert isinstance(plain, FakeQuantized)
+    context.metrics["best_epoch"] = 0
+    try:
+        with task_loss(model, context, options) as loss:
+            history = fit(model, context, options, loss, label)
+    except TrainingDivergedError as error:
+        context.progress.say(f"{error}; post-training quantization is kept")
+        return plain.convert()
+    if history.best == 0:
+        context.progress.say(f"{label}: training did not beat post-training quantization, which was kept")
+        return plain.convert()
+    before, after = plain.convert(), model.convert()
+    scores = _scores([before, after], context)
+    if scores[1] < scores[0]:
+        context.progress.say(
+            f"{label}: as files, post-training quantization has {scores[0].top1:.1%} of the validation images right, "
+            f"the trained network {scores[1].top1:.1%}; the former was kept"
+        )
+        return before
+    context.metrics["best_epoch"] = history.best
+    return after
+
+
+def _scores(models: list[nn.Module], context: Context) -> list[Score]:
+    """On the validation split, of the exported files if the run exports any."""
+    data = context.data
+    if not context.runtimes:
+        return [evaluate(model, data.validation, data.normalization, context.device) for model in models]
+    with Deployment(context) as deployment:
+        return [deployment.score(model) for model in models]

@@ -1,0 +1,284 @@
+"""Post-training quantization: neural-compressor on our annotation, layers in float, corrections, saturation."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mbcompress_quantize import saturation
+from mbcompress_quantize.calibration import calibrate, tune
+from mbcompress_quantize.correction import correct_biases
+from mbcompress_quantize.equalization import equalize
+from mbcompress_quantize.graph import FakeQuantized, capture, twin
+from mbcompress_quantize.layers import layers
+from mbcompress_quantize.quantizer import NARROW_LIMIT, WEIGHT_LIMIT
+from mbcompress_quantize.saturation import adds_in_16_bits, pair_sums
+from mbcompress_quantize.scheme import Scheme
+from mbcompress_quantize.sensitivity import Switches
+from numpy.typing import NDArray
+from toys import Lines
+
+from mbcompress import MbcompressError
+from mbcompress.host import Catalogue
+from mbcompress.training import Score
+
+IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
+
+
+def simulated(graph: Any, scheme: Scheme) -> FakeQuantized:
+    return FakeQuantized(graph, scheme, calibrate(graph, scheme, [IMAGES]).ranges)
+
+
+@pytest.mark.parametrize("scheme", [Scheme("minmax"), Scheme("kl"), Scheme("minmax", symmetric=True)], ids=str)
+def test_the_simulated_network_is_the_converted_one_to_the_last_bit(
+    tiny_model: Callable[..., Any], scheme: Scheme
+) -> None:
+    """So that choices on the validation split are choices between converted networks."""
+    fake = simulated(capture(tiny_model("mobilenet_v3_small"), IMAGES[:2], "test"), scheme)
+    with torch.no_grad():
+        expected = fake(IMAGES)
+        assert torch.equal(fake.convert()(IMAGES), expected)
+
+
+def test_neural_compressors_trial_is_the_network_that_becomes_the_result(tiny_model: Callable[..., Any]) -> None:
+    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    answers: list[torch.Tensor] = []
+
+    def score(model: torch.nn.Module) -> Score:
+        with torch.no_grad():
+            answers.append(model(IMAGES))
+        return Score(len(answers), 0.0, 10)
+
+    schemes = [Scheme("minmax"), Scheme("kl"), Scheme("kl", float_layers=frozenset({"classifier.1"}))]
+    tried = tune(graph, schemes, [IMAGES], score, float_top1=0.9, wanted=2.0)
+    assert [found.scheme for found, _ in tried] == schemes
+    assert [result.correct for _, result in tried] == [2, 3, 4]  # the float graph came first
+    with torch.no_grad():
+        torch.testing.assert_close(answers[0], graph(IMAGES), rtol=0, atol=0)
+        for (found, _), expected in zip(tried, answers[1:], strict=True):
+            fake = FakeQuantized(graph, found.scheme, found.ranges)
+            assert torch.equal(fake(IMAGES), expected)
+
+
+def test_trials_end_with_the_first_that_is_good_enough(tiny_model: Callable[..., Any]) -> None:
+    graph = capture(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
+    scores = iter([Score(9, 0.0, 10), Score(7, 0.0, 10), Score(8, 0.0, 10), Score(9, 0.0, 10)])
+    schemes = [Scheme(), Scheme("kl"), Scheme(symmetric=True)]
+    tried = tune(graph, schemes, [IMAGES], lambda model: next(scores), float_top1=0.9, wanted=0.8)
+    assert [score.correct for _, score in tried] == [7, 8]
+
+
+def test_neural_compressor_says_nothing(
+    tiny_model: Callable[..., Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = capture(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
+    tune(graph, [Scheme()], [IMAGES], lambda model: Score(1, 0.0, 10), float_top1=0.1, wanted=2.0)
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("neural")]
+    assert logging.root.manager.disable == 0
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_convolution_is_int8_but_those_that_stay_float(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], tmp_path: Path, source: str
+) -> None:
+    graph = capture(tiny_model(source), IMAGES[:2], "test")
+    names = [name for name, layer in layers(graph).items() if "conv2d" in layer.nodes[0].name]
+    spared = frozenset(names[1:3])
+    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    path = tmp_path / "model.onnx"
+    runtime.export(simulated(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
+    assert runtime.convolutions(path) == (len(names), len(names) - 2)
+
+
+def test_a_layer_that_is_switched_off_is_one_that_stays_float(tiny_model: Callable[..., Any]) -> None:
+    """The figures of the analysis are those of the networks that fallback would give."""
+    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    scheme = Scheme()
+    found = calibrate(graph, scheme, [IMAGES])
+    fake = FakeQuantized(graph, scheme, found.ranges)
+    switches = Switches(fake)
+    with torch.no_grad():
+        for name in ("features.0.0", "features.3.conv.1.0", "classifier.1"):
+            spared = Scheme(float_layers=frozenset({name}))
+            real = FakeQuantized(graph, spared, calibrate(graph, spared, [IMAGES]).ranges)
+            switches.all_but(layers(fake.captured)[name].own)
+            torch.testing.assert_close(fake(IMAGES), real(IMAGES), rtol=1e-5, atol=1e-5)
+        switches.only(())
+        torch.testing.assert_close(fake(IMAGES), graph(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_autotune_leaves_the_harmed_layer_in_float(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+    options = {"width": 0.5, "strides_removed": 1, "weights": "zoo:mobilenet_v1_digits"}
+    model = catalogue.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
+    convolution = model.get_submodule("features.3.1.0")
+    with torch.no_grad():  # one dead channel of input with a huge weight: harmless in float, the rest is lost in int8
+        model.get_submodule("features.3.0.1").weight[0] = 0
+        model.get_submodule("features.3.0.1").bias[0] = -1
+        convolution.weight[:, 0] = 300 * convolution.weight.abs().amax((1, 2, 3))[:, None, None]
+    told = Lines()
+    context = make_context(model.eval(), progress=told)
+    plain = catalogue.passes.build("ptq", {"algorithm": "minmax"}, catalogue)
+    plain.apply(model, context)
+    assert context.metrics["ptq_top1"] < context.metrics["float_top1"] - 0.05
+    tuned = {"algorithm": "minmax", "autotune": {"accuracy_drop": 2.0, "max_trials": 2}}
+    catalogue.passes.build("ptq", tuned, catalogue).apply(model, context)
+    assert context.metrics["float_layers"] == 1
+    assert context.metrics["budget_met"] == 1
+    assert context.metrics["ptq_top1"] >= context.metrics["float_top1"] - 0.02
+    rows = [line.split(",") for line in context.files["quantization.csv"].splitlines()[3:]]
+    assert max(rows, key=lambda row: float(row[3]))[0] == "features.3.1.0"
+    assert context.files["quantization.svg"].startswith("<svg")
+    hopeless = {"algorithm": "minmax", "autotune": {"accuracy_drop": 2.0, "max_float": 0.0}}
+    catalogue.passes.build("ptq", hopeless, catalogue).apply(model, context)
+    assert context.metrics["budget_met"] == 0
+    assert any(line.startswith("ptq: no set of at most 0 layers in float keeps ") for line in told.lines)
+
+
+def test_keep_float_by_pattern_and_a_pattern_that_fits_nothing(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> None:
+    model = tiny_model("mobilenet_v1")
+    context = make_context(model)
+    catalogue.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.1.*"]}, catalogue).apply(
+        model, context
+    )
+    assert context.metrics["float_layers"] == 2
+    wrong = catalogue.passes.build("ptq", {"keep_float": ["body.*"]}, catalogue)
+    with pytest.raises(
+        MbcompressError, match=r"^ptq: 'keep_float' has 'body\.\*', which is no convolution .* features"
+    ):
+        wrong.apply(model, context)
+
+
+def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
+    torch.manual_seed(0)
+    for activation, largest in ((torch.nn.ReLU(), 1e9), (torch.nn.ReLU6(), 5.9), (torch.nn.Identity(), 1e9)):
+        first, last = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 1)
+        depthwise = torch.nn.Conv2d(8, 8, 3, groups=8)
+        with torch.no_grad():
+            first.weight *= torch.logspace(-2, 0, 8)[:, None, None, None]
+            first.bias.zero_()
+        model = torch.nn.Sequential(first, activation, depthwise, activation, last).eval()
+        images = IMAGES.clamp(-largest, largest)
+        graph = capture(model, images[:2], "test")
+        even = twin(graph)
+        assert equalize(even, [images]) == 2
+        with torch.no_grad():
+            torch.testing.assert_close(even(images), graph(images), rtol=1e-4, atol=1e-5)
+            peaks = [activation(layer(images)).abs().amax((0, 2, 3)) for layer in (first,)]
+            spread = float(peaks[0].max() / peaks[0].clamp_min(1e-9).min())
+            (weight,) = [value for name, value in even.named_parameters() if name == "0.weight"]
+            after = torch.nn.functional.conv2d(images, weight).abs().amax((0, 2, 3))
+            assert float(after.max() / after.min()) < spread
+
+
+def test_bias_correction_removes_the_mean_error(tiny_model: Callable[..., Any]) -> None:
+    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    plain = simulated(graph, Scheme())
+    corrected = simulated(graph, Scheme())
+    assert correct_biases(corrected, [IMAGES]) == 53
+    with torch.no_grad():
+        errors = [(model(IMAGES) - graph(IMAGES)).mean(0).abs().max() for model in (plain, corrected)]
+    assert errors[1] < 1e-4 < errors[0]
+
+
+def add_pairs(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int64]:
+    """What x86 without VNNI computes: pmaddubsw, which saturates each sum of two products, then a sum in 32 bits.
+
+    Args:
+        activations: (N, K) uint8, K even.
+        weights: (M, K) int8.
+
+    Returns:
+        (N, M).
+    """
+    products = activations[:, None, :].astype(np.int64) * weights[None].astype(np.int64)
+    pairs = products.reshape(*products.shape[:2], -1, 2).sum(-1)
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(-1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_crafted_layer_saturates_and_seven_bits_do_not(sign: int) -> None:
+    layer = torch.nn.Conv2d(16, 4, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(sign * 0.5)
+    loud = np.full((1, 16), 255, np.uint8)
+    for limit, saturates in ((WEIGHT_LIMIT, True), (NARROW_LIMIT, False)):
+        sums = pair_sums("layer", layer.weight, limit)
+        assert sums is not None
+        assert sums.saturates == saturates
+        integers = np.full((4, 16), sign * limit, np.int8)
+        exact = loud.astype(np.int64) @ integers.T.astype(np.int64)
+        assert (sums.largest if sign > 0 else sums.least) == 255 * 2 * sign * limit
+        assert np.array_equal(add_pairs(loud, integers), exact) != saturates
+
+
+def test_saturation_is_found_exactly_where_some_image_saturates() -> None:
+    """Against the emulation, on the image that is worst for each pair."""
+    random = np.random.default_rng(0)
+    for scale in (0.2, 1.0, 3.0):
+        weight = torch.from_numpy(random.normal(0, scale, (6, 8, 1, 1)).astype(np.float32)).tanh()
+        sums = pair_sums("layer", weight)
+        assert sums is not None
+        integers = (weight.flatten(1) / weight.flatten(1).abs().amax(1, keepdim=True) * 127).round().numpy()
+        worst = [255 * (row > 0) for row in integers] + [255 * (row < 0) for row in integers]
+        images = np.stack(worst).astype(np.uint8)
+        exact = images.astype(np.int64) @ integers.T.astype(np.int64)
+        assert (not np.array_equal(add_pairs(images, integers.astype(np.int8)), exact)) == sums.saturates
+    assert pair_sums("depthwise", torch.ones(8, 1, 3, 3)) is None
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("avx2 fma", True), ("avx2 avx512_vnni", False), ("avx_vnni", False)])
+def test_processors_are_told_by_their_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
+    assert adds_in_16_bits(tmp_path / "cpuinfo") is expected
+    assert adds_in_16_bits(tmp_path / "absent")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not adds_in_16_bits(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("option", "vnni", "narrow"),
+    [("auto", True, False), ("auto", False, True), ("always", True, True), ("never", False, False)],
+)
+def test_weights_lose_a_bit_where_the_processor_needs_it(
+    catalogue: Catalogue,
+    make_context: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    vnni: bool,
+    narrow: bool,
+) -> None:
+    monkeypatch.setattr(saturation, "adds_in_16_bits", lambda: not vnni)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 10),
+    ).eval()
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+    told = Lines()
+    context = make_context(model, progress=told)
+    result = catalogue.passes.build("ptq", {"algorithm": "minmax", "reduce_range": option}, catalogue).apply(
+        model, context
+    )
+    largest = max(
+        int(value.abs().max())
+        for value in result.state_dict().values()
+        if value.dtype == torch.int8 and value.dim() == 4
+    )
+    assert largest == (64 if narrow else 127)
+    assert context.metrics["saturating_layers"] >= 1
+    assert context.files["saturation.csv"].splitlines()[1].startswith("0,0,64770,")
+    assert any("can exceed 16 bits" in line for line in told.lines) == (narrow or not vnni)
