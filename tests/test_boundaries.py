@@ -29,6 +29,8 @@ PUBLIC = {
     "mbcompress.lifecycle",
     "mbcompress.parts",
     "mbcompress.pictures",
+    "mbcompress.progress",
+    "mbcompress.signed",
     "mbcompress.trained_source",
     "mbcompress.training",
     "mbcompress.training_options",
