@@ -29,7 +29,6 @@ PUBLIC = {
     "mbcompress.lifecycle",
     "mbcompress.parts",
     "mbcompress.pictures",
-    "mbcompress.progress",
     "mbcompress.signed",
     "mbcompress.trained_source",
     "mbcompress.training",

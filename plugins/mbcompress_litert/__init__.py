@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from mbcompress.progress import Progress
+    from mbcompress import Progress
 
 INSTALLED = importlib.util.find_spec("ai_edge_litert") is not None
 

@@ -22,7 +22,7 @@ from mbcompress import MbcompressError
 from mbcompress.cache.place import cache_folder
 
 if TYPE_CHECKING:
-    from mbcompress.progress import Progress
+    from mbcompress import Progress
 
 REQUIREMENTS = Path(__file__).with_name("converter.txt")
 COMPLETE = "complete"
@@ -65,7 +65,7 @@ def make(progress: Progress) -> Path:
 def _build(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)  # of an attempt that was interrupted
     try:
-        venv.create(place, with_pip=True)
+        venv.create(place)
         ours = sysconfig.get_path("purelib")
         packages = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
         (Path(packages) / "mbcompress_parent.pth").write_text(f"{ours}\n")
@@ -78,8 +78,10 @@ def _build(place: Path) -> None:
 
 
 def _install(place: Path) -> None:
-    command = [str(interpreter(place)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*command, "-r", str(REQUIREMENTS)], check=True, capture_output=True, text=True)
+    python = [str(interpreter(place)), "-m"]
+    pip = [*python, "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+    for command in ([*python, "ensurepip"], pip):
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def _reason(error: subprocess.CalledProcessError) -> str:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mbcompress import MbcompressError
+from mbcompress import MbcompressError, Progress
 from mbcompress.errors import brief
 from mbcompress.files import write_atomically
 from mbcompress.layout import contiguous
-from mbcompress.progress import Progress
 from mbcompress.signed import signed_graph
 
 from .environment import make
