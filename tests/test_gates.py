@@ -109,7 +109,7 @@ def test_a_run_for_two_runtimes_names_the_one_that_failed(
     path.write_text(yaml.safe_dump({**two_toys, "passes": [], "budget": budget}))
     assert main(["run", str(path), "--out", str(tmp_path / "run"), "--quiet"]) == 3
     captured = capsys.readouterr()
-    assert captured.err == "mbcompress: budget missed: int8_share must be at least 0.5, measured 0, in second\n"
+    assert captured.err == "mbcompress: budget missed: int8_share must be at least 0.5, measured 0.00, in second\n"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [side["runtime"] for side in report["runtimes"]] == ["Toy 1", "Second 2"]
     assert [side["file"] for side in report["runtimes"]] == ["model.npy", "model.second.npy"]

@@ -60,13 +60,13 @@ def _gate(gate: dict[str, Any], where: str) -> Gate:
     kind = KINDS.get(name, Kind(title_of(name), "limit", ""))
     allowed, reached = kind.scale * float(gate["limit"]), kind.scale * gate["measured"]
     gained = " gained" if name == "accuracy_drop" and reached < 0 else ""
-    shown = _on_its_side(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
+    shown = on_its_side(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
     outcome = Change("met") if met else Change("MISSED", worse=True)
     limit = f"{kind.direction} {round(allowed, 9)}{kind.unit}"
     return Gate(f"{kind.label}{where}", limit, f"{shown}{kind.unit}{gained}", outcome)
 
 
-def _on_its_side(value: float, limit: float, decimals: int, met: bool) -> str:
+def on_its_side(value: float, limit: float, decimals: int, met: bool) -> str:
     """With as many decimals as show on which side of the limit it is: 1.998 where at least 2 was asked for."""
     written = [f"{value:.{decimals + more}f}" for more in range(7)]
     for text in written:
