@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mbcompress.context import Context
     from mbcompress.data import Splits
+    from mbcompress.progress import Progress
 
 
 class Options(BaseModel):
@@ -185,8 +186,8 @@ class Session(ABC):
 class Runtime(Component):
     """A format that models are shipped in, and the engine that executes it.
 
-    `open`, `convolutions` and `zero_weights` must not import torch, unless `engine_is_torch`: they run in a process
-    that holds nothing but the engine, which is the process that latency and memory are measured in.
+    `open`, `convolutions` and `zero_weights` run in a process that holds nothing but the engine, which is the process
+    that latency and memory are measured in. So they must not import torch, unless the engine itself `needs_torch`.
     """
 
     suffix: ClassVar[str]
@@ -195,9 +196,16 @@ class Runtime(Component):
     channel_multiple: ClassVar[int] = 8
     """The engine's kernels are fastest where channel counts are multiples of this."""
 
-    engine_is_torch: ClassVar[bool] = False
-    """Whether torch itself executes the file. `describe` must import it then, so that its own memory is not taken for
-    the model's."""
+    needs_torch: ClassVar[bool] = False
+    """Whether the engine cannot be had without torch in its process, whose memory is then measured with it.
+    `describe` must import it then, so that its memory is not taken for the model's."""
+
+    def prepare(self, progress: Progress) -> None:  # nothing to get, for most
+        """Get whatever `export` needs and is not here yet; called once, before anything is computed.
+
+        Raises:
+            MbcompressError: it cannot be had.
+        """
 
     @abstractmethod
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:

@@ -16,7 +16,7 @@ from mbcompress.context import Context
 from mbcompress.distribution import Processes
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.measurement import Artifact, Metrics, compare
+from mbcompress.measurement import Artifact, Metrics, across, compare
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
 from mbcompress.steps import Stage, Steps, frozen, stage_of
@@ -70,6 +70,8 @@ def run(
     """
     processes = processes or Processes()
     _check_batches(plan, processes.count)
+    for runtime in plan.export if processes.main else ():
+        runtime.prepare(progress)
     torch.manual_seed(plan.seed)
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
@@ -117,7 +119,12 @@ def run(
         compare(runtime, before, after, splits.test, splits.normalization, plan.measure, metrics, progress)
         for runtime, before, after in zip(plan.export, files["baseline"], files["model"], strict=True)
     ]
-    report = build_report(plan, splits, outputs, records, comparisons, environment, directory)
+    runtimes = []
+    if len(plan.export) > 1:
+        paths = [artifact.path for artifact in files["model"]]
+        runtimes = across(plan.export, paths, comparisons, shape, plan.measure, progress)
+    compared = [comparison.figures for comparison in comparisons]
+    report = build_report(plan, splits, outputs, records, compared, runtimes, environment, directory)
     write_report(directory, report)
     write_manifest(directory)
     return steps.stage.model, report

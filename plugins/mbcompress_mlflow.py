@@ -152,7 +152,7 @@ def _log_result(entry: Entry, run: Run, report: Mapping[str, Any], directory: Pa
     for position, comparison in enumerate((report, *report["other_runtimes"])):
         prefix = f"{runtimes[position]}/" if position else ""
         entry.log_metrics({f"{prefix}{name}": value for name, value in figures(comparison).items()}, last)
-    missed = ", ".join(gate["name"] for gate in report["budget"] if not gate["met"])
+    missed = ", ".join(dict.fromkeys(gate["name"] for gate in report["budget"] if not gate["met"]))
     entry.client.set_tag(entry.id, "mbcompress.budget", f"missed: {missed}" if missed else "met")
     entry.client.set_tag(entry.id, "mbcompress.directory", str(directory.absolute()))
     for path in sorted(directory.iterdir()):

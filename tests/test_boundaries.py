@@ -29,6 +29,7 @@ PUBLIC = {
     "mbcompress.lifecycle",
     "mbcompress.parts",
     "mbcompress.pictures",
+    "mbcompress.signed",
     "mbcompress.trained_source",
     "mbcompress.training",
     "mbcompress.training_options",

@@ -168,7 +168,7 @@ def test_a_missed_budget_exits_with_3_and_names_it(
     path.write_text(yaml.safe_dump({**toy, "passes": [], "budget": budget}))
     assert main(["run", str(path), "--out", str(tmp_path / "run"), "--quiet"]) == 3
     captured = capsys.readouterr()
-    assert captured.err == "mbcompress: budget missed: size_ratio must be at least 1000, measured 1\n"
+    assert captured.err == "mbcompress: budget missed: size_ratio must be at least 1000, measured 1.00\n"
     assert captured.out == ""
     assert (tmp_path / "run" / "report.json").exists()
 

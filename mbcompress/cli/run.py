@@ -72,9 +72,14 @@ def _show(result: Result) -> None:
 
 def _verdict(result: Result) -> int:
     from mbcompress.cli import BUDGET_MISSED, FINE
+    from mbcompress.report.budget import on_its_side
 
+    several = bool(result.report["other_runtimes"])
     for gate in result.missed:
         side = "at most" if gate["name"] == "accuracy_drop" else "at least"
-        found = f"must be {side} {gate['limit']:g}, measured {gate['measured']:.3g}"
-        print(f"mbcompress: budget missed: {gate['name']} {found}", file=sys.stderr)
+        found = (
+            f"must be {side} {gate['limit']:g}, measured {on_its_side(gate['measured'], gate['limit'], 2, met=False)}"
+        )
+        where = f", in {gate['runtime']}" if several else ""
+        print(f"mbcompress: budget missed: {gate['name']} {found}{where}", file=sys.stderr)
     return BUDGET_MISSED if result.missed else FINE

@@ -75,5 +75,8 @@ def _check_opens_alone(runtime: Runtime, path: Path) -> Iterator[str]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if ended.returncode:
         yield f"open() fails in a process of its own: {shown(ended.stderr.strip().splitlines()[-1:])}"
-    elif ended.stdout.split()[-1] == "True" and not runtime.engine_is_torch:
-        yield "open() imports torch, which would be measured with it; import the engine alone there"
+    elif ended.stdout.split()[-1] == "True" and not runtime.needs_torch:
+        yield (
+            "open() imports torch, which would be measured with it; import the engine alone there, or say that it "
+            "`needs_torch`"
+        )

@@ -8,7 +8,7 @@ import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,18 @@ class Artifact:
     macs: int
 
 
+class Comparison(NamedTuple):
+    """What one runtime makes of both files.
+
+    Attributes:
+        figures: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report.
+        answers: logits of the baseline and of the result on the test images, (N, num_classes) float32 each.
+    """
+
+    figures: dict[str, Any]
+    answers: tuple[np.ndarray, np.ndarray]
+
+
 def compare(
     runtime: Runtime,
     baseline: Artifact,
@@ -49,14 +61,14 @@ def compare(
     measure: Measure,
     metrics: Metrics,
     progress: Progress,
-) -> dict[str, Any]:
-    """Measure both files: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report.
+) -> Comparison:
+    """Measure both files in one runtime.
 
     Every number of threads has two processes of its own. Memory is asked of the first two before they are timed, what
     takes memory itself of the last two when they were.
     """
     artifacts = (baseline, result)
-    counts = _thread_counts(measure)
+    counts = thread_counts(measure)
     timings: list[dict[str, Any]] = []
     memory: list[dict[str, int]] = []
     convolutions: list[ConvolutionCount] = []
@@ -95,7 +107,7 @@ def compare(
         for position, artifact in enumerate(artifacts)
     ]
     before, after = figures
-    return {
+    compared = {
         "runtime": timings[0]["runtime"],
         "baseline": before,
         "result": after,
@@ -110,6 +122,7 @@ def compare(
         "paired": mcnemar(*(hits(logits, test.labels, 1) for logits in answers)),
         "metrics": metrics.measure(Predictions(test.labels, *answers)),
     }
+    return Comparison(compared, (answers[0], answers[1]))
 
 
 def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
@@ -154,7 +167,8 @@ def _latency(runtime: str, threads: int, calls: Sequence[float]) -> dict[str, An
     }
 
 
-def _thread_counts(measure: Measure) -> Sequence[int]:
+def thread_counts(measure: Measure) -> Sequence[int]:
+    """What to time with: by default one thread, then all cores."""
     if measure.threads is not None:
         return measure.threads
     return (1,) if _all_cores() == 1 else (1, _all_cores())

@@ -38,8 +38,9 @@ KINDS = {
 
 
 def gates(report: dict[str, Any]) -> list[Gate]:
-    """The limits that the recipe sets, in the order of the report."""
-    return [_gate(**gate) for gate in report["budget"]]
+    """The limits that the recipe sets, in the order of the report; of several runtimes, each is named."""
+    several = bool(report.get("other_runtimes"))
+    return [_gate(gate, f", {gate['runtime']}" if several and "runtime" in gate else "") for gate in report["budget"]]
 
 
 def budget_verdict(report: dict[str, Any]) -> Change:
@@ -54,16 +55,18 @@ def budget_verdict(report: dict[str, Any]) -> Change:
     return Change(f"All {len(worded)} limits of the budget met" if len(worded) > 1 else "The budget's one limit is met")
 
 
-def _gate(name: str, limit: float, measured: float, met: bool) -> Gate:
+def _gate(gate: dict[str, Any], where: str) -> Gate:
+    name, met = gate["name"], gate["met"]
     kind = KINDS.get(name, Kind(title_of(name), "limit", ""))
-    allowed, reached = kind.scale * float(limit), kind.scale * measured
+    allowed, reached = kind.scale * float(gate["limit"]), kind.scale * gate["measured"]
     gained = " gained" if name == "accuracy_drop" and reached < 0 else ""
-    shown = _on_its_side(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
+    shown = on_its_side(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
     outcome = Change("met") if met else Change("MISSED", worse=True)
-    return Gate(kind.label, f"{kind.direction} {round(allowed, 9)}{kind.unit}", f"{shown}{kind.unit}{gained}", outcome)
+    limit = f"{kind.direction} {round(allowed, 9)}{kind.unit}"
+    return Gate(f"{kind.label}{where}", limit, f"{shown}{kind.unit}{gained}", outcome)
 
 
-def _on_its_side(value: float, limit: float, decimals: int, met: bool) -> str:
+def on_its_side(value: float, limit: float, decimals: int, met: bool) -> str:
     """With as many decimals as show on which side of the limit it is: 1.998 where at least 2 was asked for."""
     written = [f"{value:.{decimals + more}f}" for more in range(7)]
     for text in written:

@@ -10,6 +10,7 @@ from mbcompress.run_directory import describe_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mbcompress.components import Runtime
     from mbcompress.data import Splits
     from mbcompress.recipe.plan import Plan
 
@@ -22,6 +23,7 @@ def build_report(
     outputs: int,
     records: list[dict[str, Any]],
     comparisons: list[dict[str, Any]],
+    runtimes: list[dict[str, Any]],
     environment: dict[str, Any],
     directory: Path,
 ) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def build_report(
         splits: the data it was run on.
         outputs: how many logits the model gives for an image, which may be more than there are classes.
         records: of the loaded model, then of each pass: {'name', 'seconds', 'metrics'}.
-        comparisons: what `measurement.compare` gave for each runtime, in the recipe's order.
+        comparisons: figures of `measurement.compare` for each runtime, in the recipe's order.
+        runtimes: what `measurement.across` gave where there are several runtimes.
         environment: what environment.json holds.
         directory: where the exported files are.
     """
@@ -62,10 +65,11 @@ def build_report(
         "metric_summaries": {metric.name: metric.summary() for metric in plan.metrics},
         "measure": mapping["measure"],
         "environment": environment,
-        "budget": _gates(plan, first),
+        "budget": [gate for each in zip(plan.export, comparisons, strict=True) for gate in _gates(plan, *each)],
         "loaded": loaded["metrics"],
         "steps": steps,
         "other_runtimes": comparisons[1:],
+        "runtimes": runtimes,
         "artifacts": _artifacts(plan, directory),
         "documents": _documents(steps, directory),
     }
@@ -88,8 +92,8 @@ def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _gates(plan: Plan, comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each limit of the budget that the recipe sets: what was allowed, what was measured, whether it was met."""
+def _gates(plan: Plan, runtime: Runtime, comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each limit of the budget that the recipe sets: what was allowed, what a runtime measured, whether it was met."""
     before, after, budget = comparison["baseline"], comparison["result"], plan.budget
     convolutions = after["convolutions"]
     drop = 100 * (before["accuracy"]["top1"]["value"] - after["accuracy"]["top1"]["value"])
@@ -104,5 +108,6 @@ def _gates(plan: Plan, comparison: dict[str, Any]) -> list[dict[str, Any]]:
         limit = getattr(budget, name)
         if limit is not None:
             met = value <= limit + 1e-9 if name == "accuracy_drop" else value >= limit
-            gates.append({"name": name, "limit": limit, "measured": value, "met": met})
+            gate = {"name": name, "runtime": runtime.name, "limit": limit, "measured": value, "met": met}
+            gates.append(gate)
     return gates

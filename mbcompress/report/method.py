@@ -86,8 +86,9 @@ def _rest(report: dict[str, Any]) -> str:
     return (
         "Size is that of the file; deflated, that of its bytes after zlib's strongest compression. Parameters and MACs "
         "(multiply-accumulates, of one image) are counted in the model that was exported. Peak memory is the largest "
-        "resident size of the process, runtime included; “model” is how much of it came with the model. Int8 "
-        "convolutions are those that the runtime executes on integers, counted in its optimized graph. "
+        "resident size of the process, runtime included, and torch where an engine cannot be had without; “model” is "
+        "how much of it came with the model. Int8 convolutions are those that the runtime executes on integers, "
+        "counted in its optimized graph. "
         f"{_machine(report)}"
     )
 

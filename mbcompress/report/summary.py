@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mbcompress.report.budget import Gate, budget_verdict, gates
 from mbcompress.report.comparison import Cell, Row, Verdict, rows, verdict
+from mbcompress.report.runtimes import Deployment, deployments
 
 if TYPE_CHECKING:
     from mbcompress.report.wording import Change
@@ -20,10 +21,24 @@ def summary_table(report: dict[str, Any]) -> Group:
     """The verdict, baseline against result, and the limits of the budget."""
     parts: list[Text | Table] = [_verdict(verdict(report)), _comparison(rows(report))]
     parts += [_verdict(verdict(other)) for other in report["other_runtimes"]]
+    if sides := deployments(report):
+        parts.append(_deployments(sides))
     limits = gates(report)
     if limits:
         parts += [_changed(budget_verdict(report)), _budget(limits)]
     return Group(*parts)
+
+
+def _deployments(sides: list[Deployment]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("side by side")
+    for title in ("size", "agreement", "latency"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("change")
+    for side in sides:
+        row = (side.size, side.agreement.value, side.latency.value)
+        table.add_row(Text(side.runtime), *map(Text, row), _changed(side.change))
+    return table
 
 
 def _verdict(said: Verdict) -> Text:

@@ -9,6 +9,7 @@ from mbcompress.report import wording
 from mbcompress.report.budget import Gate, budget_verdict, gates
 from mbcompress.report.comparison import Row, Verdict, rows, verdict
 from mbcompress.report.method import method
+from mbcompress.report.runtimes import Deployment, deployments, side_by_side
 from mbcompress.report.stages import Stage, stages, validation_images
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class View:
     subject: list[tuple[str, str]]
     first: Comparison
     others: list[Comparison]
+    deployments: list[Deployment]
+    side_by_side: str
     gates: list[Gate]
     budget: Change
     stages: list[Stage]
@@ -76,6 +79,8 @@ def view_of(report: dict[str, Any]) -> View:
         subject=_subject(report),
         first=_comparison(report),
         others=[_comparison(other) for other in report["other_runtimes"]],
+        deployments=deployments(report),
+        side_by_side=side_by_side(report) if report.get("runtimes") else "",
         gates=gates(report),
         budget=budget_verdict(report),
         stages=stages(report),

@@ -22,7 +22,7 @@ class TorchRuntime(Runtime):
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"mode": "eager"},)
     suffix: ClassVar[str] = ".pt2"
     channel_multiple: ClassVar[int] = 16
-    engine_is_torch: ClassVar[bool] = True
+    needs_torch: ClassVar[bool] = True
 
     mode: Literal["compile", "eager"] = Field(
         default="compile",
@@ -59,7 +59,7 @@ class AotInductor(Runtime):
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler, and a minute of it
     suffix: ClassVar[str] = ".aoti.pt2"
     channel_multiple: ClassVar[int] = 16
-    engine_is_torch: ClassVar[bool] = True
+    needs_torch: ClassVar[bool] = True
 
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
         from .package import save

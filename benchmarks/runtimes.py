@@ -1,0 +1,220 @@
+"""The files of one run in their engines, without mbcompress: what they answer, how large they are, how fast they run.
+
+`python benchmarks/runtimes.py [RUN_DIR]` opens every file of a run that was made for several runtimes, each in a fresh
+process that has its engine and numpy and nothing of mbcompress, and feeds them the test images. Without RUN_DIR it
+first runs the recipe of `--model` through post-training quantization for every runtime that is installed. Printed is a
+Markdown table: top-1, agreement with the fp32 file in ONNX Runtime, size, and time over ONNX Runtime's for the same
+network (below 1 is faster), as the median of interleaved rounds at one thread, batch 1: by the clock, and as processor
+time, which a busy machine disturbs less.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch", "litert": "ai_edge_litert"}
+ENGINES = {
+    "onnx": """
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def run(image):
+    return session.run(None, {"image": image})[0]
+""",
+    "openvino": """
+import openvino
+core = openvino.Core()
+model = core.read_model(path)
+model.reshape([1, *images.shape[1:]])
+settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+request = core.compile_model(model, "CPU", settings).create_infer_request()
+def run(image):
+    return request.infer([image], share_inputs=True).to_tuple()[0].copy()
+""",
+    "executorch": """
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from executorch.extension.pybindings import portable_lib
+portable_lib._unsafe_reset_threadpool(1)
+module = portable_lib._load_for_executorch(path)
+def run(image):
+    return module.forward((torch.from_numpy(image),))[0].numpy()
+""",
+    "litert": """
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(path, num_threads=1)
+interpreter.allocate_tensors()
+entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+def run(image):
+    interpreter.set_tensor(entry, image)
+    interpreter.invoke()
+    return interpreter.get_tensor(result)
+""",
+}
+"""For each runtime, how a program opens a file (`path`) and runs one of `images`, (1, C, H, W) float32."""
+
+WORKER = """
+import os, sys, time
+import numpy as np
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # engines print what they like
+path, images, logits = sys.argv[1], np.load(sys.argv[2]), sys.argv[3]
+{engine}
+np.save(logits, np.concatenate([run(image[None]) for image in images]))
+assert "mbcompress" not in sys.modules
+print(flush=True, file=answers)
+for line in sys.stdin:
+    calls, end, before = [], time.perf_counter() + float(line) / 1e3, time.process_time()
+    while not calls or time.perf_counter() < end:
+        start = time.perf_counter()
+        run(images[:1])
+        calls.append((time.perf_counter() - start) * 1e3)
+    print(np.median(calls), 1e3 * (time.process_time() - before) / len(calls), flush=True, file=answers)
+"""
+
+
+@dataclass
+class Engine:
+    """One file in a process of its own; `logits` are those of all images, (N, K) float32."""
+
+    runtime: str
+    role: str
+    path: Path
+    images: Path
+
+    def __enter__(self) -> Self:
+        with tempfile.TemporaryDirectory() as folder:
+            logits = Path(folder) / "logits.npy"
+            code = WORKER.format(engine=ENGINES[self.runtime])
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", code, self.path, self.images, logits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            assert self.process.stdout is not None
+            if not self.process.stdout.readline():
+                raise SystemExit(f"{self.path}: cannot be run by {self.runtime} alone")
+            self.logits = np.load(logits)
+        return self
+
+    def time(self, milliseconds: float) -> tuple[float, float]:
+        """Median milliseconds of one call, and mean milliseconds of the processor."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(milliseconds, file=self.process.stdin, flush=True)
+        clock, processor = self.process.stdout.readline().split()
+        return float(clock), float(processor)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def make(source: str, folder: Path) -> Path:
+    """A run of the zoo's network for digits, quantized after training, for all runtimes that are installed."""
+    import importlib.util
+
+    import mbcompress
+    from mbcompress.host import discover
+
+    zoo = f"{source}_digits"
+    card = json.loads((discover().models.classes[source].zoo.directory / f"{zoo}.json").read_text())  # type: ignore[union-attr]
+    installed = [name for name, module in EXTRAS.items() if importlib.util.find_spec(module)]
+    recipe: dict[str, Any] = {
+        "model": {**card["model"], "weights": f"zoo:{zoo}"},
+        "data": {"name": "digits"},
+        "passes": [{"qat": {"epochs": 0}}],
+        "export": installed,
+        "measure": {"threads": [1]},
+    }
+    return mbcompress.compress(None, recipe, out=folder / "run").path
+
+
+def test_images(run: Path, folder: Path) -> tuple[Path, np.ndarray]:
+    """The test split as the run saw it, normalised, in a file; and its labels."""
+    import yaml
+
+    from mbcompress.host import discover
+
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    dataset = discover().build_dataset(recipe["data"])
+    channels, height, width = json.loads((run / "report.json").read_text())["preprocessing"]["shape"][1:]
+    splits = dataset.load((channels, height, width), dataset.split_seed)
+    path = folder / "images.npy"
+    np.save(path, splits.normalization.apply(splits.test.pixels))
+    return path, splits.test.labels
+
+
+def compare(run: Path, folder: Path, rounds: int) -> str:
+    """The table."""
+    images, labels = test_images(run, folder)
+    report = json.loads((run / "report.json").read_text())
+    rows = []
+    reference = None
+    for role in ("baseline", "result"):
+        artifacts = [each for each in report["artifacts"] if each["role"] == role and each["runtime"] in ENGINES]
+        engines = [Engine(each["runtime"], role, run / each["path"], images) for each in artifacts]
+        rows += _rows(engines, labels, rounds, reference)
+        reference = reference if reference is not None else rows[0][1]
+        assert reference is not None
+    head = "| file | runtime | top-1 | agreement | bytes | ms | time over the first | processor time |"
+    return "\n".join([head, "|---|---|---:|---:|---:|---:|---:|---:|", *(text for text, _ in rows)])
+
+
+def _rows(
+    engines: list[Engine], labels: np.ndarray, rounds: int, reference: np.ndarray | None
+) -> list[tuple[str, np.ndarray]]:
+    """One row an engine, all of them open at once; the first is what the others are compared with."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        for engine in engines:
+            stack.enter_context(engine)
+        times = np.array([[engine.time(20.0) for engine in engines] for _ in range(rounds)])  # (rounds, engines, 2)
+    classes = [engine.logits.argmax(axis=1) for engine in engines]
+    expected = classes[0] if reference is None else reference
+    rows = []
+    for index, engine in enumerate(engines):
+        (clock, low, high), (processor, *_) = np.percentile(times[:, index] / times[:, 0], [50, 5, 95], axis=0).T
+        top1, same = (classes[index] == labels).sum(), (classes[index] == expected).sum()
+        rows.append(
+            (
+                f"| {engine.path.name} | {engine.runtime} | {top1} of {len(labels)} | {same} of {len(labels)} "
+                f"| {engine.path.stat().st_size:,} | {np.median(times[:, index, 0]):.3f} "
+                f"| {clock:.2f} ({low:.2f} to {high:.2f}) | {processor:.2f} |",
+                expected,
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Make or take a run, and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="a run directory")
+    parser.add_argument("--model", default="mobilenet_v2", help="mobilenet_v1, mobilenet_v2 or mobilenet_v3_small")
+    parser.add_argument("--rounds", type=int, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print(compare(options.run or make(options.model, folder), folder, options.rounds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The environment of LiteRT's converter: made once, on demand, in the user's cache.
+
+The converter wants an older pydantic than mbcompress, so it cannot live here. Its environment sees the packages of this
+one (torch above all, which so is the same version and takes no room twice) and has its own before them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from mbcompress import MbcompressError
+from mbcompress.cache.place import cache_folder
+
+if TYPE_CHECKING:
+    from mbcompress import Progress
+
+REQUIREMENTS = Path(__file__).with_name("converter.txt")
+COMPLETE = "complete"
+
+
+def is_ready() -> bool:
+    """Whether the environment is there."""
+    return (folder() / COMPLETE).exists()
+
+
+def folder() -> Path:
+    """Its place, which depends on everything that it was made for."""
+    parts = (REQUIREMENTS.read_text(), sys.version, sysconfig.get_path("purelib"), version("torch"))
+    return cache_folder() / "litert" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def interpreter(place: Path) -> Path:
+    """Its Python."""
+    return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def make(progress: Progress) -> Path:
+    """Its Python, after installing what is missing.
+
+    Raises:
+        MbcompressError: pip could not install the converter, in its own words.
+    """
+    place = folder()
+    if is_ready():
+        return interpreter(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):
+        if not is_ready():
+            progress.say(f"litert: its converter is installed once, about 900 MB, into {place}")
+            with progress.busy("install the LiteRT converter"):
+                _build(place)
+    return interpreter(place)
+
+
+def _build(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)  # of an attempt that was interrupted
+    try:
+        venv.create(place)
+        ours = sysconfig.get_path("purelib")
+        packages = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
+        (Path(packages) / "mbcompress_parent.pth").write_text(f"{ours}\n")
+        _install(place)
+        (place / COMPLETE).touch()
+    except OSError as error:
+        raise MbcompressError(f"litert: the converter's environment cannot be made: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise MbcompressError(f"litert: the converter's environment cannot be made: {_reason(error)}") from error
+
+
+def _install(place: Path) -> None:
+    python = [str(interpreter(place)), "-m"]
+    pip = [*python, "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+    for command in ([*python, "ensurepip"], pip):
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _reason(error: subprocess.CalledProcessError) -> str:
+    """The first complaint of pip, which is the cause; what follows are consequences."""
+    lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
+    complaints = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return next(iter(complaints or lines[-1:]), f"exit code {error.returncode}")
