@@ -1,7 +1,9 @@
 """int8 networks as `qat` leaves them, quickly: random weights, calibrated on noise."""
 
 import torch
-from mbcompress_quantize.graph import FakeQuantized
+from mbcompress_quantize.calibration import calibrate
+from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.scheme import Scheme
 from torch import Tensor, nn
 
 
@@ -30,10 +32,14 @@ class Blocks(nn.Module):
         return logits
 
 
+def simulated(model: nn.Module, batches: list[Tensor], **steps: int) -> FakeQuantized:
+    """`model` with int8 rounding simulated, its ranges from `batches`."""
+    graph = capture(model, batches[0][:2], "test")
+    return FakeQuantized(graph, Scheme(), calibrate(graph, Scheme(), batches).ranges, **steps)
+
+
 def integer(model: nn.Module) -> nn.Module:
     """`model` in int8."""
     model.eval()
     noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    quantized = FakeQuantized(model, noise[:2], observed_steps=0)
-    quantized.calibrate([noise])
-    return quantized.convert()
+    return simulated(model, [noise]).convert()

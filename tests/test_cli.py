@@ -83,7 +83,7 @@ def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_that_ship_are_fine(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "validate", str(recipe)).startswith(f"{recipe}: fine: mobilenet_v")
+    assert said(capsys, "validate", str(recipe)).startswith(f"{recipe}: fine: ")
 
 
 def test_passes_shows_everything(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:
@@ -113,7 +113,9 @@ def test_passes_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["passes", "prnue"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("mbcompress: unknown component 'prnue'; did you mean 'prune'? (known: agreement, arrays, ")
+    assert err.startswith(
+        "mbcompress: unknown component 'prnue'; did you mean 'prune'? (known: agreement, aotinductor, "
+    )
 
 
 def test_passes_as_json(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:

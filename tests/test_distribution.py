@@ -82,11 +82,10 @@ def noisy(context: Context) -> Any:
 
 def quantized(context: Context) -> Any:
     """A training whose model observes ranges of activations, not those of BatchNorm alone."""
-    from mbcompress_quantize.graph import FakeQuantized
+    from integer_models import simulated
 
     torch.manual_seed(0)
-    model = FakeQuantized(plain_model().eval(), context.example(2), observed_steps=3)
-    model.calibrate(context.calibration_batches())
+    model = simulated(plain_model().eval(), list(context.calibration_batches()), observed_steps=3)
     fit(model, context, NOISY.model_copy(update={"mixup": 0.0}), label_loss(NOISY), "quantized")
     return model.state_dict()
 

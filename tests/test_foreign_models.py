@@ -9,7 +9,9 @@ import onnx
 import pytest
 import torch
 from foreign_models import Attention, Gelu, HandWrittenMobileNetV3, Inception, Moody, TensorFlowMobileNetV2
-from mbcompress_quantize.graph import FakeQuantized
+from mbcompress_quantize.calibration import calibrate
+from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.scheme import Scheme
 from torch import nn
 
 import mbcompress
@@ -91,9 +93,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
 def test_every_convolution_becomes_an_integer_one(catalogue: Catalogue, tmp_path: Path, name: str) -> None:
     build, convolutions, quality = NETWORKS[name]
     model, images = warmed(build()), torch.randn(64, *SHAPE)
-    fake = FakeQuantized(model, images[:2], observed_steps=0)
-    assert fake.float_layers == []
-    fake.calibrate([images])
+    graph = capture(model, images[:2], "test")
+    calibrated = calibrate(graph, Scheme(), [images])
+    assert calibrated.unsupported == []
+    fake = FakeQuantized(graph, calibrated.scheme, calibrated.ranges)
     runtime = catalogue.runtimes.build("onnx", {}, catalogue)
     path = tmp_path / "model.onnx"
     runtime.export(fake.convert(), SHAPE, path)
@@ -203,7 +206,7 @@ def test_a_view_of_a_feature_map_survives_training_in_channels_last(
     context = make_context(model)
     options = catalogue.passes.build("train", {"epochs": 1}, catalogue)
     assert fit(copy.deepcopy(model), context, options, label_loss(options), "t").scores[1].top1 > 0.3
-    assert FakeQuantized(model, images, 0).float_layers == []
+    assert calibrate(capture(model, images, "test"), Scheme(), [images]).unsupported == []
 
 
 def test_a_frozen_module_is_unfrozen_only_as_a_whole() -> None:

@@ -66,8 +66,8 @@ STATIC = {
     "misspelt hook": (
         GOOD.replace("mbcompress_passes", "mbcompress_pases"),
         "unknown hook 'mbcompress_pases'; did you mean 'mbcompress_passes'? (known: mbcompress_datasets, "
-        "mbcompress_metrics, mbcompress_models, mbcompress_pass_finished, mbcompress_passes, mbcompress_run_failed, "
-        "mbcompress_run_finished, mbcompress_run_started, mbcompress_runtimes)",
+        "mbcompress_metrics, mbcompress_models, mbcompress_operators, mbcompress_pass_finished, mbcompress_passes, "
+        "mbcompress_run_failed, mbcompress_run_finished, mbcompress_run_started, mbcompress_runtimes)",
     ),
     "hook without its decorator": (
         GOOD.replace("@mbcompress.hookimpl", ""),

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 BROKEN = sorted((ROOT / "tests" / "broken_recipes").glob("*.yaml"))
 BEYOND_A_SCHEMA = {
+    "prune_after_winograd": "the order of passes",
+    "winograd_after_qat": "the order of passes",
+    "winograd_for_onnx": "which runtimes execute what a pass gives",
     "data_folder_is_a_file": "what is on the disk",
     "data_folder_missing": "what is on the disk",
     "weights_are_a_directory": "what is on the disk",

@@ -9,6 +9,7 @@ algorithm of its own, so that `prepare` and `autotune` run as they are.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ Ranges = dict[str, tuple[float, int]]
 @contextmanager
 def quiet() -> Iterator[None]:
     """neural-compressor logs each of its steps, and torch warns of copies of what it exported."""
+    os.environ.setdefault("LOG_LEVEL_INC", "6")  # without it, importing it makes a folder of logs in the user's home
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

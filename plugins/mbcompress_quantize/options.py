@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mbcompress.components import Options
+from mbcompress import Options
 from mbcompress.unsupported import Unsupported
 
 
