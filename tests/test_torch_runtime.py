@@ -75,6 +75,7 @@ with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory() as folde
 
 @pytest.mark.slow
 @pytest.mark.skipif(not KERNELS.is_file(), reason="the kernels were not built: no C++ compiler")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
 def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
     runtime = catalogue.runtimes.build("aotinductor", {}, catalogue)
     path = tmp_path / "model.aoti.pt2"
