@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mbcompress.conformance.options import Subject
 
 FLOAT_TOLERANCE = 1e-3
-LEAST_SQNR = 6.0  # dB; a trained model has 30 and more, an untrained one, where each step of rounding grows, 9.7
+LEAST_SQNR = 10.0  # dB; rounding to int8 leaves 20 and more even in untrained models
 
 
 def check_pass(subject: Subject, architectures: Sequence[str]) -> Iterator[Verdict]:
