@@ -1,7 +1,8 @@
 """Bundle the weights that a training run gave: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
 
-Writes NAME.safetensors (half precision) and NAME.json (the card: what was trained, how, and how well) into the zoo. The
-accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py` holds the bundled weights to it.
+Writes NAME.safetensors (half precision) and NAME.json (the card: what was trained, how, and how well) into the zoo of
+the model source that was trained. The accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py`
+holds the bundled weights to it.
 """
 
 import json
@@ -11,8 +12,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from mbcompress.files import sha256, write_atomically, write_json
+from mbcompress.host import discover
+from mbcompress.trained_source import TrainedSource
 
-ZOO = Path(__file__).parent.parent / "plugins" / "mbcompress_mobilenet" / "zoo"
 FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
 """Options that the weights fit; the others may be chosen freely."""
 
@@ -22,10 +24,12 @@ def bundle(run: Path, name: str) -> None:
     report = json.loads((run / "report.json").read_text())
     state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    weights = ZOO / f"{name}.safetensors"
+    source: type[TrainedSource] = discover().models.classes[report["model"]["source"]]  # type: ignore[assignment]
+    zoo = source.zoo.directory
+    weights = zoo / f"{name}.safetensors"
     write_atomically(weights, save(halves))
     card = {
-        "model": {key: report["model"][key] for key in FIXED},
+        "model": {key: report["model"][key] for key in FIXED if key in report["model"]},
         "data": report["data"],
         "top1": report["result"]["accuracy"]["top1"],
         "top5": report["result"]["accuracy"]["top5"],
@@ -34,7 +38,7 @@ def bundle(run: Path, name: str) -> None:
         "sha256": sha256(weights),
         "bytes": weights.stat().st_size,
     }
-    write_json(ZOO / f"{name}.json", card)
+    write_json(zoo / f"{name}.json", card)
 
 
 if __name__ == "__main__":
