@@ -24,7 +24,9 @@ def bundle(run: Path, name: str) -> None:
     report = json.loads((run / "report.json").read_text())
     state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    source: type[TrainedSource] = discover().models.classes[report["model"]["source"]]  # type: ignore[assignment]
+    source = discover().models.classes[report["model"]["source"]]
+    if not issubclass(source, TrainedSource):
+        raise SystemExit(f"model source {source.name!r} has no zoo")
     zoo = source.zoo.directory
     weights = zoo / f"{name}.safetensors"
     write_atomically(weights, save(halves))

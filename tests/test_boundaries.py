@@ -21,6 +21,7 @@ PUBLIC = {
     "mbcompress.data",
     "mbcompress.deployment",
     "mbcompress.errors",
+    "mbcompress.exported",
     "mbcompress.files",
     "mbcompress.hookspecs",
     "mbcompress.host",

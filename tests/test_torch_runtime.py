@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mbcompress_winograd.graph import capture, find, replace
+from mbcompress_winograd.graph import find, replace
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
+from mbcompress.exported import capture
 from mbcompress.host import Catalogue
 from mbcompress.measurement.engine import Engine
 
@@ -23,7 +24,7 @@ SHAPE = (3, 32, 32)
 @pytest.fixture
 def substituted(tiny_model: Callable[..., Any]) -> Any:
     model = tiny_model("mobilenet_v2")
-    graph = capture(model, torch.zeros(2, *SHAPE))
+    graph = capture(model, torch.zeros(2, *SHAPE), "test")
     layers, _ = find(graph)
     return replace(graph, {each.name: "f2" if each.stride == 1 else "direct" for each in layers}, layers)
 

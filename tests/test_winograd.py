@@ -11,11 +11,12 @@ import torch
 from mbcompress_winograd import Depthwise, Winograd, substitution
 from mbcompress_winograd.candidates import Timed
 from mbcompress_winograd.decisions import ORIGINAL, Decisions, cpu_model
-from mbcompress_winograd.graph import Substituted, capture, find, replace
+from mbcompress_winograd.graph import find, replace
 from torch import nn
 
 from mbcompress import MbcompressError, load
 from mbcompress.counting import count_macs
+from mbcompress.exported import ExportedGraph, capture
 from mbcompress.host import Catalogue
 from mbcompress.storage.saving import write_step
 from mbcompress.storage.stored import open_step
@@ -51,7 +52,7 @@ class Odd(nn.Module):
 
 
 def test_what_is_eligible_and_why_not() -> None:
-    layers, others = find(capture(Odd().eval(), torch.zeros(2, 3, 32, 32)))
+    layers, others = find(capture(Odd().eval(), torch.zeros(2, 3, 32, 32), "test"))
     assert [(each.name, each.stride, each.activation) for each in layers] == [
         ("plain", 1, "none"), ("same", 1, "relu"), ("second", 2, "none"),
     ]  # fmt: skip
@@ -134,7 +135,7 @@ def test_the_whole_network_has_the_last_word(
     assert note == "nothing is substituted: the whole network is 0.90 times as fast with it"
     monkeypatch.setattr("mbcompress.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
     context = make_context(model, runtimes=(runtime,))
-    assert isinstance(Winograd(tolerance=1e-4).apply(model, context), Substituted)
+    assert isinstance(Winograd(tolerance=1e-4).apply(model, context), ExportedGraph)
     context = make_context(model, runtimes=(runtime,))
     assert Winograd(tolerance=1e-12).apply(model, context) is model
 
@@ -198,9 +199,9 @@ def test_a_model_without_such_layers_is_refused(make_context: Model) -> None:
 
 def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> None:
     model = tiny_model("mobilenet_v2")
-    graph = capture(model, torch.zeros(2, 3, 32, 32))
+    graph = capture(model, torch.zeros(2, 3, 32, 32), "test")
     layers, _ = find(graph)
-    changed = Substituted(replace(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
+    changed = ExportedGraph(replace(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
     write_step(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
     assert open_step(tmp_path / "01-winograd").architecture().form == "graph"
     stored = json.loads((tmp_path / "01-winograd" / "graph.json").read_text())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mbcompress.conformance.options import Subject
 
 FLOAT_TOLERANCE = 1e-3
-LEAST_SQNR = 10.0  # dB; rounding to int8 leaves 20 and more even in untrained models
+LEAST_SQNR = 15.0  # dB; built-in passes leave more than 20
 
 
 def check_pass(subject: Subject, architectures: Sequence[str]) -> Iterator[Verdict]:

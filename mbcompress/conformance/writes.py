@@ -59,7 +59,8 @@ def _moved(work: Path, home: Path, temporary: Path) -> Iterator[None]:
     before, environment = Path.cwd(), dict(os.environ)
     bytecode, temporary_before = sys.dont_write_bytecode, tempfile.tempdir
     os.environ.update(dict.fromkeys(HOMES, str(home)), TMPDIR=str(temporary))
-    os.environ["MPLCONFIGDIR"] = str(temporary)  # where matplotlib lists the fonts there are, once, is its own affair
+    # where matplotlib lists the fonts there are, and torch what it has compiled, is their own affair
+    os.environ.update(MPLCONFIGDIR=str(temporary), TORCHINDUCTOR_CACHE_DIR=str(temporary))
     os.chdir(work)
     sys.dont_write_bytecode, tempfile.tempdir = True, str(temporary)  # what is imported late is compiled, not written
     try:

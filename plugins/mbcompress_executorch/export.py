@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import operator
-import warnings
-from contextlib import contextmanager, redirect_stderr
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,12 +11,12 @@ from executorch.exir import to_edge_transform_and_lower
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
+from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
 from mbcompress.layout import contiguous
 from mbcompress.signed import signed_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -39,7 +35,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
         MbcompressError: the model cannot be captured, or uses an operator that ExecuTorch does not have.
     """
     example = torch.zeros(1, *input_shape)
-    with _quiet():
+    with silenced():
         try:
             graph = signed_graph(contiguous(model), example)
             for node in list(graph.graph.nodes):
@@ -101,16 +97,3 @@ def _quantizes(node: Node) -> bool:
     if node.target in (aten.relu.default, aten.hardtanh.default):
         return all(map(_quantizes, node.users))
     return node.target == quantized.quantize_per_tensor.default
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """ExecuTorch and torch tell of their internals, which no user of ours needs."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

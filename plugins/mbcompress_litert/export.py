@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import torch
 
 from mbcompress import MbcompressError, Progress
 from mbcompress.errors import brief
+from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
 from mbcompress.layout import contiguous
 from mbcompress.signed import signed_graph
@@ -35,8 +35,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
     example = torch.zeros(1, *input_shape)
     with tempfile.TemporaryDirectory() as name:
         captured, converted = Path(name) / "model.pt2", Path(name) / "model.tflite"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of its own internals
+        with silenced():
             try:
                 graph = signed_graph(contiguous(model), example)
                 torch.export.save(torch.export.export(graph, (example,)), captured)

@@ -1,10 +1,5 @@
 """From a module to an ONNX file that is checked and ready for ONNX Runtime."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from io import StringIO
 from pathlib import Path
 
 import onnx
@@ -13,6 +8,7 @@ from torch import nn
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
+from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
 from mbcompress.inference import for_inference
 from mbcompress.layout import contiguous
@@ -29,7 +25,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     # channels_last weights would add a reordering around every pooling
     example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
     model = for_inference(contiguous(model), example, inplace=False)
-    with _quiet_exporter():
+    with silenced():
         try:
             program = torch.onnx.export(
                 model,
@@ -51,17 +47,3 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     lower(proto)
     onnx.checker.check_model(proto, full_check=True)
     write_atomically(path, proto.SerializeToString())
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """The exporter warns of its own internals and of torchvision, which no user of ours needs."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,10 @@ import torch
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import MovingAverageMinMaxObserver, ObserverBase
 
-from .graph import ExportedGraph, twin
+from mbcompress import exported
+from mbcompress.exported import ExportedGraph
+
+from .graph import twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,16 +38,10 @@ Ranges = dict[str, tuple[float, int]]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """neural-compressor logs each of its steps, and torch warns of copies of what it exported."""
+    """neural-compressor logs each of its steps."""
     os.environ.setdefault("LOG_LEVEL_INC", "6")  # without it, importing it makes a folder of logs in the user's home
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with exported.quiet(logging.CRITICAL):
+        yield
 
 
 @dataclass(frozen=True)

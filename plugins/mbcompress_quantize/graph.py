@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
-from io import StringIO
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -12,8 +10,8 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from mbcompress import MbcompressError
-from mbcompress.errors import brief
+from mbcompress import exported
+from mbcompress.exported import ExportedGraph
 from mbcompress.layout import contiguous, copied
 
 from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
@@ -23,22 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .scheme import Scheme
-
-
-class ExportedGraph(nn.Module):
-    """An ATen graph that was captured in eval mode: `train()` and `eval()` cannot change what it computes."""
-
-    def __init__(self, captured: GraphModule) -> None:
-        super().__init__()
-        self.captured = captured  # not `graph`: torch.export would take it for its own
-
-    def train(self, mode: bool = True) -> Self:
-        self.training = mode
-        return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.captured(images)
-        return logits
 
 
 class FakeQuantized(ExportedGraph):
@@ -126,17 +108,7 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
     Raises:
         MbcompressError: torch.export cannot capture the model.
     """
-    batch = {0: torch.export.Dim.DYNAMIC}
-    try:
-        with redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
-            plain = contiguous(copied(model).eval())
-            exported = torch.export.export(plain, (example.contiguous(),), dynamic_shapes=(batch,))
-    except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
-        raise MbcompressError(
-            f"{label}: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its "
-            "forward must not depend on the values of tensors, nor on one batch size"
-        ) from error
-    graph = exported.module(check_guards=False)
+    graph = exported.capture(model, example, label)
     simplify(graph)
     fold_norms(graph)
     return graph

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mbcompress import MbcompressError
+from mbcompress.exported import ExportedGraph
 from mbcompress.training import Score, evaluate
 from mbcompress.unsupported import report_unsupported
 
@@ -14,7 +15,7 @@ from . import saturation
 from .calibration import Calibrated, calibrate, tune
 from .correction import correct_biases
 from .equalization import equalize
-from .graph import ExportedGraph, FakeQuantized, capture, twin
+from .graph import FakeQuantized, capture, twin
 from .layers import layers
 from .scheme import Algorithm, Scheme
 from .sensitivity import Analysis, analyse
@@ -69,10 +70,11 @@ class PostTrainer:
                 self._equalize(base)
             found, score = self._choose(base)
         report_unsupported(context, options.unsupported, f"{self.label}: stays in float", found.unsupported)
-        if options.sensitivity:
-            self._analyse(found)
-        if options.autotune and score.top1 < self._wanted():
-            found, score = self._spare_layers(found, score)
+        lacking = options.autotune is not None and score.top1 < self._wanted()
+        if options.sensitivity or lacking:
+            analysis = self._analyse(found)
+            if lacking:
+                found, score = self._spare_layers(found, score, analysis)
         model = self._simulated(found)
         if options.correct_bias:
             model, score = self._correct(model, found, score)
@@ -142,11 +144,11 @@ class PostTrainer:
         assert self.options.autotune is not None
         return self.floating.top1 - self.options.autotune.accuracy_drop / 100
 
-    def _spare_layers(self, found: Calibrated, score: Score) -> tuple[Calibrated, Score]:
+    def _spare_layers(self, found: Calibrated, score: Score, analysis: Analysis) -> tuple[Calibrated, Score]:
         """The fewest layers in float that meet the budget, or the best that was found."""
         assert self.options.autotune is not None
         scheme = found.scheme
-        ranking = [name for name in self._analyse(found).ranking() if name not in scheme.float_layers]
+        ranking = [name for name in analysis.ranking() if name not in scheme.float_layers]
         most = round(self.options.autotune.max_float * len(ranking))
         schemes = [
             replace(scheme, float_layers=scheme.float_layers | set(ranking[:count]))

@@ -12,10 +12,11 @@ import torch
 
 from mbcompress import MbcompressError, Session
 from mbcompress.errors import brief, first_line
+from mbcompress.exported import silenced
 from mbcompress.host import discover
 
 from .program import count_convolutions as count_in_program
-from .program import program_of, quiet
+from .program import program_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,7 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> Non
         MbcompressError: torch cannot export or compile it.
     """
     program = program_of(model, input_shape)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, silenced():
         package = Path(folder) / "model.pt2"
         try:
             torch._inductor.aoti_compile_and_package(
@@ -78,7 +79,7 @@ class PackageSession(Session):
         torch.set_num_threads(threads)
         try:
             _load_libraries(path)
-            with quiet():
+            with silenced():
                 self._call: Any = torch._inductor.aoti_load_package(str(path))
         except Exception as error:  # the loader's errors are of C++
             raise MbcompressError(f"{path}: AOTInductor cannot open it: {first_line(error)}") from error

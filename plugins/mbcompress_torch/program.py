@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import io
-import logging
-import warnings
-from contextlib import contextmanager, redirect_stderr
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import torch
 
 from mbcompress import MbcompressError, Session
-from mbcompress.errors import brief, first_line
+from mbcompress.errors import first_line
+from mbcompress.exported import program, silenced
 from mbcompress.files import write_atomically
 from mbcompress.host import discover
-from mbcompress.layout import channels_last
+from mbcompress.layout import channels_last, to_export
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -33,21 +29,15 @@ def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedP
     Raises:
         MbcompressError: torch.export cannot capture it.
     """
-    plain = channels_last(copy.deepcopy(model).cpu().eval()).requires_grad_(False)
+    plain = channels_last(to_export(model)).requires_grad_(False)
     example = torch.zeros(2, *input_shape).contiguous(memory_format=torch.channels_last)
-    with quiet():
-        try:
-            return torch.export.export(plain, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-        except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
-            raise MbcompressError(
-                f"torch: the model cannot be exported ({type(error).__name__}: {brief(str(error))})"
-            ) from error
+    return program(plain, example, "torch")
 
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
     """Write the model's program."""
     written = io.BytesIO()
-    with quiet():
+    with silenced():
         torch.export.save(program_of(model, input_shape), written)
     write_atomically(path, written.getvalue())
 
@@ -61,7 +51,7 @@ def load(path: Path) -> ExportedProgram:
     if not path.is_file():
         raise MbcompressError(f"{path}: no such file")
     register_operators()
-    with quiet():
+    with silenced():
         try:
             return torch.export.load(str(path))
         except Exception as error:  # its reader raises whatever it happens to meet
@@ -89,7 +79,7 @@ class ProgramSession(Session):
         module: nn.Module = load(path).module(check_guards=False)
         self._call: Callable[[torch.Tensor], torch.Tensor] = module
         if compiled:
-            with quiet():
+            with silenced():
                 import torch._inductor.config as inductor
 
                 inductor.freezing = True
@@ -97,20 +87,6 @@ class ProgramSession(Session):
 
     def run(self, images: np.ndarray) -> np.ndarray:
         given = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), quiet():
+        with torch.inference_mode(), silenced():
             logits: np.ndarray = self._call(given).numpy()
         return logits
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leaves out what torch says of its own internals; on failure, it prints half of the graph."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import operator
-import warnings
-from contextlib import redirect_stderr
 from dataclasses import dataclass
-from io import StringIO
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from mbcompress import MbcompressError
-from mbcompress.errors import brief
-from mbcompress.layout import contiguous
+from mbcompress.layout import copied
 
 from .operators import operator as depthwise3x3
 from .reference import pack
@@ -41,23 +35,6 @@ ACTIVATES = {
 LIMITS = (aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default)
 KEPT_BACK = "packed3x3"
 """Name of the packed weights beside those that they were made of."""
-
-
-class Substituted(nn.Module):
-    """An ATen graph that was captured in eval mode: `train()` and `eval()` cannot change what it computes."""
-
-    def __init__(self, captured: GraphModule) -> None:
-        super().__init__()
-        self.captured = captured  # not `graph`: torch.export would take it for its own
-
-    def train(self, mode: bool = True) -> Self:
-        self.training = mode
-        return self
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) float32 -> (N, K)."""
-        logits: Tensor = self.captured(images)
-        return logits
 
 
 @dataclass(frozen=True)
@@ -93,24 +70,6 @@ class Layer:
         return self.channels * height * width
 
 
-def capture(model: nn.Module, example: Tensor) -> GraphModule:
-    """A copy of the model as an ATen graph with a free batch size.
-
-    Raises:
-        MbcompressError: torch.export cannot capture it.
-    """
-    plain = contiguous(copy.deepcopy(model).eval())
-    try:
-        with redirect_stderr(StringIO()):  # on failure, torch prints half of the graph
-            exported = torch.export.export(plain, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
-        raise MbcompressError(
-            f"winograd: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its "
-            "forward must not depend on the values of tensors, nor on one batch size"
-        ) from error
-    return exported.module(check_guards=False)
-
-
 def find(graph: GraphModule) -> tuple[list[Layer], list[str]]:
     """The layers that can be replaced, and 'name (reason)' of every other convolution with groups."""
     layers, others = [], []
@@ -132,13 +91,12 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
     """A copy in which layers are computed by the operator.
 
     Args:
-        graph: from `capture`.
+        graph: from `mbcompress.exported.capture`.
         layers: name -> name of the tile.
         found: what `find` gave for this graph.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # copies of what torch.export gave warn of its internals
-        twin = copy.deepcopy(graph)
+    twin = copied(graph)
+    assert isinstance(twin, fx.GraphModule)
     nodes = {node.name: node for node in twin.graph.nodes}
     for layer in found:
         if layer.name not in layers:

@@ -10,10 +10,11 @@ import torch
 
 from mbcompress import MbcompressError
 from mbcompress.deployment import Deployment
+from mbcompress.exported import ExportedGraph, capture
 
 from .candidates import inputs_of, measure
 from .decisions import ORIGINAL, Decision, Decisions, cpu_model, decision, read
-from .graph import Substituted, capture, find, replace
+from .graph import find, replace
 from .operators import register
 from .tiles import TILES
 
@@ -41,7 +42,7 @@ def substitute(model: nn.Module, step: Winograd, context: Context) -> nn.Module:
     """
     _check(model, context)
     status = register()
-    graph = capture(model, context.example(2))
+    graph = capture(model, context.example(2), "winograd")
     layers, others = find(graph)
     if not layers:
         raise MbcompressError(
@@ -51,7 +52,7 @@ def substitute(model: nn.Module, step: Winograd, context: Context) -> nn.Module:
         context.progress.say(f"winograd: the compiled kernel is missing ({status.reason}); its reference is slow")
     with _threads(step.threads):
         found = context.processes.from_main(lambda: _decide(graph, layers, others, step, context))
-    substituted = Substituted(replace(graph, found.kept, layers)).eval()
+    substituted = ExportedGraph(replace(graph, found.kept, layers)).eval()
     if step.mode == "auto" and found.kept:
         found = _last_word(found, substituted, model, step, context)
     _report(found, model, substituted, context)
