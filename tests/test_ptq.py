@@ -82,20 +82,7 @@ def test_neural_compressor_says_nothing(
     assert logging.root.manager.disable == 0
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        pytest.param(
-            source,
-            marks=pytest.mark.xfail(
-                source == "mobilenet_v3_small",
-                reason="ONNX Runtime quantizes the weights itself where a convolution's input and output are int8",
-                strict=True,
-            ),
-        )
-        for source in SOURCES
-    ],
-)
+@pytest.mark.parametrize("source", SOURCES)
 def test_every_convolution_is_int8_but_those_that_stay_float(
     catalogue: Catalogue, tiny_model: Callable[..., Any], tmp_path: Path, source: str
 ) -> None:

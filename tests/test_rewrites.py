@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mbcompress_onnx.lowering import fold_padding
+from mbcompress_onnx.lowering import fold_padding, keep_float_weights
 from mbcompress_quantize.rewrites import simplify
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -125,3 +126,41 @@ def test_other_padding_stays(case: str) -> None:
     before = model.SerializeToString()
     fold_padding(model)
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose", "Gemm"])
+def test_float_weights_stay_float_in_onnx_runtime(kind: str) -> None:
+    """ONNX Runtime rounds them to int8, one scale for all, after a DequantizeLinear with a single scale."""
+    generator = np.random.default_rng(0)
+    spread = np.array([1e-3, 1, 100, 1e4], np.float32)
+    dense = kind == "Gemm"
+    weights = generator.normal(size=(6, 4) if dense else (4, 4, 3, 3)).astype(np.float32)
+    weights *= spread if dense else spread[:, None, None, None]
+    constants = {"scale": np.float32(0.05), "zero": np.uint8(117), "weights": weights}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", "scale", "zero"], ["steps"]),
+        helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["values"]),
+        helper.make_node(kind, ["values", "weights"], ["made"], **({"transA": 0} if dense else {})),
+        helper.make_node("QuantizeLinear", ["made", "scale", "zero"], ["coarse"]),
+        helper.make_node("DequantizeLinear", ["coarse", "scale", "zero"], ["again"]),
+    ]
+    shape = (2, 6) if dense else (2, 4, 5, 5)
+    graph = helper.make_graph(
+        nodes,
+        "float",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("made", "again")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    images = generator.normal(size=shape).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"images": images})
+    assert not np.allclose(in_onnx_runtime(model, images)[0], expected[0], rtol=1e-2)  # or the rewrite is not needed
+    keep_float_weights(model)
+    for found, wanted in zip(in_onnx_runtime(model, images), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+def in_onnx_runtime(model: Any, images: Any) -> list[Any]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return list(session.run(None, {"images": images}))

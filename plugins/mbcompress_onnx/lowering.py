@@ -15,6 +15,7 @@ def lower(model: ModelProto) -> None:
     strip_metadata(model)
     use_add_for_quantized_hard_sigmoid(model)
     fold_padding(model)
+    keep_float_weights(model)
     remove_unused_initializers(model)
 
 
@@ -94,6 +95,33 @@ def fold_padding(model: ModelProto) -> None:
     _remove_dead_nodes(model)
 
 
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+
+
+def keep_float_weights(model: ModelProto) -> None:
+    """Dequantize by a scale per channel, all of them equal, before float weights.
+
+    ONNX Runtime (`WeightBiasQuantization`, 1.20 and later) rounds the float weights of a layer to int8, one scale for
+    all of them, wherever its input is dequantized by a single scale: a layer that was spared would lose most.
+    """
+    graph = _Graph(model)
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        channels = graph.channels_between_integers_and_floats(node)
+        if channels is not None:
+            values, scale, zero_point = graph.producers[node.input[0]].input
+            name = f"{node.output[0]}.channels"
+            graph.add_constant(f"{name}.scale", np.full(channels, graph.value(scale)))
+            graph.add_constant(f"{name}.zero", np.full(channels, graph.value(zero_point)))
+            inputs = [values, f"{name}.scale", f"{name}.zero"]
+            nodes.append(helper.make_node("DequantizeLinear", inputs, [name], axis=1))
+            node.input[0] = name
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _remove_dead_nodes(model)
+
+
 class _Graph:
     """Who makes and who reads each tensor of a graph."""
 
@@ -158,6 +186,19 @@ class _Graph:
             return None
         kept = all(self._same_range(each, before) for each in (source, quantize))
         return found if kept else None
+
+    def channels_between_integers_and_floats(self, node: NodeProto) -> int | None:
+        """How many channels a layer with float weights is given, if they are dequantized by one scale."""
+        before = self.producers.get(node.input[0]) if node.op_type in WEIGHTED else None
+        weights = self.constants.get(node.input[1]) if before is not None else None
+        if before is None or weights is None or before.op_type != "DequantizeLinear":
+            return None
+        if len(before.input) != 3 or self.value(before.input[1]).size != 1:
+            return None
+        attributes = {attribute.name: attribute.i for attribute in node.attribute}
+        if node.op_type == "Gemm":
+            return None if attributes.get("transA") else int(weights.dims[1 if attributes.get("transB") else 0])
+        return int(weights.dims[0] if node.op_type == "ConvTranspose" else weights.dims[1] * attributes.get("group", 1))
 
     def _zeros_around(self, node: NodeProto | None) -> tuple[str, list[int]] | None:
         """The input of a Pad of zeros around the last two of four axes, and (top, left, bottom, right)."""
