@@ -3,15 +3,16 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from mbcompress.host import Catalogue
+from mbcompress.processor import processor
 
 REPEATABLE = (
     "weights and accuracy are the same to the last bit wherever python, libraries, plugins, cpu flags, torch_threads, "
     "processes, device and seed are as here; times and memory never are"
 )
+INSTRUCTIONS = ("avx", "amx", "sse4", "fma")
 LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
 
 
@@ -46,11 +47,6 @@ def _version(distribution: str) -> str | None:
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Model name and instruction-set flags, where the system tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {"model": platform.processor() or platform.machine(), "flags": []}
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = [flag for flag in facts.get("flags", "").split() if flag.startswith(("avx", "amx", "sse4", "fma"))]
-    return {"model": facts.get("model name", platform.machine()), "flags": sorted(flags)}
+    """Model name and instruction sets."""
+    found = processor()
+    return {"model": found.model, "flags": sorted(flag for flag in found.flags or () if flag.startswith(INSTRUCTIONS))}

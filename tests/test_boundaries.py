@@ -30,6 +30,7 @@ PUBLIC = {
     "mbcompress.lifecycle",
     "mbcompress.parts",
     "mbcompress.pictures",
+    "mbcompress.processor",
     "mbcompress.signed",
     "mbcompress.trained_source",
     "mbcompress.training",

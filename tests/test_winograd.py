@@ -10,7 +10,7 @@ import pytest
 import torch
 from mbcompress_winograd import Depthwise, Winograd, substitution
 from mbcompress_winograd.candidates import Timed
-from mbcompress_winograd.decisions import ORIGINAL, Decisions, cpu_model
+from mbcompress_winograd.decisions import ORIGINAL, Decisions
 from mbcompress_winograd.graph import find, replace
 from torch import nn
 
@@ -18,6 +18,7 @@ from mbcompress import MbcompressError, load
 from mbcompress.counting import count_macs
 from mbcompress.exported import ExportedGraph, capture
 from mbcompress.host import Catalogue
+from mbcompress.processor import processor
 from mbcompress.storage.saving import write_step
 from mbcompress.storage.stored import open_step
 from mbcompress.traits import Trait
@@ -99,7 +100,7 @@ def test_report_changes_nothing_and_shows_the_table(tiny_model: Model, make_cont
     assert Winograd(mode="report").apply(model, context) is model
     assert any(line.startswith("features.3.block.1.0 24x4x4/1: ") for line in said)
     assert "not eligible: features.4.block.1.0 (kernel 5x5, not 3x3)" in said
-    assert json.loads(context.files["winograd.json"])["cpu"] == cpu_model()
+    assert json.loads(context.files["winograd.json"])["cpu"] == processor().model
 
 
 def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -> Timed:
@@ -159,7 +160,7 @@ def test_decisions_count_where_they_were_taken(
     monkeypatch.undo()
     document = json.loads(path.read_text())
     for change, note in (
-        ({"cpu": "Another"}, f"decisions measured anew: cpu was 'Another' and is {cpu_model()!r}"),
+        ({"cpu": "Another"}, f"decisions measured anew: cpu was 'Another' and is {processor().model!r}"),
         ({"threads": 2}, "decisions measured anew: threads was 2 and is 1"),
         ({"layers": document["layers"][1:]}, "decisions measured anew: the layers are others"),
     ):

@@ -40,12 +40,12 @@ def examine() -> dict[str, Any]:
     """What `execute` prints."""
     import torch
 
-    from mbcompress.environment import describe_cpu
     from mbcompress.host import discover
+    from mbcompress.processor import processor
 
     catalogue = discover()
     return {
-        "processor": describe_cpu()["model"],
+        "processor": processor().model,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "operators": [

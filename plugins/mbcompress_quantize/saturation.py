@@ -12,10 +12,11 @@ import csv
 import io
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
+from mbcompress.processor import CPUINFO, processor
 
 from .layers import layers
 from .quantizer import WEIGHT_LIMIT
@@ -23,6 +24,7 @@ from .rewrites import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from torch import Tensor
     from torch.fx import GraphModule
@@ -95,16 +97,12 @@ def table(found: Iterable[PairSums]) -> str:
     return text.getvalue()
 
 
-def adds_in_16_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def adds_in_16_bits(cpuinfo: Path = CPUINFO) -> bool:
     """Whether this machine is an x86 processor without VNNI, or one that does not tell."""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return False
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return True
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return not VNNI & set(flags)
+    flags = processor(cpuinfo).flags
+    return flags is None or not VNNI & flags
 
 
 def _value(graph: GraphModule, target: str) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -19,6 +17,7 @@ from .tiles import TILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from .candidates import Timed
     from .graph import Layer
@@ -158,13 +157,3 @@ def read(path: Path) -> Decisions:
     except ValidationError as error:
         problem = brief(first_line(error))
         raise MbcompressError(f"winograd: decisions: {path} is not a winograd.json: {problem}") from None
-
-
-def cpu_model() -> str:
-    """As the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -11,9 +11,10 @@ import torch
 from mbcompress import MbcompressError
 from mbcompress.deployment import Deployment
 from mbcompress.exported import ExportedGraph, capture
+from mbcompress.processor import processor
 
 from .candidates import inputs_of, measure
-from .decisions import ORIGINAL, Decision, Decisions, cpu_model, decision, read
+from .decisions import ORIGINAL, Decision, Decisions, decision, read
 from .graph import find, replace
 from .operators import register
 from .tiles import TILES
@@ -79,7 +80,7 @@ def _decide(
     graph: GraphModule, layers: Sequence[Layer], others: Sequence[str], step: Winograd, context: Context
 ) -> Decisions:
     status = register()
-    machine = {"cpu": cpu_model(), "threads": step.threads, "batch": step.batch}
+    machine = {"cpu": processor().model, "threads": step.threads, "batch": step.batch}
     earlier, notes = _earlier(layers, step, machine)
     if earlier is None:
         inputs = inputs_of(graph, layers, _images(context, step.batch))

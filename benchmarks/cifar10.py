@@ -1,0 +1,262 @@
+"""CIFAR-10 (JPEG): what compression makes of the zoo's networks, beside what other tools make of the same weights.
+
+`python benchmarks/cifar10.py run FOLDER` makes the runs, each from its network's recipe `recipes/*_cifar10.yaml` with a
+few options changed. It takes hours; one that was stopped goes on where it was when the same command is given again.
+`python benchmarks/cifar10.py table FOLDER` opens the files of all runs that are finished, one process each, measures
+them beside each other and prints the table `benchmarks/cifar10.md`: accuracy on all test images, time for one image on
+one thread in interleaved rounds.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from mbcompress import Context, DistillationOptions, Pass, Splits, compress
+from mbcompress.cli.console import front
+from mbcompress.counting import count_macs
+from mbcompress.host import discover
+from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.interleaving import time_interleaved
+from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+NETWORKS = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
+ROUNDS, ROUND_MS, WARM_UP_MS = 40, 100.0, 300.0
+BISECTIONS = 9
+
+
+class TorchPruning(Pass):
+    """torch-pruning as its README uses it: L2 importance, every layer the same share, then training on labels."""
+
+    name: ClassVar[str] = "torch_pruning"
+    target_macs: float = Field(gt=0, lt=1, description="Share of the multiply-accumulates that may be left.")
+    recovery: DistillationOptions
+
+    def apply(self, model: Any, context: Context) -> Any:
+        """Bisect the ratio that meets the target, prune once, train."""
+        import copy
+
+        import torch_pruning as tp
+        from torch import nn
+
+        from mbcompress.training import fit, task_loss
+
+        example = context.example()
+        whole = count_macs(model, example)
+
+        def pruned(ratio: float) -> Any:
+            smaller = copy.deepcopy(model).requires_grad_(True)
+            pruner = tp.pruner.BasePruner(
+                smaller,
+                example,
+                importance=tp.importance.GroupMagnitudeImportance(p=2),
+                pruning_ratio=ratio,
+                ignored_layers=[layer for layer in smaller.modules() if isinstance(layer, nn.Linear)][-1:],
+                round_to=8,
+            )
+            pruner.step()
+            return smaller
+
+        low, high = 0.0, 0.95
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            fits = count_macs(pruned(middle), example) <= self.target_macs * whole
+            low, high = (low, middle) if fits else (middle, high)
+        model = pruned(high)
+        with task_loss(model, context, self.recovery) as loss:
+            fit(model, context, self.recovery, loss, self.name)
+        return model
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compress: what differs from the recipe of the network."""
+
+    name: str
+    share: float | None = None
+    """Of the multiply-accumulates; None leaves the network as it is."""
+    distilled: bool = False
+    int8: bool = False
+    criterion: str = "l1"
+    seed: int = 0
+    peer: bool = False
+    """Whether torch-pruning does it."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's directory."""
+        return "-".join(self.name.replace(",", "").replace("%", "").split())
+
+    def document(self, network: str) -> dict[str, Any]:
+        """The recipe."""
+        document: dict[str, Any] = yaml.safe_load((RECIPES / f"{network}_cifar10.yaml").read_text())
+        prune, qat = document["passes"]
+        options = prune["prune"]
+        recovery = {**options["recovery"], **({} if self.distilled else {"teacher": None})}
+        passes: list[Any] = []
+        if self.peer:
+            passes.append(TorchPruning(target_macs=self.share or 1, recovery=DistillationOptions(**recovery)))
+        elif self.share:
+            changed = {"target_macs": self.share, "criterion": self.criterion, "recovery": recovery}
+            passes.append({"prune": {**options, **changed}})
+        if self.int8:
+            passes.append(qat)
+        return {**document, "passes": passes, "seed": self.seed, "budget": {}}
+
+
+def variants(network: str) -> Iterator[Variant]:
+    """Those of a network; what the goals ask for comes first."""
+    yield Variant("int8", int8=True)
+    for share, distilled in ((0.3, True), (0.5, True), (0.3, False), (0.5, False)):
+        name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
+        yield Variant(name, share, distilled)
+        yield Variant(f"{name}, int8", share, distilled, int8=True)
+    if network == "v2":
+        yield Variant("30% of MACs, random channels", 0.3, criterion="random")
+        yield Variant("50% of MACs, torch-pruning", 0.5, peer=True)
+    if network == "v3":
+        for seed in (1, 2):
+            yield Variant(f"30% of MACs, seed {seed}", 0.3, seed=seed)
+            yield Variant(f"30% of MACs, distilled, seed {seed}", 0.3, distilled=True, seed=seed)
+
+
+def make_runs(folder: Path, networks: list[str]) -> None:
+    """Those that are not there yet."""
+    for network in networks:
+        for variant in variants(network):
+            out = folder / network / variant.folder
+            if not (out / "report.json").exists():
+                print(f"{network}, {variant.name}", flush=True)
+                with front(shown=True) as progress:
+                    compress(None, variant.document(network), out=out, progress=progress)
+
+
+@dataclass(frozen=True)
+class File:
+    """One line of the table."""
+
+    name: str
+    path: Path
+    runtime: str
+    macs: int | None
+    seconds: float | None
+    """That its passes took."""
+
+
+def files_of(folder: Path, network: str) -> list[File]:
+    """Baseline and results of the finished runs."""
+    found: list[File] = []
+    for variant in variants(network):
+        run = folder / network / variant.folder
+        if not (run / "report.json").exists():
+            continue
+        report = json.loads((run / "report.json").read_text())
+        for artifact in report["artifacts"]:
+            if artifact["role"] == "result" or not found:
+                side = report[artifact["role"]]
+                seconds = sum(step["seconds"] for step in report["steps"]) if artifact["role"] == "result" else None
+                name = variant.name if artifact["role"] == "result" else "fp32"
+                found.append(File(name, run / artifact["path"], artifact["runtime"], side["macs"], seconds))
+    return found
+
+
+def measure(files: list[File], data: Splits) -> list[dict[str, Any]]:
+    """Answers to all test images, and times beside each other."""
+    catalogue = discover()
+    shape = data.test.pixels.shape[1:]
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(
+                Engine(catalogue.runtimes.build(file.runtime, {}, catalogue), file.path, shape, threads=1)
+            )
+            for file in files
+        ]
+        for engine in engines:
+            engine.time(WARM_UP_MS)
+        rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
+        images = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "test.npy"
+        np.save(images, data.test.pixels, allow_pickle=False)
+        answers = [engine.predict(images, data.normalization) for engine in engines]
+        convolutions = [engine.convolutions() for engine in engines]
+    medians = np.array([[np.median(calls) for calls in each] for each in rounds])
+    return [
+        {
+            "correct": hits(logits, data.test.labels, 1),
+            "ms": spread([call for calls in each for call in calls]),
+            "medians": own,
+            "convolutions": count,
+        }
+        for logits, each, own, count in zip(answers, rounds, medians, convolutions, strict=True)
+    ]
+
+
+def table(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines of Markdown; the first file is what others are compared with."""
+    yield "| | top-1 (95 % interval) | points | p | kB | MACs | int8 convolutions | ms (5-95 %) | times faster |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    base = measured[0]
+    for file, found in zip(files, measured, strict=True):
+        top1 = proportion(found["correct"])
+        points = 100 * (top1["value"] - base["correct"].mean())
+        p_value = mcnemar(base["correct"], found["correct"])["p_value"]
+        ratio = spread(list(base["medians"] / found["medians"]))
+        ms, count = found["ms"], found["convolutions"]
+        yield (
+            f"| {file.name} | {top1['value']:.2%} ({top1['low']:.2%} to {top1['high']:.2%}) | {points:+.2f} | "
+            f"{p_value:.3f} | {file.path.stat().st_size / 1000:.0f} | "
+            f"{f'{file.macs / 1e6:.1f} M' if file.macs else ''} | {count.int8} of {count.total} | "
+            f"{ms['median']:.3f} ({ms['p5']:.3f} to {ms['p95']:.3f}) | "
+            f"{ratio['median']:.2f} ({ratio['p5']:.2f} to {ratio['p95']:.2f}) |"
+        )
+
+
+def paired(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]:
+    """What a teacher changed, image by image."""
+    correct = {file.name: found["correct"] for file, found in zip(files, measured, strict=True)}
+    for name, with_teacher in correct.items():
+        alone = name.replace(", distilled", "")
+        if alone != name and alone in correct:
+            test = mcnemar(correct[alone], with_teacher)
+            gain = 100 * (with_teacher.mean() - correct[alone].mean())
+            yield (
+                f"- {alone}: a teacher gave {gain:+.2f} points ({test['result_only']} images only with it right, "
+                f"{test['baseline_only']} only without, p = {test['p_value']:.4f})"
+            )
+
+
+def print_tables(folder: Path, networks: list[str]) -> None:
+    """All of them."""
+    document = yaml.safe_load((RECIPES / "v2_cifar10.yaml").read_text())
+    data = discover().build_dataset(document["data"]).load((3, 32, 32), 0)
+    for network in networks:
+        if not (files := files_of(folder, network)):
+            continue
+        measured: list[Mapping[str, Any]] = list(measure(files, data))
+        print(f"## {NETWORKS[network]}\n")
+        print("\n".join(table(files, measured)), end="\n\n")
+        print("\n".join(paired(files, measured)), end="\n\n")
+        hours = sum(file.seconds or 0 for file in files) / 3600
+        print(f"The passes of these runs took {hours:.1f} hours.\n", flush=True)
+
+
+def main() -> None:
+    """Run, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("do", choices=("run", "table"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", choices=NETWORKS, default=list(NETWORKS))
+    arguments = parser.parse_args()
+    (make_runs if arguments.do == "run" else print_tables)(arguments.folder, arguments.only)
+
+
+if __name__ == "__main__":
+    main()
