@@ -2,6 +2,7 @@
 
     python benchmarks/winograd.py layers [--clock cpu]
     python benchmarks/winograd.py networks [--size 32] [--runtimes aotinductor]
+    python benchmarks/winograd.py profile [--size 32]
     python benchmarks/winograd.py roofline
 
 Each engine has a process of its own with one thread; rounds are interleaved, every other one in reverse. A layer of
@@ -32,11 +33,12 @@ CHAIN, ROUNDS, ROUND_SECONDS = 6, 31, 2e-3
 TORCH = ("eager", "onednn", "direct", "f2", "f2x2")
 ENGINES = {"torch": TORCH, "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
 OURS = ("direct", "f2", "f2x2")
-LAYERS = {  # channels, height, stride: every depthwise layer of the two networks at both sizes, once
+LAYERS = {  # channels, height, stride: every depthwise layer of V1 and V2 at both sizes, once; of V3 those of stride 1
     "V2 224": [(32, 112, 1), (96, 112, 2), (144, 56, 1), (144, 56, 2), (192, 28, 1), (192, 28, 2), (384, 14, 1),
                (576, 14, 1), (576, 14, 2), (960, 7, 1)],
     "V1 224": [(32, 112, 1), (64, 112, 2), (128, 56, 1), (128, 56, 2), (256, 28, 1), (256, 28, 2), (512, 14, 1),
                (512, 14, 2), (1024, 7, 1)],
+    "V3 224": [(16, 112, 1), (72, 56, 1), (88, 28, 1), (184, 14, 1), (200, 14, 1), (480, 14, 1), (672, 14, 1)],
     "V2 32": [(32, 16, 1), (96, 16, 2), (144, 8, 1), (144, 8, 2), (192, 4, 1), (192, 4, 2), (384, 2, 1), (576, 2, 1),
               (576, 2, 2), (960, 1, 1)],
     "V1 32": [(32, 16, 1), (64, 16, 2), (128, 8, 1), (128, 8, 2), (256, 4, 1), (256, 4, 2), (512, 2, 1), (512, 2, 2),
@@ -253,6 +255,40 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
         print(f"{size} px, ONNX Runtime over {name} substituted: {ours:.2f}")
 
 
+def profile(size: int, rounds: int) -> None:
+    """Where ONNX Runtime spends the time of a MobileNetV2 in float."""
+    import onnxruntime
+
+    from mbcompress.host import discover
+
+    catalogue = discover()
+    model = catalogue.build_model({"source": "mobilenet_v2", "num_classes": 1000, "input_size": size}).load().eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        catalogue.runtimes.build("onnx", {}, catalogue).export(model, (3, size, size), path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        image = np.random.default_rng(0).random((1, 3, size, size), np.float32)
+        for _ in range(rounds):
+            session.run(None, {"image": image})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    times: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            kind = event["args"]["op_name"]
+            if kind == "Conv":  # a depthwise kernel is 3x3 and has one input channel a group
+                weights = next(iter(event["args"]["input_type_shape"][1].values()))
+                kind = "depthwise" if (weights[2] == 3 and weights[0] > 32) or weights[1] == 1 else "other convolutions"
+            times.setdefault((kind, event["name"]), []).append(event["dur"])
+    totals: dict[str, float] = {}
+    for (kind, _), each in times.items():
+        totals[kind] = totals.get(kind, 0.0) + float(np.median(each))
+    for kind, total in sorted(totals.items(), key=lambda pair: -pair[1]):
+        print(f"{size} px, ONNX Runtime, {kind}: {total:.0f} us, {total / sum(totals.values()):.0%}")
+
+
 class _Noise:
     """What the pass asks of data: calibration images, here noise."""
 
@@ -278,7 +314,7 @@ def roofline() -> None:
 def main() -> None:
     """One of the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=("layers", "networks", "roofline", "serve"))
+    parser.add_argument("table", choices=("layers", "networks", "profile", "roofline", "serve"))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--group", action="append", default=[], choices=tuple(LAYERS))
     parser.add_argument("--size", type=int, default=224)
@@ -294,6 +330,8 @@ def main() -> None:
             layers(options.clock, options.group)
         case "networks":
             networks(options.size, options.runtimes, options.rounds)
+        case "profile":
+            profile(options.size, options.rounds)
         case "roofline":
             roofline()
 

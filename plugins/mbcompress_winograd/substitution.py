@@ -56,7 +56,7 @@ def substitute(model: nn.Module, step: Winograd, context: Context) -> nn.Module:
     substituted = ExportedGraph(replace(graph, found.kept, layers)).eval()
     if step.mode == "auto" and found.kept:
         found = _last_word(found, substituted, model, step, context)
-    _report(found, model, substituted, context)
+    _report(found, model, substituted, step, context)
     if step.mode == "report":
         for line in found.lines():
             context.progress.say(line)
@@ -162,7 +162,7 @@ def _logits_error(substituted: nn.Module, model: nn.Module, context: Context) ->
     return float((before - after).abs().max() / before.abs().max())
 
 
-def _report(found: Decisions, model: nn.Module, substituted: nn.Module, context: Context) -> None:
+def _report(found: Decisions, model: nn.Module, substituted: nn.Module, step: Winograd, context: Context) -> None:
     before = sum(each.candidates[0].microseconds for each in found.layers)
     after = sum(each.best.microseconds for each in found.layers)
     context.metrics["depthwise_layers"] = len(found.layers)
@@ -181,8 +181,9 @@ def _report(found: Decisions, model: nn.Module, substituted: nn.Module, context:
     context.files["winograd.svg"] = found.picture()
     for note in found.notes:
         context.progress.say(f"winograd: {note}")
+    verb = "would keep" if step.mode == "report" else "kept"
     context.progress.say(
-        f"winograd: kept {len(found.kept)} of {len(found.layers)} depthwise 3x3 layers, "
+        f"winograd: {verb} {len(found.kept)} of {len(found.layers)} depthwise 3x3 layers, "
         f"{before:.0f} us before, {after:.0f} us after; {len(found.others)} others are not eligible"
     )
 
