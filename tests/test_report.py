@@ -18,6 +18,7 @@ from mbcompress.report.method import method
 from mbcompress.report.render import render_html, render_markdown
 from mbcompress.report.stages import stages
 from mbcompress.report.summary import summary_table
+from mbcompress.report.view import ROWS
 from mbcompress.report.wording import TIMES, TO
 
 Report = dict[str, Any]
@@ -270,6 +271,21 @@ def test_pictures_are_well_formed_and_described(report: Report) -> None:
         assert "currentColor" in svg  # so that it is legible on dark paper
         assert "<text" in svg  # letters, not outlines
     assert "98.1 % at 0.299 ms" in drawn[0]
+
+
+def test_tables_of_passes_are_shown(report: Report) -> None:
+    paths = [f"steps/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "notes.txt")]
+    report = {**report, "documents": [{"pass": "prune", "path": path} for path in paths]}
+    written = {
+        paths[0]: b"layer_name,share\n<b>,0.5\n\xff,1\n",
+        paths[1]: b"number\n" + b"".join(b"%d\n" % number for number in range(ROWS + 3)),
+        paths[2]: b"",
+    }
+    page = render_html(report, written)
+    assert "layer name" in page
+    assert "&lt;b&gt;" in page
+    assert "3 more rows are in the file" in page
+    assert seen(page).count("prune: steps/01-prune/") == len(paths)
 
 
 def test_rendering_twice_gives_the_same_bytes(report: Report) -> None:

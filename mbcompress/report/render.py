@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mbcompress.report.view import view_of
+from mbcompress.report.view import PICTURE, TABLE, table_of, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,18 +22,25 @@ def render_markdown(report: dict[str, Any]) -> str:
     return template.render(view=view_of(report))
 
 
-def render_html(report: dict[str, Any], pictures: Mapping[str, bytes] = MappingProxyType({})) -> str:
+def render_html(report: dict[str, Any], written: Mapping[str, bytes] = MappingProxyType({})) -> str:
     """One page with its pictures and style inside: no scripts, and nothing to fetch.
 
     Args:
-        pictures: SVG documents that passes have written, by path; shown as images, in which no script runs.
+        written: SVG and CSV documents of passes, by path; pictures are shown as images, in which no script runs.
     """
     from mbcompress.report.figures import accuracy_against_latency, passes_waterfall
 
     figures = {"accuracy_figure": accuracy_against_latency(report), "passes_figure": passes_waterfall(report)}
     safe = {name: svg and Markup(svg) for name, svg in figures.items()}  # ElementTree has escaped what is inside
-    embedded = {path: f"data:image/svg+xml;base64,{b64encode(svg).decode()}" for path, svg in pictures.items()}
-    return _environment().get_template("report.html.j2").render(view=view_of(report), pictures=embedded, **safe)
+    documents = {
+        "pictures": {
+            path: f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
+            for path, svg in written.items()
+            if path.endswith(PICTURE)
+        },
+        "tables": {path: table_of(content) for path, content in written.items() if path.endswith(TABLE)},
+    }
+    return _environment().get_template("report.html.j2").render(view=view_of(report), **documents, **safe)
 
 
 def _environment(**options: Any) -> Environment:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from mbcompress.report.wording import Change
 
 CLASSES = 20  # named in full; of more, the first few
+PICTURE, TABLE = ".svg", ".csv"
+ROWS = 200  # of a table that a pass has written; the file has the others
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,23 @@ class Document:
     made_by: str
     path: str
     is_picture: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a pass has written."""
+
+    head: list[str]
+    rows: list[list[str]]
+    left_out: int
+    """Rows that are in the file alone."""
+
+
+def table_of(content: bytes) -> Table:
+    """A CSV document in UTF-8 with a line of names."""
+    lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"))))
+    head, rows = (lines[0], lines[1:]) if lines else ([], [])
+    return Table(head, rows[:ROWS], max(0, len(rows) - ROWS))
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,7 @@ def _artifact(artifact: dict[str, Any]) -> Artifact:
 
 
 def _document(document: dict[str, Any]) -> Document:
-    return Document(document["pass"], document["path"], document["path"].endswith(".svg"))
+    return Document(document["pass"], document["path"], document["path"].endswith(PICTURE))
 
 
 def _subject(report: dict[str, Any]) -> list[tuple[str, str]]:
