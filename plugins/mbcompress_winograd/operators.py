@@ -48,7 +48,7 @@ def choose_level(name: str) -> bool:
 
 def _load() -> Status:
     if not KERNELS.is_file():
-        return Status(compiled=False, reason="it was not built: the install found no C++ compiler that could")
+        return Status(compiled=False, reason="it was not built: the install found no C++ compiler that works")
     try:
         torch.ops.load_library(KERNELS)  # type: ignore[no-untyped-call]
         library = ctypes.CDLL(str(KERNELS))
