@@ -21,7 +21,13 @@ from typing import Any, Self
 
 import numpy as np
 
-EXTRAS = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch", "litert": "ai_edge_litert"}
+EXTRAS = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "executorch": "executorch",
+    "litert": "ai_edge_litert",
+    "aotinductor": "torch",
+}
 ENGINES = {
     "onnx": """
 import onnxruntime
@@ -60,6 +66,14 @@ def run(image):
     interpreter.set_tensor(entry, image)
     interpreter.invoke()
     return interpreter.get_tensor(result)
+""",
+    "aotinductor": """
+import torch
+torch.set_num_threads(1)
+package = torch._inductor.aoti_load_package(path)
+def run(image):
+    with torch.inference_mode():
+        return package(torch.from_numpy(image)).numpy()
 """,
 }
 """For each runtime, how a program opens a file (`path`) and runs one of `images`, (1, C, H, W) float32."""

@@ -74,6 +74,16 @@ with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory() as folde
 """
 
 
+def check_alone(path: Path, images: torch.Tensor, expected: torch.Tensor) -> None:
+    """A process without mbcompress, in which images are contiguous, gets the same answers."""
+    torch.save(images, path.with_name("images.pt"))
+    command = [sys.executable, "-P", "-c", ALONE, str(path), str(path.with_name("images.pt"))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    total, ours = ended.stdout.split()
+    assert float(total) == pytest.approx(float(expected.sum()), rel=1e-3, abs=1e-4)
+    assert ours == "False"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not KERNELS.is_file(), reason="the kernels were not built: no C++ compiler")
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
@@ -89,12 +99,23 @@ def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any,
     found = runtime.open(path, 1).run(images.numpy())
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
     assert runtime.convolutions(path) == (52, 0)
-    torch.save(images, tmp_path / "images.pt")
-    command = [sys.executable, "-P", "-c", ALONE, str(path), str(tmp_path / "images.pt")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    total, ours = ended.stdout.split()
-    assert float(total) == pytest.approx(float(expected.sum()), rel=1e-3, abs=1e-4)
-    assert ours == "False"
+    check_alone(path, images, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
+def test_a_package_of_integers_answers_the_same(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One that was compiled for images in channels_last answered contiguous ones wrongly."""
+    model = tiny_model("mobilenet_v2")
+    quantized = catalogue.passes.build("ptq", {"algorithm": "minmax"}, catalogue).apply(model, make_context(model))
+    runtime = catalogue.runtimes.build("aotinductor", {}, catalogue)
+    path = tmp_path / "model.aoti.pt2"
+    runtime.export(quantized, SHAPE, path)
+    images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+    expected = torch.from_numpy(runtime.open(path, 1).run(images.numpy()))
+    check_alone(path, images, expected)
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ class PackageSession(Session):
             raise MbcompressError(f"{path}: AOTInductor cannot open it: {first_line(error)}") from error
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        given = torch.from_numpy(images).contiguous()
         with torch.inference_mode():
             logits: np.ndarray = self._call(given).numpy()
         return logits
