@@ -4,13 +4,17 @@ VENV ?= .venv
 RECIPE ?= recipes/v2_int8.yaml
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test crash fuzz lint docs clean
+.PHONY: demo test slow crash fuzz lint docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/mbcompress run $(RECIPE)
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -rs -n auto --dist loadfile
+
+# what `make test` leaves out; about ten minutes
+slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -rs -n auto -m slow
 
 # a hundred runs killed at random moments; takes about half an hour
 crash: $(INSTALLED)

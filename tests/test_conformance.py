@@ -22,8 +22,19 @@ def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
     return {verdict.check: verdict.problems for verdict in verdicts if not verdict.passed}
 
 
-@pytest.mark.parametrize("source", ARCHITECTURES)
-@pytest.mark.parametrize("name", [name for name in BUILT_IN_PASSES if name != "prune_blocks"])
+ALWAYS = {"ptq": "mobilenet_v2", "qat": "mobilenet_v3_small", "sensitivity": "mobilenet_v1", "train": "mobilenet_v1"}
+"""Architecture on which a pass that takes long, or is much like another, is always tried; the rest is slow."""
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        pytest.param(name, source, marks=[] if ALWAYS.get(name, source) == source else pytest.mark.slow)
+        for name in BUILT_IN_PASSES
+        if name != "prune_blocks"
+        for source in ARCHITECTURES
+    ],
+)
 def test_built_in_passes(name: str, source: str, catalogue: Catalogue) -> None:
     verdicts = check_component(catalogue.passes.classes[name], catalogue, kind="pass", architectures=[source])
     assert [str(verdict) for verdict in verdicts if verdict.outcome != "passed"] == []
@@ -31,7 +42,8 @@ def test_built_in_passes(name: str, source: str, catalogue: Catalogue) -> None:
 
 
 def test_a_built_in_pass_that_some_models_are_not_for(catalogue: Catalogue) -> None:
-    verdicts = check_component(catalogue.passes.classes["prune_blocks"], catalogue, kind="pass")
+    sources = ("mobilenet_v1", "mobilenet_v2")
+    verdicts = check_component(catalogue.passes.classes["prune_blocks"], catalogue, kind="pass", architectures=sources)
     others = [str(verdict) for verdict in verdicts if verdict.outcome == "failed"]
     assert others == []
     (refused,) = (str(verdict) for verdict in verdicts if "no residual blocks" in str(verdict))
