@@ -39,6 +39,7 @@ BEYOND_A_SCHEMA = {
     "teacher_of_other_classes": "one option depends on another",
     "distill_after_qat": "the order of passes",
     "prune_after_qat": "the order of passes",
+    "ptq_after_qat": "the order of passes",
     "qat_twice": "the order of passes",
     "measure_baseline_after_too_large": "one option depends on another",
     "prune_both_targets": "one option depends on another",
