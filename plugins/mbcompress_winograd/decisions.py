@@ -113,7 +113,7 @@ class Decisions(Options):
 
     def picture(self) -> str:
         """Time of each layer before and after, as SVG."""
-        size = (680, 24 * len(self.layers) + 60)
+        size = (680, 24 * len(self.layers) + 90)
 
         def paint(figure: Any) -> None:
             axes = figure.subplots()
@@ -124,7 +124,7 @@ class Decisions(Options):
             axes.set_yticks(places, [f"{each.layer} ({each.chosen})" for each in self.layers], fontsize=9)
             axes.invert_yaxis()
             axes.set_xlabel(f"microseconds, {self.threads} thread{'s' if self.threads > 1 else ''}, batch {self.batch}")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
             figure.tight_layout(pad=0.6)
 
         return inline_svg("winograd", "Time of each depthwise layer before and after substitution", size, paint)

@@ -166,7 +166,8 @@ def _report(found: Decisions, model: nn.Module, substituted: nn.Module, step: Wi
     before = sum(each.candidates[0].microseconds for each in found.layers)
     after = sum(each.best.microseconds for each in found.layers)
     context.metrics["depthwise_layers"] = len(found.layers)
-    context.metrics["kept"] = len(found.kept)
+    verb = "would keep" if step.mode == "report" else "kept"
+    context.metrics[verb.replace(" ", "_")] = len(found.kept)
     context.metrics["layers_us_before"] = before
     context.metrics["layers_us_after"] = after
     context.metrics["multiplications_saved"] = 1 - sum(each.multiplications for each in found.layers) / sum(
@@ -181,7 +182,6 @@ def _report(found: Decisions, model: nn.Module, substituted: nn.Module, step: Wi
     context.files["winograd.svg"] = found.picture()
     for note in found.notes:
         context.progress.say(f"winograd: {note}")
-    verb = "would keep" if step.mode == "report" else "kept"
     context.progress.say(
         f"winograd: {verb} {len(found.kept)} of {len(found.layers)} depthwise 3x3 layers, "
         f"{before:.0f} us before, {after:.0f} us after; {len(found.others)} others are not eligible"
