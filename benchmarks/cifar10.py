@@ -3,7 +3,7 @@
 `python benchmarks/cifar10.py run FOLDER` makes the runs, each from its network's recipe `recipes/*_cifar10.yaml` with a
 few options changed. It takes hours; one that was stopped goes on where it was when the same command is given again.
 `python benchmarks/cifar10.py table FOLDER` opens the files of all runs that are finished, one process each, measures
-them beside each other and prints the table `benchmarks/cifar10.md`: accuracy on all test images, time for one image on
+them beside each other and prints a table: accuracy on all test images, time for one image on
 one thread in interleaved rounds.
 """
 
@@ -29,7 +29,9 @@ from mbcompress.measurement.interleaving import time_interleaved
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-NETWORKS = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
+NAMES = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
+NETWORKS = {key: name for key, name in NAMES.items() if (RECIPES / f"{key}_cifar10.yaml").is_file()}
+"""Those that have a trained baseline, and so a recipe."""
 ROUNDS, ROUND_MS, WARM_UP_MS = 40, 100.0, 300.0
 BISECTIONS = 9
 
@@ -149,7 +151,7 @@ class File:
     runtime: str
     macs: int | None
     seconds: float | None
-    """That its passes took."""
+    """That its passes took, but for those that an earlier run had done."""
 
 
 def files_of(folder: Path, network: str) -> list[File]:
@@ -163,7 +165,8 @@ def files_of(folder: Path, network: str) -> list[File]:
         for artifact in report["artifacts"]:
             if artifact["role"] == "result" or not found:
                 side = report[artifact["role"]]
-                seconds = sum(step["seconds"] for step in report["steps"]) if artifact["role"] == "result" else None
+                computed = [step["seconds"] for step in report["steps"] if not step.get("cached")]
+                seconds = sum(computed) if artifact["role"] == "result" else None
                 name = variant.name if artifact["role"] == "result" else "fp32"
                 found.append(File(name, run / artifact["path"], artifact["runtime"], side["macs"], seconds))
     return found

@@ -32,8 +32,8 @@ class Context:
         metrics: named numbers of this pass; what a pass writes here appears in the report.
         traits: what can be said of the model that the pass is given.
         runtimes: what the result will be exported for, in the recipe's order.
-        files: small documents of this pass, such as tables and SVG pictures, by name: what a pass puts here is written
-            beside the model of the step, and pictures appear in the report.
+        files: small documents of this pass by name: what a pass puts here is written beside the model of the step, and
+            pictures (.svg) and tables (.csv in UTF-8, with a line of names) appear in the report.
         checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
         processes: that carry out the pass, each from its beginning to its end; `mbcompress.training.fit` divides its
             work among them. What a pass decides by a clock or by chance it takes from main: `processes.from_main`.

@@ -69,7 +69,7 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
     """Leave out what torch and the libraries around it say of their own internals, up to `level`."""
     before = logging.root.manager.disable
-    logging.disable(level)
+    logging.disable(max(before, level))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -274,12 +274,13 @@ def test_pictures_are_well_formed_and_described(report: Report) -> None:
 
 
 def test_tables_of_passes_are_shown(report: Report) -> None:
-    paths = [f"steps/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "notes.txt")]
+    paths = [f"steps/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "broken.csv", "notes.txt")]
     report = {**report, "documents": [{"pass": "prune", "path": path} for path in paths]}
     written = {
         paths[0]: b"layer_name,share\n<b>,0.5\n\xff,1\n",
         paths[1]: b"number\n" + b"".join(b"%d\n" % number for number in range(ROWS + 3)),
         paths[2]: b"",
+        paths[3]: b"a\rb\n" + b"x" * 200_000,
     }
     page = render_html(report, written)
     assert "layer name" in page

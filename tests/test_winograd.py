@@ -101,6 +101,8 @@ def test_report_changes_nothing_and_shows_the_table(tiny_model: Model, make_cont
     assert any(line.startswith("features.3.block.1.0 24x4x4/1: ") for line in said)
     assert "not eligible: features.4.block.1.0 (kernel 5x5, not 3x3)" in said
     assert json.loads(context.files["winograd.json"])["cpu"] == processor().model
+    assert "kept" not in context.metrics
+    assert any(f"would keep {context.metrics['would_keep']} of 3 " in line for line in said)
 
 
 def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -> Timed:

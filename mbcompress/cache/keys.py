@@ -62,7 +62,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "traits": sorted(context.traits),
         "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
         "seed": context.seed,
-        "processor": processor().model if step.uses_runtimes else None,  # such passes measure time
+        "processor": processor().model if step.uses_runtimes else None,  # such passes may measure time
         "machine": machine(context.device, context.processes.count),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

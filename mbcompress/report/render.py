@@ -38,7 +38,11 @@ def render_html(report: dict[str, Any], written: Mapping[str, bytes] = MappingPr
             for path, svg in written.items()
             if path.endswith(PICTURE)
         },
-        "tables": {path: table_of(content) for path, content in written.items() if path.endswith(TABLE)},
+        "tables": {
+            path: table
+            for path, content in written.items()
+            if path.endswith(TABLE) and (table := table_of(content)) is not None
+        },
     }
     return _environment().get_template("report.html.j2").render(view=view_of(report), **documents, **safe)
 

@@ -62,9 +62,12 @@ class Table:
     """Rows that are in the file alone."""
 
 
-def table_of(content: bytes) -> Table:
-    """A CSV document in UTF-8 with a line of names."""
-    lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"))))
+def table_of(content: bytes) -> Table | None:
+    """A CSV document in UTF-8 with a line of names; None if it is not one."""
+    try:
+        lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"))))
+    except csv.Error:
+        return None
     head, rows = (lines[0], lines[1:]) if lines else ([], [])
     return Table(head, rows[:ROWS], max(0, len(rows) - ROWS))
 

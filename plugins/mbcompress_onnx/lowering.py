@@ -101,8 +101,9 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 def keep_float_weights(model: ModelProto) -> None:
     """Dequantize by a scale per channel, all of them equal, before float weights.
 
-    ONNX Runtime (`WeightBiasQuantization`, 1.20 and later) rounds the float weights of a layer to int8, one scale for
-    all of them, wherever its input is dequantized by a single scale: a layer that was spared would lose most.
+    ONNX Runtime (`WeightBiasQuantization`) rounds the float weights of a layer to int8, one scale for all of them,
+    where its input is dequantized by a single scale, and in recent releases only if its output is quantized again. A
+    layer that was spared would lose most.
     """
     graph = _Graph(model)
     nodes: list[NodeProto] = []

@@ -166,8 +166,8 @@ def _report(found: Decisions, model: nn.Module, substituted: nn.Module, step: Wi
     before = sum(each.candidates[0].microseconds for each in found.layers)
     after = sum(each.best.microseconds for each in found.layers)
     context.metrics["depthwise_layers"] = len(found.layers)
-    verb = "would keep" if step.mode == "report" else "kept"
-    context.metrics[verb.replace(" ", "_")] = len(found.kept)
+    key, verb = ("would_keep", "would keep") if step.mode == "report" else ("kept", "kept")
+    context.metrics[key] = len(found.kept)
     context.metrics["layers_us_before"] = before
     context.metrics["layers_us_after"] = after
     context.metrics["multiplications_saved"] = 1 - sum(each.multiplications for each in found.layers) / sum(
