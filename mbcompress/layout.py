@@ -3,9 +3,12 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def channels_last(model: nn.Module) -> nn.Module:
@@ -18,7 +21,7 @@ def contiguous(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: M) -> M:
     """A deep copy; those of what torch.export gave warn of its internals, which is silenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

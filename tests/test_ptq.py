@@ -12,7 +12,7 @@ from mbcompress_quantize import saturation
 from mbcompress_quantize.calibration import calibrate, tune
 from mbcompress_quantize.correction import correct_biases
 from mbcompress_quantize.equalization import equalize
-from mbcompress_quantize.graph import FakeQuantized, capture, twin
+from mbcompress_quantize.graph import FakeQuantized, capture
 from mbcompress_quantize.layers import layers
 from mbcompress_quantize.quantizer import NARROW_LIMIT, WEIGHT_LIMIT
 from mbcompress_quantize.saturation import adds_in_16_bits, pair_sums
@@ -23,6 +23,7 @@ from toys import Lines
 
 from mbcompress import MbcompressError
 from mbcompress.host import Catalogue
+from mbcompress.layout import copied
 from mbcompress.training import Score
 
 IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -167,7 +168,7 @@ def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
         model = torch.nn.Sequential(first, activation, depthwise, activation, last).eval()
         images = IMAGES.clamp(-largest, largest)
         graph = capture(model, images[:2], "test")
-        even = twin(graph)
+        even = copied(graph)
         assert equalize(even, [images]) == 2
         with torch.no_grad():
             torch.testing.assert_close(even(images), graph(images), rtol=1e-4, atol=1e-5)

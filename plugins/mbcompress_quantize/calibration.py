@@ -20,8 +20,7 @@ from torchao.quantization.pt2e import MovingAverageMinMaxObserver, ObserverBase
 
 from mbcompress import exported
 from mbcompress.exported import ExportedGraph
-
-from .graph import twin
+from mbcompress.layout import copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,7 +69,7 @@ def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) 
 
         from . import compressor
 
-        prepared = prepare(compressor.exported(twin(captured)), compressor.config(scheme))
+        prepared = prepare(compressor.exported(copied(captured)), compressor.config(scheme))
         observe(prepared, batches)
         return Calibrated(scheme, _ranges(prepared), prepared.meta[compressor.UNSUPPORTED])
 
@@ -116,7 +115,7 @@ def tune(
             tolerable_loss=1 - (1 + wanted) / baseline,
             max_trials=len(schemes),
         )
-        autotune(compressor.exported(twin(captured)), goal, evaluate, run_fn=calibrate)
+        autotune(compressor.exported(copied(captured)), goal, evaluate, run_fn=calibrate)
     return list(zip(found, scores[1:], strict=False))  # the first score is the float graph's
 
 

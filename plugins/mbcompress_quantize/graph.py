@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -19,6 +18,8 @@ from .rewrites import fold_norms, simplify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch.fx import GraphModule
 
     from .scheme import Scheme
 
@@ -45,7 +46,7 @@ class FakeQuantized(ExportedGraph):
         observed_steps: int = 0,
     ) -> None:
         quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
-        super().__init__(prepare_pt2e(twin(captured), quantizer))
+        super().__init__(prepare_pt2e(copied(captured), quantizer))
         for name, module in self.activations().items():
             module.set_parameters(*ranges[name])
         self.free_steps = free_steps
@@ -82,7 +83,7 @@ class FakeQuantized(ExportedGraph):
         images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
         with torch.no_grad():  # lets the ranges of weights be those of the weights as they are now
             self(torch.zeros(2, *images.shape[1:], device=images.device))
-        return converted(twin(self.captured))
+        return converted(copied(self.captured))
 
     def _set_phase(self, training: bool) -> None:
         rounding = not training or self.steps >= self.free_steps
@@ -112,13 +113,6 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
     simplify(graph)
     fold_norms(graph)
     return graph
-
-
-def twin(graph: GraphModule) -> GraphModule:
-    """A deep copy of a captured graph."""
-    again = copied(graph)
-    assert isinstance(again, GraphModule)
-    return again
 
 
 def converted(prepared: GraphModule) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mbcompress import MbcompressError
 from mbcompress.exported import ExportedGraph
+from mbcompress.layout import copied
 from mbcompress.training import Score, evaluate
 from mbcompress.unsupported import report_unsupported
 
@@ -15,7 +16,7 @@ from . import saturation
 from .calibration import Calibrated, calibrate, tune
 from .correction import correct_biases
 from .equalization import equalize
-from .graph import FakeQuantized, capture, twin
+from .graph import FakeQuantized, capture
 from .layers import layers
 from .scheme import Algorithm, Scheme
 from .sensitivity import Analysis, analyse
@@ -171,7 +172,7 @@ class PostTrainer:
     def _equalize(self, base: Scheme) -> None:
         """Take the equalized graph if it is better."""
         before, graph = self._score(self._simulated(self._calibrated(base))), self.graph
-        self.graph = twin(graph)
+        self.graph = copied(graph)
         pairs = equalize(self.graph, self.batches)
         after = self._score(self._simulated(self._calibrated(base)))
         if after < before:

@@ -96,7 +96,6 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
         found: what `find` gave for this graph.
     """
     twin = copied(graph)
-    assert isinstance(twin, fx.GraphModule)
     nodes = {node.name: node for node in twin.graph.nodes}
     for layer in found:
         if layer.name not in layers:
