@@ -12,18 +12,19 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import yaml
+from peers import File, Tools, from_recipe
 from pydantic import Field
 
 from mbcompress import Context, DistillationOptions, Pass, Splits, compress
 from mbcompress.cli.console import front
 from mbcompress.counting import count_macs
-from mbcompress.host import discover
+from mbcompress.host import Catalogue, discover
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import time_interleaved
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
@@ -88,6 +89,8 @@ class Variant:
     """Of the multiply-accumulates; None leaves the network as it is."""
     distilled: bool = False
     int8: bool = False
+    trained: bool = False
+    """Whether int8 is trained for an epoch, from the answers of the float network, and not only calibrated."""
     criterion: str = "l1"
     seed: int = 0
     peer: bool = False
@@ -111,7 +114,8 @@ class Variant:
             changed = {"target_macs": self.share, "criterion": self.criterion, "recovery": recovery}
             passes.append({"prune": {**options, **changed}})
         if self.int8:
-            passes.append(qat)
+            training = {"epochs": 1, "batch_size": 128, "teacher": "baseline"} if self.trained else {}
+            passes.append({"qat": {**qat["qat"], **training}})
         return {**document, "passes": passes, "seed": self.seed, "budget": {}}
 
 
@@ -122,6 +126,7 @@ def variants(network: str) -> Iterator[Variant]:
         name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
         yield Variant(name, share, distilled)
         yield Variant(f"{name}, int8", share, distilled, int8=True)
+    yield Variant("int8, trained", int8=True, trained=True)
     if network == "v2":
         yield Variant("30% of MACs, random channels", 0.3, criterion="random")
         yield Variant("50% of MACs, torch-pruning", 0.5, peer=True)
@@ -143,46 +148,48 @@ def make_runs(folder: Path, networks: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class File:
-    """One line of the table."""
+class Row:
+    """One line of the table; `macs` is None where nobody counted."""
 
-    name: str
-    path: Path
-    runtime: str
+    file: File
     macs: int | None
-    seconds: float | None
+    seconds: float = 0.0
     """That its passes took, but for those that an earlier run had done."""
 
 
-def files_of(folder: Path, network: str) -> list[File]:
-    """Baseline and results of the finished runs."""
-    found: list[File] = []
+def rows_of(folder: Path, network: str, catalogue: Catalogue) -> list[Row]:
+    """Baseline and results of the finished runs, and what other tools make of the baseline."""
+    found: list[Row] = []
     for variant in variants(network):
         run = folder / network / variant.folder
         if not (run / "report.json").exists():
             continue
         report = json.loads((run / "report.json").read_text())
         for artifact in report["artifacts"]:
-            if artifact["role"] == "result" or not found:
-                side = report[artifact["role"]]
-                computed = [step["seconds"] for step in report["steps"] if not step.get("cached")]
-                seconds = sum(computed) if artifact["role"] == "result" else None
-                name = variant.name if artifact["role"] == "result" else "fp32"
-                found.append(File(name, run / artifact["path"], artifact["runtime"], side["macs"], seconds))
+            if artifact["role"] == "baseline" and found:
+                continue
+            runtime = catalogue.runtimes.build(artifact["runtime"], {}, catalogue)
+            macs, path = report[artifact["role"]]["macs"], run / artifact["path"]
+            if artifact["role"] == "baseline":
+                found.append(Row(File("fp32", path, runtime), macs))
+            else:
+                seconds = sum(step["seconds"] for step in report["steps"] if not step.get("cached"))
+                found.append(Row(File(variant.name, path, runtime), macs, seconds))
+    if found:
+        directory = folder / network / "peers"
+        directory.mkdir(exist_ok=True)
+        subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", catalogue)
+        fp32, macs = found[0].file.path, found[0].macs
+        peers = Tools(subject, catalogue, directory).peers(fp32)
+        found[1:1] = [Row(replace(peer, label=f"int8 by {peer.label}"), macs) for peer in peers]
     return found
 
 
 def measure(files: list[File], data: Splits) -> list[dict[str, Any]]:
     """Answers to all test images, and times beside each other."""
-    catalogue = discover()
     shape = data.test.pixels.shape[1:]
     with ExitStack() as stack:
-        engines = [
-            stack.enter_context(
-                Engine(catalogue.runtimes.build(file.runtime, {}, catalogue), file.path, shape, threads=1)
-            )
-            for file in files
-        ]
+        engines = [stack.enter_context(Engine(file.runtime, file.path, shape, threads=1)) for file in files]
         for engine in engines:
             engine.time(WARM_UP_MS)
         rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
@@ -202,21 +209,22 @@ def measure(files: list[File], data: Splits) -> list[dict[str, Any]]:
     ]
 
 
-def table(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]:
+def table(rows: list[Row], measured: list[Mapping[str, Any]]) -> Iterator[str]:
     """Lines of Markdown; the first file is what others are compared with."""
     yield "| | top-1 (95 % interval) | points | p | kB | MACs | int8 convolutions | ms (5-95 %) | times faster |"
     yield "|---|---|---|---|---|---|---|---|---|"
     base = measured[0]
-    for file, found in zip(files, measured, strict=True):
+    for row, found in zip(rows, measured, strict=True):
+        file = row.file
         top1 = proportion(found["correct"])
         points = 100 * (top1["value"] - base["correct"].mean())
         p_value = mcnemar(base["correct"], found["correct"])["p_value"]
         ratio = spread(list(base["medians"] / found["medians"]))
         ms, count = found["ms"], found["convolutions"]
         yield (
-            f"| {file.name} | {top1['value']:.2%} ({top1['low']:.2%} to {top1['high']:.2%}) | {points:+.2f} | "
-            f"{p_value:.3f} | {file.path.stat().st_size / 1000:.0f} | "
-            f"{f'{file.macs / 1e6:.1f} M' if file.macs else ''} | {count.int8} of {count.total} | "
+            f"| {file.label} | {top1['value']:.2%} ({top1['low']:.2%} to {top1['high']:.2%}) | {points:+.2f} | "
+            f"{p_value:.3f} | {file.size / 1000:.0f} | "
+            f"{f'{row.macs / 1e6:.1f} M' if row.macs else ''} | {count.int8} of {count.total} | "
             f"{ms['median']:.3f} ({ms['p5']:.3f} to {ms['p95']:.3f}) | "
             f"{ratio['median']:.2f} ({ratio['p5']:.2f} to {ratio['p95']:.2f}) |"
         )
@@ -224,7 +232,7 @@ def table(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]
 
 def paired(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]:
     """What a teacher changed, image by image."""
-    correct = {file.name: found["correct"] for file, found in zip(files, measured, strict=True)}
+    correct = {file.label: found["correct"] for file, found in zip(files, measured, strict=True)}
     for name, with_teacher in correct.items():
         alone = name.replace(", distilled", "")
         if alone != name and alone in correct:
@@ -238,17 +246,18 @@ def paired(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str
 
 def print_tables(folder: Path, networks: list[str]) -> None:
     """All of them."""
+    catalogue = discover()
     document = yaml.safe_load((RECIPES / "v2_cifar10.yaml").read_text())
-    data = discover().build_dataset(document["data"]).load((3, 32, 32), 0)
+    data = catalogue.build_dataset(document["data"]).load((3, 32, 32), 0)
     for network in networks:
-        if not (files := files_of(folder, network)):
+        if not (rows := rows_of(folder, network, catalogue)):
             continue
+        files = [row.file for row in rows]
         measured: list[Mapping[str, Any]] = list(measure(files, data))
         print(f"## {NETWORKS[network]}\n")
-        print("\n".join(table(files, measured)), end="\n\n")
+        print("\n".join(table(rows, measured)), end="\n\n")
         print("\n".join(paired(files, measured)), end="\n\n")
-        hours = sum(file.seconds or 0 for file in files) / 3600
-        print(f"The passes of these runs took {hours:.1f} hours.\n", flush=True)
+        print(f"The passes of these runs took {sum(row.seconds for row in rows) / 3600:.1f} hours.\n", flush=True)
 
 
 def main() -> None:
