@@ -9,31 +9,26 @@ one thread in interleaved rounds.
 
 import argparse
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import yaml
-from peers import File, Tools, from_recipe
+from peers import File, Measured, Tools, from_recipe, measure
 from pydantic import Field
 
-from mbcompress import Context, DistillationOptions, Pass, Splits, compress
+from mbcompress import Context, DistillationOptions, Pass, compress
 from mbcompress.cli.console import front
 from mbcompress.counting import count_macs
 from mbcompress.host import Catalogue, discover
-from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
-from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
+from mbcompress.measurement.statistics import mcnemar, proportion, spread
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 NAMES = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
 NETWORKS = {key: name for key, name in NAMES.items() if (RECIPES / f"{key}_cifar10.yaml").is_file()}
 """Those that have a trained baseline, and so a recipe."""
-ROUNDS, ROUND_MS, WARM_UP_MS = 40, 100.0, 300.0
+ROUNDS, ROUND_MS = 40, 100.0
 BISECTIONS = 9
 
 
@@ -185,42 +180,18 @@ def rows_of(folder: Path, network: str, catalogue: Catalogue) -> list[Row]:
     return found
 
 
-def measure(files: list[File], data: Splits) -> list[dict[str, Any]]:
-    """Answers to all test images, and times beside each other."""
-    shape = data.test.pixels.shape[1:]
-    with ExitStack() as stack:
-        engines = [stack.enter_context(Engine(file.runtime, file.path, shape, threads=1)) for file in files]
-        for engine in engines:
-            engine.time(WARM_UP_MS)
-        rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
-        images = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "test.npy"
-        np.save(images, data.test.pixels, allow_pickle=False)
-        answers = [engine.predict(images, data.normalization) for engine in engines]
-        convolutions = [engine.convolutions() for engine in engines]
-    medians = np.array([[np.median(calls) for calls in each] for each in rounds])
-    return [
-        {
-            "correct": hits(logits, data.test.labels, 1),
-            "ms": spread([call for calls in each for call in calls]),
-            "medians": own,
-            "convolutions": count,
-        }
-        for logits, each, own, count in zip(answers, rounds, medians, convolutions, strict=True)
-    ]
-
-
-def table(rows: list[Row], measured: list[Mapping[str, Any]]) -> Iterator[str]:
+def table(rows: list[Row], measured: list[Measured]) -> Iterator[str]:
     """Lines of Markdown; the first file is what others are compared with."""
     yield "| | top-1 (95 % interval) | points | p | kB | MACs | int8 convolutions | ms (5-95 %) | times faster |"
     yield "|---|---|---|---|---|---|---|---|---|"
     base = measured[0]
     for row, found in zip(rows, measured, strict=True):
         file = row.file
-        top1 = proportion(found["correct"])
-        points = 100 * (top1["value"] - base["correct"].mean())
-        p_value = mcnemar(base["correct"], found["correct"])["p_value"]
-        ratio = spread(list(base["medians"] / found["medians"]))
-        ms, count = found["ms"], found["convolutions"]
+        top1 = proportion(found.correct)
+        points = 100 * (top1["value"] - base.correct.mean())
+        p_value = mcnemar(base.correct, found.correct)["p_value"]
+        ratio = spread(base.times.over(found.times))
+        ms, count = spread(found.times.calls), found.convolutions
         yield (
             f"| {file.label} | {top1['value']:.2%} ({top1['low']:.2%} to {top1['high']:.2%}) | {points:+.2f} | "
             f"{p_value:.3f} | {file.size / 1000:.0f} | "
@@ -230,9 +201,9 @@ def table(rows: list[Row], measured: list[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def paired(files: list[File], measured: list[Mapping[str, Any]]) -> Iterator[str]:
+def paired(files: list[File], measured: list[Measured]) -> Iterator[str]:
     """What a teacher changed, image by image."""
-    correct = {file.label: found["correct"] for file, found in zip(files, measured, strict=True)}
+    correct = {file.label: found.correct for file, found in zip(files, measured, strict=True)}
     for name, with_teacher in correct.items():
         alone = name.replace(", distilled", "")
         if alone != name and alone in correct:
@@ -253,7 +224,7 @@ def print_tables(folder: Path, networks: list[str]) -> None:
         if not (rows := rows_of(folder, network, catalogue)):
             continue
         files = [row.file for row in rows]
-        measured: list[Mapping[str, Any]] = list(measure(files, data))
+        measured = measure(files, data, ROUNDS, ROUND_MS)
         print(f"## {NETWORKS[network]}\n")
         print("\n".join(table(rows, measured)), end="\n\n")
         print("\n".join(paired(files, measured)), end="\n\n")

@@ -7,28 +7,17 @@ NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, o
 Each file is timed in a process of its own, all interleaved, on one thread.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from peers import File, Subject, Tools, from_recipe, untrained
+from peers import File, Measured, Subject, Tools, from_recipe, measure, untrained
 
 from mbcompress.host import Catalogue, discover
-from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
-from mbcompress.measurement.statistics import hits, mcnemar, proportion
+from mbcompress.measurement.statistics import mcnemar, proportion
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-WARM_UP_MS, ROUND_MS = 300.0, 20.0
+ROUND_MS = 20.0
 HEADER = (
     "| network | file | test top-1 | against fp32 | MB | int8 convolutions | ms | fp32 of the same engine / it | "
     "ONNX Runtime's own / it |\n|---|---|---|---|---|---|---|---|---|"
@@ -37,7 +26,7 @@ HEADER = (
 
 def rows(subject: Subject, catalogue: Catalogue, rounds: int) -> list[str]:
     """Table rows of one network."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         tools = Tools(subject, catalogue, directory)
         fp32, ours = tools.fp32(), tools.ours()
@@ -48,24 +37,12 @@ def rows(subject: Subject, catalogue: Catalogue, rounds: int) -> list[str]:
             File("ours, OpenVINO", ours, tools.openvino),
             *tools.peers(fp32),
         ]
-        test = subject.splits.test
-        np.save(directory / "test.npy", test.pixels)
-        engines = [stack.enter_context(Engine(each.runtime, each.path, subject.shape, 1)) for each in files]
-        right = [
-            hits(engine.predict(directory / "test.npy", subject.splits.normalization), test.labels, 1)
-            for engine in engines
-        ]
-        for engine in engines:
-            engine.time(WARM_UP_MS)
-        times = [
-            [float(np.median(calls)) for calls in each] for each in time_interleaved(engines, range(rounds), ROUND_MS)
-        ]
-        counts = [engine.convolutions() for engine in engines]
-        own = next(index for index, file in enumerate(files) if file.label == "ONNX Runtime static")
-        return [
-            _row(subject, file, right[0], right[index], counts[index], times[index], times[_float(file)], times[own])
-            for index, file in enumerate(files)
-        ]
+        found = measure(files, subject.splits, rounds, ROUND_MS)
+    own = next(index for index, file in enumerate(files) if file.label == "ONNX Runtime static")
+    return [
+        _row(subject, file, measured, baseline=found[0], floating=found[_float(file)], own=found[own])
+        for file, measured in zip(files, found, strict=True)
+    ]
 
 
 def _float(file: File) -> int:
@@ -73,27 +50,20 @@ def _float(file: File) -> int:
 
 
 def _row(
-    subject: Subject,
-    file: File,
-    baseline: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-    count: Any,
-    times: list[float],
-    floating: list[float],
-    own: list[float],
+    subject: Subject, file: File, found: Measured, *, baseline: Measured, floating: Measured, own: Measured
 ) -> str:
     accuracy = against = "-"
     if subject.trained:
-        share, test = proportion(right), mcnemar(baseline, right)
+        share, test = proportion(found.correct), mcnemar(baseline.correct, found.correct)
         accuracy = f"{share['k']}/{share['n']} ({100 * share['low']:.1f}-{100 * share['high']:.1f} %)"
-        against = f"{100 * (right.mean() - baseline.mean()):+.2f} (p {test['p_value']:.2f})"
-    ratio: Callable[[list[float]], float] = lambda other: float(np.median(np.divide(other, times)))  # noqa: E731
+        against = f"{100 * (found.correct.mean() - baseline.correct.mean()):+.2f} (p {test['p_value']:.2f})"
+    count = found.convolutions
     figures = (
         f"{file.size / 1e6:.2f}",
         f"{count.int8}/{count.total}",
-        f"{np.median(times):.3f}",
-        f"{ratio(floating):.2f}",
-        f"{ratio(own):.2f}",
+        f"{np.median(found.times.medians):.3f}",
+        f"{np.median(floating.times.over(found.times)):.2f}",
+        f"{np.median(own.times.over(found.times)):.2f}",
     )
     return f"| {subject.name} | {file.label} | {accuracy} | {against} | {' | '.join(figures)} |"
 

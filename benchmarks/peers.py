@@ -1,4 +1,4 @@
-"""int8 files of four tools from the same weights, for the benchmarks that compare them.
+"""Files of four tools from the same weights, and what they are beside each other; for the benchmarks that print it.
 
 NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, or its files are left out.
 """
@@ -6,22 +6,25 @@ NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, o
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mbcompress.data import Augmentation, Images, Normalization, Splits
+from mbcompress.measurement.interleaving import Times, opened, time_interleaved
+from mbcompress.measurement.statistics import hits
 from mbcompress.recipe import read, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
 
-    from mbcompress import Runtime
+    from mbcompress import ConvolutionCount, Runtime
     from mbcompress.host import Catalogue
 
 CALIBRATION = 128
@@ -51,6 +54,37 @@ class File:
         """Bytes, those of OpenVINO's weights beside its network included."""
         beside = self.path.with_suffix(".bin")
         return sum(each.stat().st_size for each in (self.path, beside) if each.exists())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a file answers to the test images, and how fast it is on one thread.
+
+    Attributes:
+        correct: (N,) bool.
+        times: of interleaved rounds, in all of which all files took part.
+        convolutions: how many there are and how many are int8.
+    """
+
+    correct: NDArray[np.bool_]
+    times: Times
+    convolutions: ConvolutionCount
+
+
+def measure(files: Sequence[File], data: Splits, rounds: int, round_ms: float) -> list[Measured]:
+    """All files at once, each in a process of its own."""
+    shape = data.test.pixels.shape[1:]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened([(file.runtime, file.path) for file in files], shape, threads=1) as engines,
+    ):
+        images = Path(folder) / "test.npy"
+        np.save(images, data.test.pixels, allow_pickle=False)
+        times = time_interleaved(engines, range(rounds), round_ms)
+        return [
+            Measured(hits(engine.predict(images, data.normalization), data.test.labels, 1), each, engine.convolutions())
+            for engine, each in zip(engines, times, strict=True)
+        ]
 
 
 def from_recipe(path: Path, catalogue: Catalogue) -> Subject:

@@ -217,12 +217,9 @@ def layers(clock: str, only: Sequence[str]) -> None:
 
 def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     """MobileNetV2 substituted as the pass decides, against itself, in each runtime; ONNX Runtime beside them."""
-    from contextlib import ExitStack
-
     from mbcompress.conformance.tiny import tiny_context
     from mbcompress.host import discover
-    from mbcompress.measurement.engine import Engine
-    from mbcompress.measurement.interleaving import time_interleaved
+    from mbcompress.measurement.interleaving import opened, time_interleaved
 
     catalogue = discover()
     spec = {"source": "mobilenet_v2", "num_classes": 1000, "input_size": size}
@@ -232,8 +229,8 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     shape = (3, size, size)
     context = type(context)(**{**vars(context), "input_shape": shape, "data": _Noise(shape)})
     substituted = step.apply(model, context)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        engines = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
         for name in [*runtimes, "onnx"]:
             runtime = catalogue.runtimes.build(name, {}, catalogue)
             for kind, network in {"as it was": model, "substituted": substituted}.items():
@@ -241,17 +238,15 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
                     continue
                 path = Path(folder) / f"{kind.replace(' ', '_')}{runtime.suffix}"
                 runtime.export(network, shape, path)
-                engines[name, kind] = stack.enter_context(Engine(runtime, path, shape, 1))
-        for engine in engines.values():
-            engine.time(200)
-        timed = time_interleaved(list(engines.values()), range(rounds), 40.0)
-    medians = {key: np.asarray([np.median(calls) for calls in each]) for key, each in zip(engines, timed, strict=True)}
-    for key, each in medians.items():
-        print(f"{size} px, {key[0]}, {key[1]}: {np.median(each):.3f} ms")
+                files[name, kind] = (runtime, path)
+        with opened(files.values(), shape, threads=1) as engines:
+            times = dict(zip(files, time_interleaved(engines, range(rounds), 40.0), strict=True))
+    for key, each in times.items():
+        print(f"{size} px, {key[0]}, {key[1]}: {np.median(each.medians):.3f} ms")
     for name in runtimes:
-        p5, p50, p95 = np.percentile(medians[name, "as it was"] / medians[name, "substituted"], [5, 50, 95])
+        p5, p50, p95 = np.percentile(times[name, "as it was"].over(times[name, "substituted"]), [5, 50, 95])
         print(f"{size} px, {name}: substituted is {p50:.2f} times as fast ({p5:.2f} to {p95:.2f})")
-        ours = np.median(medians["onnx", "as it was"] / medians[name, "substituted"])
+        ours = np.median(times["onnx", "as it was"].over(times[name, "substituted"]))
         print(f"{size} px, ONNX Runtime over {name} substituted: {ours:.2f}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mbcompress.layout import to_export
 from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
+from mbcompress.measurement.interleaving import opened, time_interleaved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mbcompress.context import Context
     from mbcompress.training.evaluation import Score
 
-WARM_UP_MS = 100.0
 ROUNDS, ROUND_MS = 30, 20.0
 
 
@@ -89,14 +88,9 @@ class Deployment:
 
     def _paired(self, paths: Sequence[Path], threads: int) -> list[float]:
         """Time of the first file over that of the second, round by round."""
-        with ExitStack() as stack:
-            shape = self.context.input_shape
-            engines = [stack.enter_context(Engine(self.runtime, path, shape, threads)) for path in paths]
-            for engine in engines:
-                engine.time(WARM_UP_MS)
-            rounds = time_interleaved(engines, range(ROUNDS), ROUND_MS)
-        first, second = ([float(np.median(calls)) for calls in each] for each in rounds)
-        return [before / after for before, after in zip(first, second, strict=True)]
+        with opened([(self.runtime, path) for path in paths], self.context.input_shape, threads) as engines:
+            before, after = time_interleaved(engines, range(ROUNDS), ROUND_MS)
+        return before.over(after)
 
     def _export(self, model: nn.Module) -> Path:
         self._files += 1

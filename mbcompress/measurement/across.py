@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mbcompress.measurement.compare import WARM_UP_MS, thread_counts
-from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
+from mbcompress.measurement.compare import thread_counts
+from mbcompress.measurement.interleaving import opened, time_interleaved
 from mbcompress.measurement.statistics import proportion, spread
 
 if TYPE_CHECKING:
@@ -47,26 +43,19 @@ def across(
         time over this one's, 'agreement': images that are given the class that the baseline gives in the first}.
     """
     threads = thread_counts(measure)[0]
-    with ExitStack() as stack:
-        engines = [
-            stack.enter_context(Engine(runtime, path, input_shape, threads))
-            for runtime, path in zip(runtimes, paths, strict=True)
-        ]
-        for engine in engines:
-            engine.time(WARM_UP_MS)
+    with opened(zip(runtimes, paths, strict=True), input_shape, threads) as engines:
         turns = progress.track(range(measure.rounds), "timing, runtimes side by side", measure.rounds)
-        rounds = time_interleaved(engines, turns, measure.round_ms)
+        times = time_interleaved(engines, turns, measure.round_ms)
         names = [engine.runtime for engine in engines]
-    medians = [[float(np.median(calls)) for calls in each] for each in rounds]
     wanted = comparisons[0].answers[0].argmax(axis=1)
     return [
         {
             "runtime": name,
             "file": path.name,
             "threads": threads,
-            "latency": spread([call for calls in timed for call in calls]),
-            "ratio": spread([first / own for first, own in zip(medians[0], each, strict=True)]),
+            "latency": spread(own.calls),
+            "ratio": spread(times[0].over(own)),
             "agreement": proportion(comparison.answers[1].argmax(axis=1) == wanted),
         }
-        for name, path, timed, each, comparison in zip(names, paths, rounds, medians, comparisons, strict=True)
+        for name, path, own, comparison in zip(names, paths, times, comparisons, strict=True)
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mbcompress.components import ConvolutionCount, Predictions, WeightCount
-from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
+from mbcompress.measurement.interleaving import opened, time_interleaved
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
 if TYPE_CHECKING:
@@ -22,11 +20,11 @@ if TYPE_CHECKING:
 
     from mbcompress.components import Runtime
     from mbcompress.data import Images, Normalization
+    from mbcompress.measurement.engine import Engine
     from mbcompress.measurement.metrics import Metrics
     from mbcompress.progress import Progress
     from mbcompress.recipe.plan import Measure
 
-WARM_UP_MS = 200.0
 TOP_K = 5
 DEFLATE_LEVEL = 9
 
@@ -75,11 +73,8 @@ def compare(
     weights: list[WeightCount | None] = []
     answers: list[np.ndarray] = []
     for turn, threads in enumerate(counts):
-        with ExitStack() as stack:
-            shape = test.pixels.shape[1:]
-            engines = [stack.enter_context(Engine(runtime, each.path, shape, threads)) for each in artifacts]
-            for engine in engines:
-                engine.time(WARM_UP_MS)
+        files = [(runtime, artifact.path) for artifact in artifacts]
+        with opened(files, test.pixels.shape[1:], threads) as engines:
             if turn == 0:
                 memory = [engine.memory() for engine in engines]
             timings.append(_time(engines, threads, measure, progress))
@@ -128,14 +123,13 @@ def compare(
 def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
     """Latency of each engine, and the ratio of the medians of each interleaved round."""
     label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
-    rounds = time_interleaved(engines, progress.track(range(measure.rounds), label, measure.rounds), measure.round_ms)
-    calls = [[call for timed in each for call in timed] for each in rounds]
-    before, after = ([float(np.median(timed)) for timed in each] for each in rounds)
+    rounds = progress.track(range(measure.rounds), label, measure.rounds)
+    before, after = time_interleaved(engines, rounds, measure.round_ms)
     return {
         "runtime": engines[0].runtime,
         "threads": threads,
-        "latency": [_latency(engines[0].runtime, threads, timed) for timed in calls],
-        "ratio": spread([b / a for b, a in zip(before, after, strict=True)]),
+        "latency": [_latency(engines[0].runtime, threads, times.calls) for times in (before, after)],
+        "ratio": spread(before.over(after)),
     }
 
 
