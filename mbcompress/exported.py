@@ -65,6 +65,20 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
     return program(contiguous(copied(model).eval()), example.contiguous(), label).module(check_guards=False)
 
 
+def drop_unread(graph: GraphModule) -> None:
+    """Delete parameters and buffers that no node reads any more, and the nodes that gave them to nobody."""
+    for node in reversed(list(graph.graph.nodes)):
+        if node.op == "get_attr" and not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
+    tensors = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
+    for name, _ in tensors:
+        owner, _, attribute = name.rpartition(".")
+        if name not in read and owner not in read:
+            delattr(graph.get_submodule(owner), attribute)
+
+
 @contextmanager
 def quiet(level: int = logging.WARNING) -> Iterator[None]:
     """Leave out what torch and the libraries around it say of their own internals, up to `level`."""

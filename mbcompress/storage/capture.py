@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mbcompress.errors import MbcompressError, shown
+from mbcompress.exported import program
 from mbcompress.storage.graph import DTYPES, FORMATS, INPUT
 from mbcompress.storage.operators import changes_its_input, name_of, operator_named
 
@@ -22,12 +23,9 @@ def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[s
         input_shape: C, H, W.
 
     Raises:
-        MbcompressError: it uses something that a stored graph cannot hold.
-        Exception: torch.export cannot capture it; it has no class of its own for that.
+        MbcompressError: torch.export cannot capture it, or it uses something that a stored graph cannot hold.
     """
-    batch = ({0: torch.export.Dim.DYNAMIC},)
-    exported = torch.export.export(model, (torch.zeros(2, *input_shape),), dynamic_shapes=batch)
-    module = exported.module(check_guards=False)
+    module = program(model, torch.zeros(2, *input_shape), "storage").module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     encoder = _Encoder()
     nodes = [encoder.call(node) for node in _alive(module.graph) if node.op == "call_function"]

@@ -10,7 +10,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from mbcompress import exported
-from mbcompress.exported import ExportedGraph
+from mbcompress.exported import ExportedGraph, drop_unread
 from mbcompress.layout import contiguous, copied
 
 from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
@@ -118,14 +118,5 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
 def converted(prepared: GraphModule) -> nn.Module:
     """A prepared graph with int8 weights and explicit quantize and dequantize operators; the prepared one goes."""
     graph = convert_pt2e(contiguous(prepared), fold_quantize=True)
-    _drop_unused_parameters(graph)
+    drop_unread(graph)  # float weights beside their int8 form
     return ExportedGraph(graph).eval()
-
-
-def _drop_unused_parameters(graph: GraphModule) -> None:
-    """Delete the float weights that conversion leaves behind beside their int8 form."""
-    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
-    for name, _ in list(graph.named_parameters()):
-        if name not in used:
-            owner, _, attribute = name.rpartition(".")
-            delattr(graph.get_submodule(owner), attribute)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from mbcompress.exported import drop_unread
 from mbcompress.layout import copied
 
 from .operators import operator as depthwise3x3
@@ -16,7 +17,7 @@ from .reference import pack
 from .tiles import ACTIVATIONS, TILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch.fx import GraphModule
 
@@ -112,8 +113,7 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
         old[-1].replace_all_uses_with(new)
         for node in reversed(old):
             twin.graph.erase_node(node)
-    _drop_unused(twin)
-    twin.recompile()
+    drop_unread(twin)
     return twin
 
 
@@ -194,19 +194,3 @@ def _activation(node: fx.Node) -> str | None:
 def _tensor(graph: GraphModule, node: fx.Node) -> Tensor:
     found: Tensor = operator.attrgetter(str(node.target))(graph)
     return found.detach()
-
-
-def _drop_unused(graph: GraphModule) -> None:
-    """Delete nodes and tensors that nobody reads any more."""
-    for node in reversed(list(graph.graph.nodes)):
-        if node.op == "get_attr" and not node.users:
-            graph.graph.erase_node(node)
-    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
-    for name in _unused(graph, used):
-        owner, _, attribute = name.rpartition(".")
-        delattr(graph.get_submodule(owner), attribute)
-
-
-def _unused(graph: GraphModule, used: set[Any]) -> Iterator[str]:
-    tensors = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
-    return (name for name, _ in tensors if name not in used)
