@@ -109,7 +109,7 @@ class Variant:
             changed = {"target_macs": self.share, "criterion": self.criterion, "recovery": recovery}
             passes.append({"prune": {**options, **changed}})
         if self.int8:
-            training = {"epochs": 1, "batch_size": 128, "teacher": "baseline"} if self.trained else {}
+            training = {"epochs": 1, "teacher": "baseline"} if self.trained else {}
             passes.append({"qat": {**qat["qat"], **training}})
         return {**document, "passes": passes, "seed": self.seed, "budget": {}}
 
@@ -117,11 +117,11 @@ class Variant:
 def variants(network: str) -> Iterator[Variant]:
     """Those of a network; what the goals ask for comes first."""
     yield Variant("int8", int8=True)
+    yield Variant("int8, trained", int8=True, trained=True)
     for share, distilled in ((0.3, True), (0.5, True), (0.3, False), (0.5, False)):
         name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
         yield Variant(name, share, distilled)
         yield Variant(f"{name}, int8", share, distilled, int8=True)
-    yield Variant("int8, trained", int8=True, trained=True)
     if network == "v2":
         yield Variant("30% of MACs, random channels", 0.3, criterion="random")
         yield Variant("50% of MACs, torch-pruning", 0.5, peer=True)

@@ -156,7 +156,7 @@ class _Training:
             scale=scale(options, reached.epoch),
             share=self.processes.share,
         )
-        bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, validation {reached.scores[-1].top1:.1%}"
+        bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, from {reached.scores[-1].top1:.1%} of validation"
         self.model.train()
         for batch in self._together(self.context.progress.track(batches, bar, self.steps - reached.step)):
             reached.running += self._step(batch)
