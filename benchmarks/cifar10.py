@@ -109,7 +109,8 @@ class Variant:
             changed = {"target_macs": self.share, "criterion": self.criterion, "recovery": recovery}
             passes.append({"prune": {**options, **changed}})
         if self.int8:
-            training = {"epochs": 1, "teacher": "baseline"} if self.trained else {}
+            gentle = {"epochs": 1, "teacher": "baseline", "alpha": 1.0, "lr": 0.0005, "ema": 0.998}
+            training = gentle if self.trained else {}
             passes.append({"qat": {**qat["qat"], **training}})
         return {**document, "passes": passes, "seed": self.seed, "budget": {}, "measure": {"threads": [1]}}
 

@@ -160,8 +160,8 @@ def make(source: str, folder: Path) -> Path:
     return mbcompress.compress(None, recipe, out=folder / "run").path
 
 
-def test_images(run: Path, folder: Path) -> tuple[Path, np.ndarray]:
-    """The test split as the run saw it, normalised, in a file; and its labels."""
+def test_images(run: Path, folder: Path, count: int | None) -> tuple[Path, np.ndarray]:
+    """The test split as the run saw it, or `count` images from all over it, normalised, in a file; and its labels."""
     import yaml
 
     from mbcompress.host import discover
@@ -171,13 +171,14 @@ def test_images(run: Path, folder: Path) -> tuple[Path, np.ndarray]:
     channels, height, width = json.loads((run / "report.json").read_text())["preprocessing"]["shape"][1:]
     splits = dataset.load((channels, height, width), dataset.split_seed)
     path = folder / "images.npy"
-    np.save(path, splits.normalization.apply(splits.test.pixels))
-    return path, splits.test.labels
+    chosen = splits.test.take(np.linspace(0, len(splits.test) - 1, count or len(splits.test)).astype(int))
+    np.save(path, splits.normalization.apply(chosen.pixels))
+    return path, chosen.labels
 
 
-def compare(run: Path, folder: Path, rounds: int) -> str:
+def compare(run: Path, folder: Path, rounds: int, count: int | None) -> str:
     """The table."""
-    images, labels = test_images(run, folder)
+    images, labels = test_images(run, folder, count)
     report = json.loads((run / "report.json").read_text())
     rows = []
     reference = None
@@ -224,10 +225,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="a run directory")
     parser.add_argument("--model", default="mobilenet_v2", help="mobilenet_v1, mobilenet_v2 or mobilenet_v3_small")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--images", type=int, help="how many of the test images; all unless given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        print(compare(options.run or make(options.model, folder), folder, options.rounds))
+        print(compare(options.run or make(options.model, folder), folder, options.rounds, options.images))
 
 
 if __name__ == "__main__":

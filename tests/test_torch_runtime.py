@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from integer_models import Blocks, integer
 from mbcompress_winograd.graph import find, replace
 from mbcompress_winograd.library import KERNELS
 
@@ -118,6 +119,7 @@ def test_a_package_of_integers_answers_the_same(
     expected = logits_of(quantized, images)
     found = torch.from_numpy(runtime.open(path, 1).run(images.numpy()))
     assert float((found - expected).square().sum() / expected.square().sum()) < 0.01  # 20 dB
+    assert runtime.convolutions(path) == (52, 52)
     check_alone(path, images, found)
 
 
@@ -131,3 +133,16 @@ def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: 
         assert engine.runtime.endswith("(CPU, torch.compile, frozen)")
     found = runtime.open(path, 1).run(images.numpy())
     torch.testing.assert_close(torch.from_numpy(found), logits_of(substituted, images), rtol=1e-4, atol=1e-5)
+    assert runtime.convolutions(path) == (52, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch, about itself
+@pytest.mark.parametrize(("mode", "integers"), [("compile", 7), ("eager", 0)])
+def test_integer_convolutions_are_those_that_are_executed(
+    mode: str, integers: int, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    runtime = catalogue.runtimes.build("torch", {"mode": mode}, catalogue)
+    path = tmp_path / "model.pt2"
+    runtime.export(integer(Blocks()), SHAPE, path)
+    assert runtime.convolutions(path) == (7, integers)

@@ -41,9 +41,10 @@ class TorchRuntime(Runtime):
         return ProgramSession(path, threads, compiled=self.mode == "compile")
 
     def convolutions(self, path: Path) -> ConvolutionCount:
-        from .program import count_convolutions, load
+        from .program import count_convolutions, integer_convolutions, load
 
-        return ConvolutionCount(count_convolutions(load(path)), 0)
+        integers = integer_convolutions(path) if self.mode == "compile" else 0
+        return ConvolutionCount(count_convolutions(load(path)), integers)
 
     def describe(self) -> str:
         import torch
@@ -74,7 +75,7 @@ class AotInductor(Runtime):
     def convolutions(self, path: Path) -> ConvolutionCount:
         from .package import count_convolutions
 
-        return ConvolutionCount(count_convolutions(path), 0)
+        return count_convolutions(path)
 
     def describe(self) -> str:
         import torch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mbcompress import MbcompressError, Session
+from mbcompress import ConvolutionCount, MbcompressError, Session
 from mbcompress.errors import brief, first_line
 from mbcompress.exported import silenced
 from mbcompress.host import discover
@@ -28,6 +28,9 @@ FOLDER = "mbcompress"
 
 FACTS = "model.json"
 
+INTEGER_CONVOLUTION = "aoti_torch_cpu__qconv_pointwise_tensor"
+"""What compiled code calls for one."""
+
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
     """Compile the model and write its package; needs a C++ compiler.
@@ -36,7 +39,8 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> Non
         MbcompressError: torch cannot export or compile it.
     """
     program = program_of(model, input_shape)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, silenced():
+    # gradients must be off: with them the compiler freezes nothing, and convolves integers in float
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, silenced(), torch.no_grad():
         package = Path(folder) / "model.pt2"
         try:
             torch._inductor.aoti_compile_and_package(
@@ -49,9 +53,10 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> Non
             ) from error
         with zipfile.ZipFile(package, "a") as archive:
             root = archive.namelist()[0].split("/")[0]
+            code = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".wrapper.cpp"))
             for library in _libraries(program):
                 archive.write(library, f"{root}/{FOLDER}/{library.name}")
-            facts = {"convolutions": count_in_program(program)}
+            facts = ConvolutionCount(count_in_program(program), code.count(f"{INTEGER_CONVOLUTION}("))._asdict()
             archive.writestr(f"{root}/{FOLDER}/{FACTS}", json.dumps(facts))
         package.replace(path)
 
@@ -63,11 +68,11 @@ def _libraries(program: ExportedProgram) -> list[Path]:
     return [library for library in found if library is not None]
 
 
-def count_convolutions(path: Path) -> int:
-    """As `save` has written it."""
+def count_convolutions(path: Path) -> ConvolutionCount:
+    """As `save` counted them in the code that was compiled."""
     with zipfile.ZipFile(path) as archive:
         (name,) = [each for each in archive.namelist() if each.endswith(f"/{FOLDER}/{FACTS}")]
-        return int(json.loads(archive.read(name))["convolutions"])
+        return ConvolutionCount(**json.loads(archive.read(name)))
 
 
 class PackageSession(Session):

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+from torch._dynamo.utils import counters
 
 from mbcompress import MbcompressError, Session
 from mbcompress.errors import first_line
@@ -74,11 +75,32 @@ def count_convolutions(program: ExportedProgram) -> int:
     return sum(target in ours or target.startswith("aten.conv2d.") for target in targets)
 
 
+def integer_convolutions(path: Path) -> int:
+    """Convolutions that torch.compile turns into integer ones; compiles unless this process has done so."""
+    if path not in _converted:
+        program = load(path)
+        (images,) = program.graph_signature.user_inputs
+        shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == images)
+        session = ProgramSession(path, torch.get_num_threads(), compiled=True)
+        session.run(torch.zeros(1, *map(int, shape[1:])).numpy())
+    return _converted[path]
+
+
+_converted: dict[Path, int] = {}
+"""By the path of a program: convolutions that its compilation made integer."""
+
+
+def _integer_matches() -> int:
+    """Convolutions that this process has compiled to integer ones so far."""
+    return counters["inductor"]["qconv_weight_prepack_matcher_count"]
+
+
 class ProgramSession(Session):
     """One program, open; compiled for the batch size that is asked for first, then for any."""
 
     def __init__(self, path: Path, threads: int, *, compiled: bool) -> None:
         torch.set_num_threads(threads)
+        self._path = path
         module: nn.Module = load(path).module(check_guards=False)
         self._call: Callable[[torch.Tensor], torch.Tensor] = module
         self._seen: set[int] = set()
@@ -93,7 +115,10 @@ class ProgramSession(Session):
         given = torch.from_numpy(images).contiguous()
         # a new batch size may be compiled; silence costs time, which must not count in every call
         aside = nullcontext() if len(given) in self._seen else silenced()
+        before = _integer_matches()
         with torch.inference_mode(), aside:
             logits: np.ndarray = self._call(given).numpy()
+        if not self._seen:
+            _converted.setdefault(self._path, _integer_matches() - before)
         self._seen.add(len(given))
         return logits
