@@ -38,11 +38,11 @@ def rows(subject: Subject, catalogue: Catalogue, rounds: int) -> list[str]:
             *tools.peers(fp32),
         ]
         found = measure(files, subject.splits, rounds, ROUND_MS)
-    own = next(index for index, file in enumerate(files) if file.label == "ONNX Runtime static")
-    return [
-        _row(subject, file, measured, baseline=found[0], floating=found[_float(file)], own=found[own])
-        for file, measured in zip(files, found, strict=True)
-    ]
+        own = next(index for index, file in enumerate(files) if file.label == "ONNX Runtime static")
+        return [
+            _row(subject, file, measured, baseline=found[0], floating=found[_float(file)], own=found[own])
+            for file, measured in zip(files, found, strict=True)
+        ]
 
 
 def _float(file: File) -> int:

@@ -53,7 +53,7 @@ class File:
     def size(self) -> int:
         """Bytes, those of OpenVINO's weights beside its network included."""
         beside = self.path.with_suffix(".bin")
-        return sum(each.stat().st_size for each in (self.path, beside) if each.exists())
+        return self.path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 
 
 @dataclass(frozen=True)
