@@ -3,11 +3,12 @@
 `python benchmarks/cifar10.py run FOLDER` makes the runs, each from its network's recipe `recipes/*_cifar10.yaml` with a
 few options changed. It takes hours; one that was stopped goes on where it was when the same command is given again.
 `python benchmarks/cifar10.py table FOLDER` opens the files of all runs that are finished, one process each, measures
-them beside each other and prints a table: accuracy on all test images, time for one image on
-one thread in interleaved rounds.
+them beside each other and prints a table: accuracy on all test images, time for one image on one thread in interleaved
+rounds. Beside them are the files of the tools of `peers.py`, whose packages it needs.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -91,10 +92,10 @@ class Variant:
     peer: bool = False
     """Whether torch-pruning does it."""
 
-    @property
-    def folder(self) -> str:
-        """Name of the run's directory."""
-        return "-".join(self.name.replace(",", "").replace("%", "").split())
+    def folder(self, network: str) -> str:
+        """Name of the run's directory, another one for every recipe, so that a table cannot mix two."""
+        digest = hashlib.sha256(repr(self.document(network)).encode()).hexdigest()[:6]
+        return "-".join([*self.name.replace(",", "").replace("%", "").split(), digest])
 
     def document(self, network: str) -> dict[str, Any]:
         """The recipe."""
@@ -137,7 +138,7 @@ def make_runs(folder: Path, networks: list[str]) -> None:
     """Those that are not there yet."""
     for network in networks:
         for variant in variants(network):
-            out = folder / network / variant.folder
+            out = folder / network / variant.folder(network)
             if not (out / "report.json").exists():
                 print(f"{network}, {variant.name}", flush=True)
                 with front(shown=True) as progress:
@@ -158,11 +159,11 @@ def rows_of(folder: Path, network: str, catalogue: Catalogue) -> list[Row]:
     """Baseline and results of the finished runs, and what other tools make of the baseline."""
     found: list[Row] = []
     for variant in variants(network):
-        run = folder / network / variant.folder
+        run = folder / network / variant.folder(network)
         if not (run / "report.json").exists():
             continue
         report = json.loads((run / "report.json").read_text())
-        for artifact in report["artifacts"]:
+        for artifact in sorted(report["artifacts"], key=lambda each: each["role"] != "baseline"):
             if artifact["role"] == "baseline" and found:
                 continue
             runtime = catalogue.runtimes.build(artifact["runtime"], {}, catalogue)

@@ -3,7 +3,7 @@
 `python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from recipes, not the passes;
 `--out benchmarks/int8.md` writes the table.
 `--random mobilenet_v3_large:224` adds an untrained network, for speed alone.
-NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, or its rows are left out.
+Needs OpenVINO, `pip install 'mbcompress[openvino]'`; NNCF too, `pip install nncf==3.4.0`, or its rows are left out.
 Each file is timed in a process of its own, all interleaved, on one thread.
 """
 
@@ -83,8 +83,9 @@ def main() -> None:
     subjects += [untrained(spec, catalogue) for spec in options.random]
     lines = [HEADER]
     for subject in subjects:
-        lines += rows(subject, catalogue, options.rounds)
-        print("\n".join(lines[-12:]), flush=True)
+        found = rows(subject, catalogue, options.rounds)
+        lines += found
+        print("\n".join(found), flush=True)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
 

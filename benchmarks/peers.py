@@ -1,6 +1,7 @@
 """Files of four tools from the same weights, and what they are beside each other; for the benchmarks that print it.
 
-NNCF is not a dependency: `pip install nncf==3.4.0` into the same environment, or its files are left out.
+OpenVINO is an extra, `pip install 'mbcompress[openvino]'`. NNCF is not a dependency: `pip install nncf==3.4.0` into the
+same environment, or its files are left out.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class File:
     def size(self) -> int:
         """Bytes, those of OpenVINO's weights beside its network included."""
         beside = self.path.with_suffix(".bin")
-        return self.path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+        return self.path.stat().st_size + (beside.stat().st_size if self.path.suffix == ".xml" else 0)
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ def test_images(run: Path, folder: Path, count: int | None) -> tuple[Path, np.nd
     channels, height, width = json.loads((run / "report.json").read_text())["preprocessing"]["shape"][1:]
     splits = dataset.load((channels, height, width), dataset.split_seed)
     path = folder / "images.npy"
-    chosen = splits.test.take(np.linspace(0, len(splits.test) - 1, count or len(splits.test)).astype(int))
+    total = len(splits.test)
+    chosen = splits.test.take(np.linspace(0, total - 1, min(count or total, total)).astype(int))
     np.save(path, splits.normalization.apply(chosen.pixels))
     return path, chosen.labels
 
@@ -227,6 +228,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--images", type=int, help="how many of the test images; all unless given")
     options = parser.parse_args()
+    if options.images is not None and options.images < 1:
+        parser.error("--images must be at least 1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(compare(options.run or make(options.model, folder), folder, options.rounds, options.images))

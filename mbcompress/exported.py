@@ -6,6 +6,7 @@ import logging
 import warnings
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
+from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -66,17 +67,23 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
 
 
 def drop_unread(graph: GraphModule) -> None:
-    """Delete parameters and buffers that no node reads any more, and the nodes that gave them to nobody."""
+    """Delete parameters and buffers that no node reads any more, and the nodes that gave them to nobody.
+
+    What belongs to a module that a node calls or reads stays, however deep, and so does a tensor that is read under
+    another name.
+    """
     for node in reversed(list(graph.graph.nodes)):
         if node.op == "get_attr" and not node.users:
             graph.graph.erase_node(node)
     graph.recompile()
     read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
     tensors = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
-    for name, _ in tensors:
+    kept = {id(tensor) for name, tensor in tensors if not read.isdisjoint(accumulate(name.split("."), "{}.{}".format))}
+    for name, tensor in tensors:
         owner, _, attribute = name.rpartition(".")
-        if name not in read and owner not in read:
-            delattr(graph.get_submodule(owner), attribute)
+        module = graph.get_submodule(owner)
+        if id(tensor) not in kept and hasattr(module, attribute):  # a shared module has been seen under another name
+            delattr(module, attribute)
 
 
 @contextmanager

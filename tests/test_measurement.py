@@ -9,6 +9,7 @@ import pytest
 from mbcompress import MbcompressError, Normalization
 from mbcompress.host import Catalogue
 from mbcompress.measurement.engine import Engine
+from mbcompress.measurement.interleaving import time_interleaved
 from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
 
 
@@ -40,6 +41,28 @@ def test_hits_count_the_label_among_the_k_largest_and_nothing_for_nan() -> None:
 
 def test_spread() -> None:
     assert spread(list(range(101))) == {"median": 50, "p5": 5, "p95": 95}
+
+
+class Clock:
+    """Stands for an engine that takes twice its `step` in its second round, and so on; `log` hears who is timed."""
+
+    def __init__(self, step: float, log: list[float]) -> None:
+        self.step, self.log, self.turns = step, log, 0
+
+    def time(self, milliseconds: float) -> list[float]:
+        self.turns += 1
+        self.log.append(self.step)
+        return [self.step * self.turns * factor for factor in (0.5, 1, 3)]
+
+
+def test_rounds_are_interleaved_in_turned_order_and_compared_round_by_round() -> None:
+    log: list[float] = []
+    slow, fast = time_interleaved([Clock(6.0, log), Clock(2.0, log)], range(3), 1.0)  # type: ignore[list-item]
+    assert log == [6, 2, 2, 6, 6, 2]
+    assert fast.rounds[1] == [2.0, 4.0, 12.0]
+    assert slow.medians == [6.0, 12.0, 18.0]
+    assert fast.calls == [1, 2, 6, 2, 4, 12, 3, 6, 18]
+    assert slow.over(fast) == [3.0, 3.0, 3.0]
 
 
 @pytest.fixture(scope="module")

@@ -106,20 +106,21 @@ def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any,
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
+@pytest.mark.parametrize(("freezing", "integers"), [(False, 0), (True, 52)])
 def test_a_package_of_integers_answers_the_same(
-    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
+    freezing: bool, integers: int, catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
     """One that was compiled for images in channels_last answered contiguous ones wrongly."""
     model = learnt_model("mobilenet_v2", catalogue)
     quantized = catalogue.passes.build("ptq", {"algorithm": "minmax"}, catalogue).apply(model, make_context(model))
-    runtime = catalogue.runtimes.build("aotinductor", {}, catalogue)
+    runtime = catalogue.runtimes.build("aotinductor", {"freezing": freezing}, catalogue)
     path = tmp_path / "model.aoti.pt2"
     runtime.export(quantized, SHAPE, path)
     images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
     expected = logits_of(quantized, images)
     found = torch.from_numpy(runtime.open(path, 1).run(images.numpy()))
     assert float((found - expected).square().sum() / expected.square().sum()) < 0.01  # 20 dB
-    assert runtime.convolutions(path) == (52, 52)
+    assert runtime.convolutions(path) == (52, integers)
     check_alone(path, images, found)
 
 
@@ -138,11 +139,15 @@ def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
-@pytest.mark.parametrize(("mode", "integers"), [("compile", 7), ("eager", 0)])
-def test_integer_convolutions_are_those_that_are_executed(
-    mode: str, integers: int, catalogue: Catalogue, tmp_path: Path
-) -> None:
-    runtime = catalogue.runtimes.build("torch", {"mode": mode}, catalogue)
+def test_integer_convolutions_are_those_that_are_executed(catalogue: Catalogue, tmp_path: Path) -> None:
+    eager, compiled = (catalogue.runtimes.build("torch", {"mode": mode}, catalogue) for mode in ("eager", "compile"))
     path = tmp_path / "model.pt2"
-    runtime.export(integer(Blocks()), SHAPE, path)
-    assert runtime.convolutions(path) == (7, integers)
+    eager.export(integer(Blocks()), SHAPE, path)
+    eager.open(path, 1).run(np.zeros((1, *SHAPE), np.float32))
+    assert eager.convolutions(path) == (7, 0)
+    with Engine(compiled, path, SHAPE, 1) as engine:
+        assert engine.time(1.0)
+        assert engine.convolutions() == (7, 7)
+    assert compiled.convolutions(path) == (7, 7)
+    compiled.export(Blocks().eval(), SHAPE, path)
+    assert compiled.convolutions(path) == (7, 0)

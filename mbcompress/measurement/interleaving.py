@@ -36,7 +36,7 @@ class Times:
         return [float(np.median(calls)) for calls in self.rounds]
 
     def over(self, other: Times) -> list[float]:
-        """Median of each round over the other engine's median of the same round."""
+        """Median of each round over the other engine's median of the same round: above 1, the other one is faster."""
         return [own / its for own, its in zip(self.medians, other.medians, strict=True)]
 
 
@@ -47,6 +47,10 @@ def opened(files: Iterable[tuple[Runtime, Path]], input_shape: tuple[int, ...], 
     Args:
         files: each with the runtime that opens it.
         input_shape: channels, height, width.
+        threads: of each engine.
+
+    Raises:
+        MbcompressError: a runtime cannot open its file.
     """
     with ExitStack() as stack:
         engines = [stack.enter_context(Engine(runtime, path, input_shape, threads)) for runtime, path in files]
@@ -61,6 +65,9 @@ def time_interleaved(engines: Sequence[Engine], rounds: Iterable[int], round_ms:
     Args:
         rounds: numbers from 0, one a round.
         round_ms: how long an engine is timed in a round.
+
+    Returns:
+        One for each engine, in their order.
     """
     timed: list[list[list[float]]] = [[] for _ in engines]
     for number in rounds:

@@ -104,7 +104,7 @@ def _choose(
             pass  # a pass has changed more than sizes: the graph holds it
     try:
         return _as_graph(model, state, shape, place)
-    except Exception as error:  # torch.export gives up with whatever its tracing met; the run must not end for it
+    except Exception as error:  # rebuilding and calling a stranger's graph may raise anything; the run must go on
         reason = brief(first_line(error))
         return _Stored("module" if layers is not None else "none", state, reason=reason)
 

@@ -62,10 +62,16 @@ class AotInductor(Runtime):
     channel_multiple: ClassVar[int] = 16
     needs_torch: ClassVar[bool] = True
 
+    freezing: bool = Field(
+        default=False,
+        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in integers instead of in "
+        "float: faster for large images, slower for small ones.",
+    )
+
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
         from .package import save
 
-        save(model, input_shape, path)
+        save(model, input_shape, path, freezing=self.freezing)
 
     def open(self, path: Path, threads: int) -> Session:
         from .package import PackageSession

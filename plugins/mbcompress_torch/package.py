@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -28,23 +29,26 @@ FOLDER = "mbcompress"
 
 FACTS = "model.json"
 
-INTEGER_CONVOLUTION = "aoti_torch_cpu__qconv_pointwise_tensor"
-"""What compiled code calls for one."""
+INTEGER_CONVOLUTION = re.compile(r"\baoti_torch_cpu__qconv\w*\(")
+"""What compiled code calls for one, alone or with the addition behind it."""
 
 
-def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
+def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, freezing: bool) -> None:
     """Compile the model and write its package; needs a C++ compiler.
+
+    Args:
+        freezing: pack the weights for oneDNN, which has integer convolutions, while compiling.
 
     Raises:
         MbcompressError: torch cannot export or compile it.
     """
     program = program_of(model, input_shape)
-    # gradients must be off: with them the compiler freezes nothing, and convolves integers in float
+    # with gradients the compiler would not freeze, and would not say so
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, silenced(), torch.no_grad():
         package = Path(folder) / "model.pt2"
         try:
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(package), inductor_configs={"freezing": True}
+                program, package_path=str(package), inductor_configs={"freezing": freezing}
             )
         except Exception as error:  # the compiler's own classes share no base but Exception
             raise MbcompressError(
@@ -56,7 +60,7 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> Non
             code = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".wrapper.cpp"))
             for library in _libraries(program):
                 archive.write(library, f"{root}/{FOLDER}/{library.name}")
-            facts = ConvolutionCount(count_in_program(program), code.count(f"{INTEGER_CONVOLUTION}("))._asdict()
+            facts = ConvolutionCount(count_in_program(program), len(INTEGER_CONVOLUTION.findall(code)))._asdict()
             archive.writestr(f"{root}/{FOLDER}/{FACTS}", json.dumps(facts))
         package.replace(path)
 

@@ -44,6 +44,7 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> Non
     with silenced():
         torch.export.save(program_of(model, input_shape), written)
     write_atomically(path, written.getvalue())
+    _converted.pop(path, None)
 
 
 def load(path: Path) -> ExportedProgram:
@@ -63,7 +64,9 @@ def load(path: Path) -> ExportedProgram:
 
 
 def register_operators() -> None:
-    """What plugins offer, known to torch, so that programs can name it."""
+    """What plugins offer and what int8 networks need, known to torch, so that programs can name it."""
+    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers torch.ops.quantized_decomposed
+
     for _, offered in discover().operators.values():
         offered.register()
 
@@ -100,7 +103,7 @@ class ProgramSession(Session):
 
     def __init__(self, path: Path, threads: int, *, compiled: bool) -> None:
         torch.set_num_threads(threads)
-        self._path = path
+        self._path, self._compiled = path, compiled
         module: nn.Module = load(path).module(check_guards=False)
         self._call: Callable[[torch.Tensor], torch.Tensor] = module
         self._seen: set[int] = set()
@@ -118,7 +121,7 @@ class ProgramSession(Session):
         before = _integer_matches()
         with torch.inference_mode(), aside:
             logits: np.ndarray = self._call(given).numpy()
-        if not self._seen:
-            _converted.setdefault(self._path, _integer_matches() - before)
+        if self._compiled and not self._seen:
+            _converted[self._path] = _integer_matches() - before
         self._seen.add(len(given))
         return logits
