@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from peers import File, Measured, Tools, from_recipe, measure
+from peers import File, Measured, Subject, Tools, from_recipe, measure
 from pydantic import Field
 
 from mbcompress import Context, DistillationOptions, Pass, compress
@@ -155,7 +155,7 @@ class Row:
     """That its passes took, but for those that an earlier run had done."""
 
 
-def rows_of(folder: Path, network: str, catalogue: Catalogue) -> list[Row]:
+def rows_of(folder: Path, network: str, subject: Subject, catalogue: Catalogue) -> list[Row]:
     """Baseline and results of the finished runs, and what other tools make of the baseline."""
     found: list[Row] = []
     for variant in variants(network):
@@ -176,7 +176,6 @@ def rows_of(folder: Path, network: str, catalogue: Catalogue) -> list[Row]:
     if found:
         directory = folder / network / "peers"
         directory.mkdir(exist_ok=True)
-        subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", catalogue)
         fp32, macs = found[0].file.path, found[0].macs
         peers = Tools(subject, catalogue, directory).peers(fp32)
         found[1:1] = [Row(replace(peer, label=f"int8 by {peer.label}"), macs) for peer in peers]
@@ -221,13 +220,12 @@ def paired(files: list[File], measured: list[Measured]) -> Iterator[str]:
 def print_tables(folder: Path, networks: list[str]) -> None:
     """All of them."""
     catalogue = discover()
-    document = yaml.safe_load((RECIPES / "v2_cifar10.yaml").read_text())
-    data = catalogue.build_dataset(document["data"]).load((3, 32, 32), 0)
     for network in networks:
-        if not (rows := rows_of(folder, network, catalogue)):
+        subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", catalogue)
+        if not (rows := rows_of(folder, network, subject, catalogue)):
             continue
         files = [row.file for row in rows]
-        measured = measure(files, data, ROUNDS, ROUND_MS)
+        measured = measure(files, subject.splits, ROUNDS, ROUND_MS)
         print(f"## {NETWORKS[network]}\n")
         print("\n".join(table(rows, measured)), end="\n\n")
         print("\n".join(paired(files, measured)), end="\n\n")
