@@ -119,7 +119,6 @@ class Variant:
 def variants(network: str) -> Iterator[Variant]:
     """Those of a network; what the goals ask for comes first."""
     yield Variant("int8", int8=True)
-    yield Variant("int8, trained", int8=True, trained=True)
     for share, distilled in ((0.3, True), (0.5, True), (0.3, False), (0.5, False)):
         name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
         yield Variant(name, share, distilled)
@@ -132,6 +131,7 @@ def variants(network: str) -> Iterator[Variant]:
         for seed in (1, 2):
             yield Variant(f"30% of MACs, seed {seed}", 0.3, seed=seed)
             yield Variant(f"30% of MACs, distilled, seed {seed}", 0.3, distilled=True, seed=seed)
+    yield Variant("int8, trained", int8=True, trained=True)
 
 
 def make_runs(folder: Path, networks: list[str]) -> None:
