@@ -6,7 +6,9 @@ height first or channels first, in bytes or normalised. It comes out as (N, C, H
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from mbcompress.errors import MbcompressError, brief, first_line, shown
 IMAGE_KEYS = ("image", "images", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "fine_label", "target", "targets")
 MAX_CLASSES = 100_000
+TORCH_LOST_A_WORKER = "DataLoader worker"
+"""What torch's errors about a worker process that died have in common."""
 Array = NDArray[Any]
 Shape = tuple[int, int, int]
 
@@ -38,11 +42,10 @@ def read_images(source: object, name: str, shape: Shape | None, memory: float) -
     where = f"data: {name!r}"
     try:
         return _read(source, where, shape, memory)
-    except Exception as error:
-        if not _lost_a_worker(source, error):
+    except RuntimeError as error:  # torch raises it in a signal handler, wherever the process happens to be
+        if TORCH_LOST_A_WORKER not in str(error):
             raise
-        advice = "it may have run out of memory; num_workers=0 does without workers"
-        raise MbcompressError(f"{where}: a worker process of its loader died; {advice}") from error
+        raise _worker_died(where) from error
 
 
 def _read(source: object, where: str, shape: Shape | None, memory: float) -> Images:
@@ -105,24 +108,38 @@ def _items(source: object, where: str) -> Iterator[Any]:
     if isinstance(source, tuple | list) and len(source) == 2 and all(hasattr(each, "shape") for each in source):
         yield source  # (images, labels) as two arrays
         return
+    items: Iterator[Any] = iter(())
     count = 0
     try:
-        for item in _iterable(source, where):
+        items = iter(_iterable(source, where))
+        for item in items:
             yield item
             count += 1
     except (MbcompressError, GeneratorExit):
         raise
     except Exception as error:  # a stranger's loader may raise anything
-        if _lost_a_worker(source, error):
-            raise
+        if _lost_a_worker(items) or TORCH_LOST_A_WORKER in str(error):
+            raise _worker_died(where) from error
         problem = f": {brief(first_line(error))}" if str(error) else ""
         raise MbcompressError(f"{where} raised {type(error).__name__}{problem}, after {count} items") from error
 
 
-def _lost_a_worker(source: object, error: Exception) -> bool:
-    """Whether a process that a DataLoader had started is gone; what torch raises, and where, depends on who sees it."""
-    lost = isinstance(error, EOFError | ConnectionError) or "DataLoader worker" in str(error)
-    return lost and bool(getattr(source, "num_workers", 0))
+def _lost_a_worker(items: object) -> bool:
+    """Whether a process that a DataLoader had started died; ends the others.
+
+    What torch raises then depends on who sees it first: a queue that is closed, or a signal handler, in the midst of
+    anything and as long as the loader's iterator lives. So that is ended here.
+    """
+    if not (workers := getattr(items, "_workers", ())):
+        return False
+    with suppress(RuntimeError):  # the handler's: it raises once
+        items._shutdown_workers()  # type: ignore[attr-defined]
+    return any(worker.exitcode not in (0, None, -signal.SIGTERM) for worker in workers)
+
+
+def _worker_died(where: str) -> MbcompressError:
+    advice = "it may have run out of memory; num_workers=0 does without workers"
+    return MbcompressError(f"{where}: a worker process of its loader died; {advice}")
 
 
 def _iterable(source: object, where: str) -> Iterable[Any]:
