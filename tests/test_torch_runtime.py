@@ -126,7 +126,7 @@ def test_a_package_of_integers_answers_the_same(
 
 @pytest.mark.slow
 def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
-    runtime = catalogue.runtimes.build("torch", {}, catalogue)
+    runtime = catalogue.runtimes.build("torch", {"freezing": True}, catalogue)
     path = tmp_path / "model.pt2"
     runtime.export(substituted, SHAPE, path)
     images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -140,14 +140,17 @@ def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
 def test_integer_convolutions_are_those_that_are_executed(catalogue: Catalogue, tmp_path: Path) -> None:
-    eager, compiled = (catalogue.runtimes.build("torch", {"mode": mode}, catalogue) for mode in ("eager", "compile"))
+    eager, compiled, frozen = (
+        catalogue.runtimes.build("torch", options, catalogue) for options in ({"mode": "eager"}, {}, {"freezing": True})
+    )
     path = tmp_path / "model.pt2"
     eager.export(integer(Blocks()), SHAPE, path)
     eager.open(path, 1).run(np.zeros((1, *SHAPE), np.float32))
     assert eager.convolutions(path) == (7, 0)
-    with Engine(compiled, path, SHAPE, 1) as engine:
-        assert engine.time(1.0)
-        assert engine.convolutions() == (7, 7)
-    assert compiled.convolutions(path) == (7, 7)
+    for runtime, integers in ((compiled, 0), (frozen, 7)):
+        with Engine(runtime, path, SHAPE, 1) as engine:
+            assert engine.time(1.0)
+            assert engine.convolutions() == (7, integers)
+    assert frozen.convolutions(path) == (7, 7)
     compiled.export(Blocks().eval(), SHAPE, path)
     assert compiled.convolutions(path) == (7, 0)

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def _freezing() -> Any:
+    return Field(
+        default=False,
+        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in integers instead of in "
+        "float: faster for large images, slower for small ones.",
+    )
+
+
 class TorchRuntime(Runtime):
     """torch on the CPU, from one program of torch.export with a free batch size."""
 
@@ -26,9 +34,10 @@ class TorchRuntime(Runtime):
 
     mode: Literal["compile", "eager"] = Field(
         default="compile",
-        description="Compile the program with torch.compile, its weights frozen, when it is opened, which takes half a "
-        "minute and a C++ compiler; or execute it operator by operator.",
+        description="Compile the program with torch.compile when it is opened, which takes half a minute and a C++ "
+        "compiler; or execute it operator by operator.",
     )
+    freezing: bool = _freezing()
 
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
         from .program import save
@@ -38,18 +47,20 @@ class TorchRuntime(Runtime):
     def open(self, path: Path, threads: int) -> Session:
         from .program import ProgramSession
 
-        return ProgramSession(path, threads, compiled=self.mode == "compile")
+        return ProgramSession(path, threads, compiled=self.mode == "compile", freezing=self.freezing)
 
     def convolutions(self, path: Path) -> ConvolutionCount:
         from .program import count_convolutions, integer_convolutions, load
 
-        integers = integer_convolutions(path) if self.mode == "compile" else 0
+        frozen = self.mode == "compile" and self.freezing  # otherwise int8 convolutions are computed in float
+        integers = integer_convolutions(path) if frozen else 0
         return ConvolutionCount(count_convolutions(load(path)), integers)
 
     def describe(self) -> str:
         import torch
 
-        how = "torch.compile, frozen" if self.mode == "compile" else "eager"
+        compiled = "torch.compile, frozen" if self.freezing else "torch.compile"
+        how = compiled if self.mode == "compile" else "eager"
         return f"torch {torch.__version__.partition('+')[0]} (CPU, {how})"
 
 
@@ -62,11 +73,7 @@ class AotInductor(Runtime):
     channel_multiple: ClassVar[int] = 16
     needs_torch: ClassVar[bool] = True
 
-    freezing: bool = Field(
-        default=False,
-        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in integers instead of in "
-        "float: faster for large images, slower for small ones.",
-    )
+    freezing: bool = _freezing()
 
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
         from .package import save

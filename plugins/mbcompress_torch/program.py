@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+import torch._inductor.config as inductor
 from torch._dynamo.utils import counters
 
 from mbcompress import MbcompressError, Session
@@ -79,18 +79,18 @@ def count_convolutions(program: ExportedProgram) -> int:
 
 
 def integer_convolutions(path: Path) -> int:
-    """Convolutions that torch.compile turns into integer ones; compiles unless this process has done so."""
+    """Convolutions that torch.compile turns into integer ones with frozen weights; compiles unless this process has."""
     if path not in _converted:
         program = load(path)
         (images,) = program.graph_signature.user_inputs
         shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == images)
-        session = ProgramSession(path, torch.get_num_threads(), compiled=True)
+        session = ProgramSession(path, torch.get_num_threads(), compiled=True, freezing=True)
         session.run(torch.zeros(1, *map(int, shape[1:])).numpy())
     return _converted[path]
 
 
 _converted: dict[Path, int] = {}
-"""By the path of a program: convolutions that its compilation made integer."""
+"""By the path of a program: convolutions that its compilation with frozen weights made integer."""
 
 
 def _integer_matches() -> int:
@@ -101,27 +101,29 @@ def _integer_matches() -> int:
 class ProgramSession(Session):
     """One program, open; compiled for the batch size that is asked for first, then for any."""
 
-    def __init__(self, path: Path, threads: int, *, compiled: bool) -> None:
+    def __init__(self, path: Path, threads: int, *, compiled: bool, freezing: bool) -> None:
         torch.set_num_threads(threads)
-        self._path, self._compiled = path, compiled
+        self._path, self._frozen = path, compiled and freezing
         module: nn.Module = load(path).module(check_guards=False)
         self._call: Callable[[torch.Tensor], torch.Tensor] = module
         self._seen: set[int] = set()
         if compiled:
             with silenced():
-                import torch._inductor.config as inductor
-
-                inductor.freezing = True
                 self._call = torch.compile(module)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         given = torch.from_numpy(images).contiguous()
-        # a new batch size may be compiled; silence costs time, which must not count in every call
-        aside = nullcontext() if len(given) in self._seen else silenced()
+        if len(given) in self._seen:
+            return self._run(given)
         before = _integer_matches()
-        with torch.inference_mode(), aside:
-            logits: np.ndarray = self._call(given).numpy()
-        if self._compiled and not self._seen:
+        with silenced(), inductor.patch(freezing=self._frozen):  # a new batch size may be compiled
+            logits = self._run(given)
+        if self._frozen and not self._seen:
             _converted[self._path] = _integer_matches() - before
         self._seen.add(len(given))
+        return logits
+
+    def _run(self, images: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            logits: np.ndarray = self._call(images).numpy()
         return logits
