@@ -96,7 +96,7 @@ def from_recipe(path: Path, catalogue: Catalogue) -> Subject:
     shape = plan.model.input_shape
     width = getattr(plan.model, "width", 1.0)
     name = f"{plan.model.name} {width:g}, {shape[1]} px"
-    return Subject(name, plan.model.load().eval(), plan.data.load(shape, plan.seed), shape, trained=True)
+    return Subject(name, plan.model.load().eval(), plan.data.load(shape, plan.data.split_seed), shape, trained=True)
 
 
 def untrained(spec: str, catalogue: Catalogue) -> Subject:

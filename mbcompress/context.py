@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.distribution import Processes
@@ -12,7 +12,7 @@ from mbcompress.progress import Progress
 from mbcompress.traits import INITIAL, Trait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -66,6 +66,22 @@ class Context:
         for start in range(0, len(images), batch_size):
             batch = self.data.normalization.apply(images.pixels[start : start + batch_size])
             yield torch.from_numpy(batch).to(self.device)
+
+    def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
+        """What `decide` gives, or gave in a process that was stopped while this pass was at work.
+
+        For choices before a training that would come out otherwise the next time, such as those by a clock: the
+        training could not go on.
+
+        Args:
+            name: of the choice, one of its own in this pass.
+            decide: gives anything but None that JSON holds; every process calls it.
+        """
+        found = self.processes.from_main(lambda: self.checkpoints.decision(name))
+        if found is None:
+            found = decide()
+            self.checkpoints.keep_decision(name, found)
+        return found
 
     def teacher(self, reference: str | ModelSource) -> nn.Module:
         """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`.

@@ -147,7 +147,7 @@ def _check_batches(plan: Plan, processes: int) -> None:
         for training in trainings:
             if isinstance(training, TrainingOptions) and training.epochs:
                 where = f"{plan.locations[index]}: " if plan.locations else ""
-                check_shares(f"{where}{step.name}", training.batch_size, processes)
+                check_shares(f"{where}{step.name}", training.batch_size, processes, training.accumulation)
 
 
 def _agree(model: nn.Module, splits: Splits, processes: Processes) -> None:

@@ -46,7 +46,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "zoo" / "mobilenet_v2_digits.safetensors").touch()
     card = {
         "model": {"source": "mobilenet_v2", "num_classes": 10, "width": 0.5, "input_size": 32},
-        "data": {"name": "digits", "test": 0.2, "split_seed": 0},
+        "data": {"name": "digits", "test": 0.2, "split_seed": 0, "validation": 0.1},
     }
     (tmp_path / "zoo" / "mobilenet_v2_digits.json").write_text(json.dumps(card))
     monkeypatch.setattr(mbcompress_mobilenet.ZOO, "directory", tmp_path / "zoo")

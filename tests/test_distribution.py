@@ -85,7 +85,7 @@ def quantized(context: Context) -> Any:
     from integer_models import simulated
 
     torch.manual_seed(0)
-    model = simulated(plain_model().eval(), list(context.calibration_batches()), observed_steps=3)
+    model = simulated(plain_model().eval(), list(context.calibration_batches()), observed_calls=3)
     fit(model, context, NOISY.model_copy(update={"mixup": 0.0}), label_loss(NOISY), "quantized")
     return model.state_dict()
 
@@ -284,12 +284,20 @@ def test_what_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_that_are_too_small() -> None:
-    check_shares("train", 4, 2)
-    check_shares("train", 1, 1)
+    check_shares("train", 4, 2, 1)
+    check_shares("train", 1, 1, 1)
+    check_shares("train", 8, 2, 2)
     with pytest.raises(
         MbcompressError, match=r"^train: a batch of 3 images cannot be divided among 2 processes, .* to 4"
     ):
-        check_shares("train", 3, 2)
+        check_shares("train", 3, 2, 1)
+    with pytest.raises(MbcompressError, match=r"cannot be divided into 4 parts, .* to 8, or lower 'accumulation'$"):
+        check_shares("train", 7, 1, 4)
+    with pytest.raises(
+        MbcompressError,
+        match=r"among 2 processes and into 3 parts, .* to 12, or start fewer processes or lower 'accumulation'$",
+    ):
+        check_shares("train", 11, 2, 3)
 
 
 def test_a_step_of_two_processes_is_another_than_that_of_one() -> None:

@@ -19,7 +19,7 @@ from mbcompress.counting import count_parameters
 from mbcompress.deployment import Deployment
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.host import Catalogue
-from mbcompress.training import History, Score, evaluate
+from mbcompress.training import History, Score, evaluate, fit
 
 
 def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
@@ -84,7 +84,7 @@ def test_the_callers_model_is_not_changed(tiny_model: Callable[..., Any]) -> Non
 
 
 def test_evaluation_does_not_move_activation_ranges(tiny_model: Callable[..., Any]) -> None:
-    fake = simulate(tiny_model("mobilenet_v2"), [torch.randn(8, 3, 32, 32)], Scheme(), observed_steps=2)
+    fake = simulate(tiny_model("mobilenet_v2"), [torch.randn(8, 3, 32, 32)], Scheme(), observed_calls=2)
     loud = 100 * torch.randn(8, 3, 32, 32)
 
     def ranges() -> list[float]:
@@ -102,7 +102,7 @@ def test_evaluation_does_not_move_activation_ranges(tiny_model: Callable[..., An
     moved = ranges()
     assert moved != before
     fake(loud)
-    fake(loud)  # beyond observed_steps
+    fake(loud)  # beyond observed_calls
     frozen = ranges()
     fake.train()
     fake(loud)
@@ -247,9 +247,33 @@ def test_the_better_file_is_the_result(
     )
 
 
+def test_phases_are_shares_of_the_training_whatever_a_step_is_divided_into(
+    catalogue: Catalogue,
+    tiny_model: Callable[..., Any],
+    make_context: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, phases = tiny_model("mobilenet_v1"), []
+
+    def watched(model: Any, *arguments: Any) -> None:
+        before = model.calls
+        fit(model, *arguments)
+        phases.append((model.free_calls, model.observed_calls, model.calls - before))
+        raise TrainingDivergedError("seen enough")
+
+    monkeypatch.setattr("mbcompress_quantize.training.fit", watched)
+    context = make_context(model)
+    few = replace(context, data=replace(context.data, train=context.data.train.take(np.arange(128))))
+    for accumulation in (1, 4):
+        options = {"epochs": 1, "batch_size": 16, "lr": 0.001, "algorithm": "minmax", "teacher": None}
+        options |= {"accumulation": accumulation, "round_from": 0.25, "observe": 0.5}
+        catalogue.passes.build("qat", options, catalogue).apply(model, few)
+    assert phases == [(2, 4, 8), (8, 16, 32)]
+
+
 def test_rounding_begins_when_the_schedule_says_so(tiny_model: Callable[..., Any]) -> None:
     model, images = tiny_model("mobilenet_v1"), torch.randn(8, 3, 32, 32)
-    fake = simulate(model, [images], Scheme(), free_steps=2, observed_steps=3)
+    fake = simulate(model, [images], Scheme(), free_calls=2, observed_calls=3)
     with torch.no_grad():
         rounded, exact = fake(images), model(images)
         fake.train()

@@ -353,7 +353,7 @@ def test_training_with_fake_quantization_keeps_zeros(
     context = few(make_context(model), traits=SPARSE)
     graph = capture(model, context.example(2), "test")
     ranges = calibrate(graph, Scheme(), context.calibration_batches()).ranges
-    quantized = FakeQuantized(graph, Scheme(), ranges, observed_steps=2)
+    quantized = FakeQuantized(graph, Scheme(), ranges, observed_calls=2)
     before = {name: each.detach().clone() for name, each in quantized.named_parameters() if each.dim() > 1}
     fit(quantized, context, options, label_loss(options), "qat")
     moved = 0

@@ -20,7 +20,7 @@ from mbcompress import (
     Trait,
 )
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.training import Batch, Distillation, evaluate, fit, label_loss
+from mbcompress.training import Batch, Distillation, estimate_statistics, evaluate, fit, label_loss
 from mbcompress.training.augmentation import augment
 from mbcompress.training.batches import to_float, training_batches
 
@@ -381,3 +381,27 @@ def test_a_zero_stays_zero_in_a_sparse_model(make_context: Callable[..., Any]) -
     assert fit(model, context, options, label_loss(options), "train").best == 1
     assert not model.layer.weight[zeros].any()
     assert model.layer.weight[~zeros].all()
+
+
+def test_statistics_are_of_whole_batches(make_context: Callable[..., Any]) -> None:
+    """A short last batch would weigh as much as the others, and one of a single image has no variance."""
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3))
+    context = make_context(model)
+    data = context.data
+    for count, used in ((257, 256), (700, 512), (100, 100)):
+        train = data.train.take(np.arange(count))
+        estimate_statistics(model, replace(context, data=replace(data, train=train)))
+        mean = data.normalization.apply(train.pixels[:used]).mean((0, 2, 3))
+        np.testing.assert_allclose(model[0].running_mean.numpy(), mean, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_a_batch_are_as_even_as_can_be() -> None:
+    batch = Batch(torch.zeros(65, 3, 2, 2), torch.zeros(65).long())
+    assert {len(part.images) for part in batch.parts(32)} == {2, 3}
+    assert sum(len(part.images) for part in batch.parts(32)) == 65
+
+
+def test_hints_without_a_map_in_common_are_refused(make_context: Callable[..., Any]) -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    with pytest.raises(MbcompressError, match=r"^hints 'attention' compare maps of the same height and width, and"):
+        distillation([flat], make_context(flat), flat, hints="attention")

@@ -68,6 +68,28 @@ class Checkpoints:
         self._names.append(name)
         return Checkpoint(self, f"{self._names.count(name)}-{name}.checkpoint")
 
+    def decision(self, name: str) -> Any:
+        """What was decided under this name; None if nothing was, or nothing that can be read."""
+        if self.folder is None:
+            return None
+        try:
+            return json.loads(self._place_of(name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def keep_decision(self, name: str, decision: Any) -> None:
+        """Note it, if there is a folder; a disk that has no room for it costs the note, not the run."""
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._place_of(name), json.dumps(decision))
+            except (MbcompressError, OSError) as error:
+                self.complain(f"cache: the training was not saved: {error}")
+
+    def _place_of(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{slug(name)}.decision.json"
+
     def complain(self, text: str) -> None:
         """Say once that nothing can be saved."""
         if not self._complained:

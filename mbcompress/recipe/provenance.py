@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mbcompress.components import Dataset, ModelSource, Pass, teachers_in
 from mbcompress.errors import SpecError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-DIVIDES_TEST = ("test", "split_seed")
-"""Options of a dataset that decide which images are test images."""
+DIVIDES = (
+    ("test", "equal", "test"),
+    ("split_seed", "equal", "test or validation"),
+    ("validation", "most", "validation"),
+)
+"""Options of a dataset that decide which images are not for training: how they must compare with those of a training
+in the past, and what they would mix with its images. Of validation images the first in the same order are taken."""
 
 
 def check_teachers(model: ModelSource | None, passes: Sequence[Pass], baseline_after: int) -> None:
@@ -42,16 +47,29 @@ def _check_source(path: tuple[str | int, ...], teacher: ModelSource, model: Mode
             raise SpecError(path, f"this teacher has {what} {theirs}, the model {ours}; they must be the same")
 
 
-def check_test_split(model: ModelSource | None, dataset: Dataset | None) -> None:
-    """Raise SpecError where test images would be among those that the weights were trained on."""
-    if model is None or dataset is None or model.trained_on is None or model.trained_on.get("name") != dataset.name:
+def check_splits(model: ModelSource | None, passes: Sequence[Pass], dataset: Dataset | None) -> None:
+    """Raise SpecError where test or validation images would be among those that any of the weights were trained on."""
+    if dataset is None:
+        return
+    if model is not None:
+        _check_splits("the model's weights", model.trained_on, dataset)
+    for step in passes:
+        for _, teacher in teachers_in(step):
+            if isinstance(teacher, ModelSource):
+                _check_splits(f"the weights of the teacher in {step.name!r}", teacher.trained_on, dataset)
+
+
+def _check_splits(weights: str, trained_on: Mapping[str, Any] | None, dataset: Dataset) -> None:
+    if trained_on is None or trained_on.get("name") != dataset.name:
         return
     options = dataset.as_written()
-    for option in DIVIDES_TEST:
-        trained = model.trained_on.get(option)
-        if option in options and options[option] != trained:
+    for option, limit, kind in DIVIDES:
+        if option not in options or option not in trained_on:
+            continue
+        ours, theirs = options[option], trained_on[option]
+        if ours != theirs and (limit == "equal" or ours > theirs):
             raise SpecError(
                 ("data", option),
-                f"must be {shown(trained)} as when the model's weights were trained, got {shown(options[option])}; "
-                "otherwise test images would be among those that trained it",
+                f"must be {'' if limit == 'equal' else 'at most '}{shown(theirs)} as when {weights} were trained, got "
+                f"{shown(ours)}; otherwise {kind} images would be among those that trained them",
             )

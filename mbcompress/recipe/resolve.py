@@ -11,7 +11,7 @@ from mbcompress.components import Component, Options
 from mbcompress.errors import PathPart, RecipeError, SpecError, shown, unknown
 from mbcompress.recipe.order import check_order
 from mbcompress.recipe.plan import Budget, Measure, Plan
-from mbcompress.recipe.provenance import check_teachers, check_test_split
+from mbcompress.recipe.provenance import check_splits, check_teachers
 from mbcompress.validation import first_problem
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
         ),
     )
     _check_runtimes(passes, plan.export)
-    check_test_split(model, dataset)
+    check_splits(model, passes, dataset)
     check_teachers(model, passes, plan.measure.baseline_after)
     if plan.measure.baseline_after > len(passes):
         found = f"got {shown(plan.measure.baseline_after)}"

@@ -30,9 +30,9 @@ class Batch:
     positions: Tensor | None = None
 
     def parts(self, count: int) -> list["Batch"]:
-        """The batch in `count` parts, or as many as it has images."""
+        """The batch in `count` parts, whose numbers of images differ by one at most."""
         columns = (self.images, self.labels, self.positions)
-        return [Batch(*part) for part in zip(*(c.chunk(count) for c in columns if c is not None), strict=True)]
+        return [Batch(*part) for part in zip(*(c.tensor_split(count) for c in columns if c is not None), strict=True)]
 
 
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:

@@ -1,6 +1,7 @@
 """What a training must hold to after each of its steps: weights that stay zero."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,13 @@ class Constraint(ABC):
     @abstractmethod
     def hold(self, model: nn.Module) -> None:
         """Put right another module with the same parameters, such as an average."""
+
+    def state(self) -> dict[str, Any]:
+        """What cannot be read off the weights, for a checkpoint: anything that JSON holds."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027  # most have nothing to put back
+        """Put back what `state` gave, after `begin`."""
 
 
 class KeepZeros(Constraint):

@@ -112,7 +112,7 @@ class _Training:
         self.model = channels_last(model.to(context.device))
         self.processes = context.processes
         self.batch_images = min(options.batch_size, len(context.data.train))
-        check_shares(label, self.batch_images, self.processes.count)
+        check_shares(label, self.batch_images, self.processes.count, options.accumulation)
         trained = [model, *([loss] if isinstance(loss, nn.Module) else [])]
         self.synchronization = Synchronization(trained, self.processes)
         self.synchronization.begin()
@@ -128,11 +128,16 @@ class _Training:
         self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
         self.rate = rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
-        self.reached = self._resume() or _Reached(
-            1, 0, [self._evaluate()], 0, copy.deepcopy(model.state_dict()), constraint is None or constraint.settled
-        )
+        found = self.processes.from_main(self.checkpoint.read)
+        self.reached = self._resume(*found) if found else self._begin()
         if constraint:
             constraint.begin(model)
+            if found:
+                constraint.restore(found[1]["constraint"])
+
+    def _begin(self) -> _Reached:
+        settled = self.constraint is None or self.constraint.settled
+        return _Reached(1, 0, [self._evaluate()], 0, copy.deepcopy(self.model.state_dict()), settled)
 
     @property
     def kept(self) -> nn.Module:
@@ -245,15 +250,12 @@ class _Training:
             "settled": self.reached.settled,
             "losses": self.reached.losses,
             "running": self.reached.running,
+            "constraint": self.constraint.state() if self.constraint else {},
         }
         self.checkpoint.write(tensors, facts)
 
-    def _resume(self) -> _Reached | None:
-        """Put back what `save` wrote; None if there is nothing."""
-        found = self.processes.from_main(self.checkpoint.read)
-        if found is None:
-            return None
-        tensors, facts = found
+    def _resume(self, tensors: State, facts: dict[str, Any]) -> _Reached:
+        """Put back what `save` wrote, and give how far it was."""
         self.model.load_state_dict(_part("model", tensors))
         momenta = _part("momentum", tensors)
         for index, parameter in enumerate(_parameters(self.optimizer)):
@@ -268,17 +270,25 @@ class _Training:
         return _Reached(scores=scores, best_state=_part("best", tensors), **rest)
 
 
-def check_shares(label: str, images: int, processes: int) -> None:
-    """Refuse batches of which a process would get fewer than two images, of which BatchNorm can take no variance.
+def check_shares(label: str, images: int, processes: int, accumulation: int) -> None:
+    """Refuse batches with a part of fewer than two images, of which BatchNorm can take no variance.
 
     Raises:
-        MbcompressError: there are fewer than `2 * processes` images in a batch.
+        MbcompressError: there are fewer than `2 * processes * accumulation` images in a batch.
     """
-    if processes > 1 and images < 2 * processes:
-        raise MbcompressError(
-            f"{label}: a batch of {images} images cannot be divided among {processes} processes, each of which needs "
-            f"at least two; raise 'batch_size' to {2 * processes}, or start fewer processes"
-        )
+    fewest = 2 * processes * accumulation
+    if processes * accumulation == 1 or images >= fewest:
+        return
+    ways = (
+        (processes, f"among {processes} processes", "start fewer processes"),
+        (accumulation, f"into {accumulation} parts", "lower 'accumulation'"),
+    )
+    divided = " and ".join(how for count, how, _ in ways if count > 1)
+    instead = " or ".join(other for count, _, other in ways if count > 1)
+    raise MbcompressError(
+        f"{label}: a batch of {images} images cannot be divided {divided}, each of which needs at least two; "
+        f"raise 'batch_size' to {fewest}, or {instead}"
+    )
 
 
 def _part(name: str, tensors: Mapping[str, Tensor]) -> State:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, normalize
 
 from mbcompress.context import Context
+from mbcompress.errors import MbcompressError
 from mbcompress.inference import for_inference
 from mbcompress.training.batches import Batch, evaluation_batches
 from mbcompress.training_options import DistillationOptions, TrainingOptions
@@ -52,6 +53,9 @@ class Distillation(nn.Module):
     Args:
         model: the student.
         teachers: frozen, in eval mode, on the context's device; only the first gives hints.
+
+    Raises:
+        MbcompressError: hints are wanted, and no two maps can be compared.
     """
 
     def __init__(
@@ -68,6 +72,11 @@ class Distillation(nn.Module):
         if options.hints != "none":
             example = context.example(2)
             self._hints = _matching_taps(model, teachers[0], example)
+            if not self._hints:
+                raise MbcompressError(
+                    f"hints {options.hints!r} compare maps of the same height and width, and the model and its teacher "
+                    "share none; leave 'hints' out, or choose another teacher"
+                )
             if options.hints == "features":
                 pairs = zip(*(tap.channels for tap in self._hints), strict=True)
                 self.adapters.extend(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs)

@@ -45,6 +45,13 @@ class Cifar10(Dataset):
         "~/.cache/mbcompress on Linux.",
     )
 
+    validation: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="Share of the training images that choices are made on; the zoo's networks were trained with 0.05.",
+    )
+
     @field_validator("path")
     @classmethod
     def _holds_cifar10(cls, path: Path | None) -> Path | None:

@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 def residual_blocks(model: nn.Module, context: Context) -> list[str]:
     """Names of the modules that add what they compute to their input: without weights, they pass it on.
 
-    A block is found by trial: its parameters are zeroed in a copy, and its output compared with its input.
+    A block is found by trial: its parameters are zeroed in a copy, and its output compared with its input. A row of
+    blocks passes its input on as well; the blocks in it are what is meant.
     """
     probe = copy.deepcopy(model).eval()
-    found: list[str] = []
-    for name, module in probe.named_modules():
-        if not name or not any(True for _ in module.parameters()) or any(name.startswith(f"{f}.") for f in found):
-            continue
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
-            continue
-        if _passes_input_on(probe, module, context):
-            found.append(name)
-    return found
+    found = [
+        name
+        for name, module in probe.named_modules()
+        if name
+        and any(True for _ in module.parameters())
+        and not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+        and _passes_input_on(probe, module, context)
+    ]
+    return [name for name in found if not any(other.startswith(f"{name}.") for other in found)]
 
 
 def _passes_input_on(probe: nn.Module, module: nn.Module, context: Context) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers
+from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers, Trait
 from mbcompress.unsupported import Unsupported, report_unsupported
 
 from .targets import Targets, goal_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mbcompress import Context
 
-    from .channels import Ratios, Shrinking
+    from .channels import Amount, Ratios, Shrinking
     from .sensitivity import Analysis
     from .targets import Goal
 
@@ -151,19 +152,24 @@ class Prune(_Channels, Targets):
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import estimate_statistics
 
+        from .patterns import tell_lost_patterns
+
+        before = model
         kept = self._spare(model, context, self.unsupported)
         with goal_of(self, context) as goal:
-            if self.gradual is not None:
-                model = self._fade(model, context, goal, kept)
             for step in range(1, self.steps + 1):
-                limit = goal.limit ** (step / self.steps)
+                aim = replace(goal, limit=goal.limit ** (step / self.steps))
                 with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                    model, _ = self._shrink(model, context, replace(goal, limit=limit), kept)
-                    if self.recalibrate:
-                        estimate_statistics(model, context)
+                    amount = context.decide_once(f"step {step}", partial(self._amount, model, context, aim, kept))
+                if self.gradual is not None:
+                    model, amount = self._fade(model, context, goal, kept, amount)
+                model = self._without(model, context, amount, kept)
+                if self.recalibrate:
+                    estimate_statistics(model, context)
                 if self.recovery and self.gradual is None:
                     self._recover(model, context, f"{self.name}, recovery {step}/{self.steps}")
             context.metrics["left"] = goal.share(model)
+        tell_lost_patterns(before, model, context)
         return model
 
     def _recover(self, model: nn.Module, context: Context, label: str, **more: Any) -> None:
@@ -173,57 +179,57 @@ class Prune(_Channels, Targets):
         with task_loss(model, context, self.recovery) as loss:
             fit(model, context, self.recovery, loss, label, **more)
 
-    def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> nn.Module:
-        """A copy of `model`, trained while the channels that will go became zero."""
+    def _fade(
+        self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount
+    ) -> tuple[nn.Module, Ratios]:
+        """A copy of `model`, trained while channels became zero, and the shares of the channels that are."""
         import copy
 
         from .fading import Fading
 
-        _, amount = self._shrink(model, context, goal, kept)
         model = copy.deepcopy(model)
 
         def choose(model: nn.Module, share: float) -> Any:
-            shrinking = self._shrinking(model, context, self.scope)
-            part = (
-                share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
-            )
-            return shrinking.choose(model, context.example(), part, kept)
+            whole = amount
+            if share == 1 and self.scope == "global":  # other layers may have become important on the way
+                whole = self._amount(copy.deepcopy(model).eval(), context, goal, kept)
+            if whole == 0.0:
+                return []
+            part = share * whole if isinstance(whole, float) else {name: share * each for name, each in whole.items()}
+            return self._shrinking(model, context, self.scope).choose(model, context.example(), part, kept)
 
         assert self.gradual is not None
-        self._recover(model, context, f"{self.name}, gradual", constraint=Fading(choose, self.gradual))
-        return model
+        fading = Fading(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
+        self._recover(model, context, f"{self.name}, gradual", constraint=fading)
+        return model, fading.ratios(model)
 
-    def _shrink(
-        self, model: nn.Module, context: Context, goal: Goal, kept: list[str]
-    ) -> tuple[nn.Module, float | Ratios]:
-        """The model with the smallest amount of pruning that meets the goal, by bisection, and that amount.
+    def _without(self, model: nn.Module, context: Context, amount: Amount, kept: list[str]) -> nn.Module:
+        """A copy of the model that has lost `amount` of its channels; the model itself where none are to go."""
+        if not amount:
+            return model
+        return self._shrinking(model, context, self.scope).prune(model, context.example(), amount, kept)
 
-        `model` is not changed. The amount is a share of the channels, or one for each layer.
-        """
+    def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:
+        """How much must go for the goal to be met, found by bisection; 0.0 if it is."""
         from .channels import LARGEST_RATIO
 
         if goal.exact and goal.share(model) <= goal.limit:
-            return model, 0.0
+            return 0.0
         shrinking, example = self._shrinking(model, context, self.scope), context.example()
-        amount_at: Callable[[float], float | Ratios] = lambda ratio: ratio  # noqa: E731
-        largest = LARGEST_RATIO
+        amount_at: Callable[[float], Amount] = lambda ratio: ratio  # noqa: E731
+        low, high = 0.0, LARGEST_RATIO
         if self.scope == "sensitivity":
-            amount_at, largest = self._analyse(model, context, kept).ratios, 1.0
-        low, high = 0.0, largest
-        best = shrinking.prune(model, example, amount_at(high), kept)
-        if (smallest := goal.share(best)) > goal.limit:
+            amount_at, low, high = self._analyse(model, context, kept).ratios, -1.0, 1.0
+        if (smallest := goal.share(shrinking.prune(model, example, amount_at(high), kept))) > goal.limit:
             raise MbcompressError(
                 f"prune: {goal.name} {goal.limit:.3g} cannot be reached with round_to {shrinking.round_to}, the least "
                 f"is {smallest:.3g}; raise {goal.name} or lower round_to"
             )
         for _ in range(SEARCH_STEPS if goal.exact else MEASURED_STEPS):
-            ratio = (low + high) / 2
-            candidate = shrinking.prune(model, example, amount_at(ratio), kept)
-            if goal.share(candidate) <= goal.limit:
-                best, high = candidate, ratio
-            else:
-                low = ratio
-        return best, amount_at(high)
+            middle = (low + high) / 2
+            reached = goal.share(shrinking.prune(model, example, amount_at(middle), kept)) <= goal.limit
+            low, high = (low, middle) if reached else (middle, high)
+        return amount_at(high)
 
 
 class Sensitivity(_Channels):

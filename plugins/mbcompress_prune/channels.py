@@ -38,6 +38,8 @@ SLICED = (*PRUNABLE, nn.BatchNorm2d)
 
 Ratios = Mapping[str, float]
 """Name of a layer -> share of its channels that goes; a layer that is not named keeps all."""
+Amount = float | Ratios
+"""Share of the channels that goes, of all layers together or of each."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Shrinking:
     seed: int
     gradients: Mapping[str, Tensor] | None = None
 
-    def prune(self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]) -> nn.Module:
+    def prune(self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]) -> nn.Module:
         """A copy of `model` that has lost `ratio` of its channels, but none of the groups that a `kept` layer is in."""
         model = copy.deepcopy(model).eval()
         frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
@@ -66,7 +68,7 @@ class Shrinking:
             model.get_parameter(name).requires_grad_(False)
         return model
 
-    def choose(self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]) -> list[Slice]:
+    def choose(self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]) -> list[Slice]:
         """Which slices of which layers `prune` would remove."""
         model = copy.deepcopy(model).eval()
         names = {module: name for name, module in model.named_modules()}
@@ -79,7 +81,7 @@ class Shrinking:
         return chosen
 
     def _groups(
-        self, model: nn.Module, example: Tensor, ratio: float | Ratios, kept: Collection[str]
+        self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]
     ) -> Iterator[tuple[Any, Any]]:
         """The groups of channels that go, with their graph; `model` must not be of use to anybody else."""
         model.requires_grad_(True)  # dependencies are read from the gradient's graph

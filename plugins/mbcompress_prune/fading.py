@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mbcompress.training import Constraint
+from mbcompress.training import KeepZeros
+
+from .channels import PRUNABLE, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
 
-    from .channels import Slice
+    from .channels import Ratios
 
 UPDATES = 20
 """How often the choice of channels is made anew on the way."""
 
 
-class Fading(Constraint):
+class Fading(KeepZeros):
     """Zeroes the least important channels, more of them by a cubic schedule (Zhu and Gupta 2017).
 
-    What is zero stays zero. All of it can be read from the weights: a training that was interrupted goes on alike.
+    What is zero stays zero.
 
     Args:
-        choose: model, share of the way to go -> what to zero.
+        choose: model, share of the way to go, which ends with 1 -> what to zero.
         ramp: share of the training during which channels fade.
+        sparse: whether single weights that are zero at the beginning stay so too.
     """
 
-    def __init__(self, choose: Callable[[nn.Module, float], list[Slice]], ramp: float) -> None:
+    def __init__(self, choose: Callable[[nn.Module, float], list[Slice]], ramp: float, *, sparse: bool) -> None:
+        super().__init__()
         self.choose = choose
         self.ramp = ramp
+        self.sparse = sparse
         self.updates = 0
         self.slices: list[Slice] = []
 
@@ -41,8 +46,19 @@ class Fading(Constraint):
         return self.updates >= UPDATES
 
     def begin(self, model: nn.Module) -> None:
-        """Find the slices that are zero already."""
+        """Nothing has faded yet."""
         self.updates, self.slices = 0, []
+        if self.sparse:
+            super().begin(model)
+
+    def state(self) -> dict[str, Any]:
+        """Which channels have faded, and how often they were chosen."""
+        return {"updates": self.updates, "slices": self.slices}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with those."""
+        self.updates = state["updates"]
+        self.slices = [Slice(layer, outputs, tuple(indices)) for layer, outputs, indices in state["slices"]]
 
     def after_step(self, model: nn.Module, done: float) -> None:
         """Choose anew where it is time to, and zero."""
@@ -53,9 +69,20 @@ class Fading(Constraint):
             self.updates = due
         self.hold(model)
 
+    def ratios(self, model: nn.Module) -> Ratios:
+        """For each layer the share of its channels that is zero, such that pruning takes as many, and those first."""
+        gone = {
+            each.layer: len(each.indices)
+            for each in self.slices
+            if each.outputs and isinstance(model.get_submodule(each.layer), PRUNABLE)
+        }
+        # half a channel less: what is left of a product is rounded down
+        return {name: (count - 0.5) / len(model.get_parameter(f"{name}.weight")) for name, count in gone.items()}
+
     @torch.no_grad()
     def hold(self, model: nn.Module) -> None:
         """Zero the slices chosen so far."""
+        super().hold(model)
         for layer, outputs, indices in self.slices:
             weight = model.get_parameter(f"{layer}.weight")
             places = torch.tensor(indices, dtype=torch.long, device=weight.device)

@@ -67,9 +67,15 @@ class Analysis:
     curves: tuple[Curve, ...]
     images: int
 
-    def ratios(self, tolerance: float) -> Mapping[str, float]:
-        """For every layer the share of channels that may go where each group alone may cost `tolerance`."""
-        return {layer: curve.ratio_at(tolerance) for curve in self.curves for layer in curve.layers}
+    def ratios(self, amount: float) -> Mapping[str, float]:
+        """For every layer the share of channels that goes.
+
+        Args:
+            amount: from 0 to 1 the accuracy that each group alone may cost; from -1 to 0 that share less of what costs
+                none, so that -1 is nothing.
+        """
+        part, tolerance = 1 + min(amount, 0.0), max(amount, 0.0)
+        return {layer: part * curve.ratio_at(tolerance) for curve in self.curves for layer in curve.layers}
 
     def table(self) -> str:
         """All points as CSV."""

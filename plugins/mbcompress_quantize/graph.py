@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class FakeQuantized(ExportedGraph):
     """A captured network with int8 rounding simulated on every tensor that a runtime holds in int8.
 
-    In train mode nothing is rounded for the first `free_steps` batches, and activation ranges follow the data for the
-    first `observed_steps`; in eval mode everything is rounded and ranges stand still, so that evaluating on a split
+    In train mode nothing is rounded in the first `free_calls`, and activation ranges follow the data in the first
+    `observed_calls`; in eval mode everything is rounded and ranges stand still, so that evaluating on a split
     cannot move them. Weight ranges always are those of the weights.
 
     Args:
@@ -42,16 +42,16 @@ class FakeQuantized(ExportedGraph):
         captured: GraphModule,
         scheme: Scheme,
         ranges: Mapping[str, tuple[float, int]],
-        free_steps: int = 0,
-        observed_steps: int = 0,
+        free_calls: int = 0,
+        observed_calls: int = 0,
     ) -> None:
         quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
         super().__init__(prepare_pt2e(copied(captured), quantizer))
         for name, module in self.activations().items():
             module.set_parameters(*ranges[name])
-        self.free_steps = free_steps
-        self.observed_steps = observed_steps
-        self.steps = 0
+        self.free_calls = free_calls
+        self.observed_calls = observed_calls
+        self.calls = 0
         self.eval()
 
     def activations(self) -> dict[str, Simulated]:
@@ -65,16 +65,16 @@ class FakeQuantized(ExportedGraph):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
-            if self.steps in (self.free_steps, self.observed_steps):
+            if self.calls in (self.free_calls, self.observed_calls):
                 self._set_phase(True)
-            self.steps += 1
+            self.calls += 1
         return super().forward(images)
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.steps)
+        return torch.tensor(self.calls)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.steps = int(state)
+        self.calls = int(state)
 
     def convert(self) -> nn.Module:
         """The same function with int8 weights and explicit quantize and dequantize operators."""
@@ -86,13 +86,13 @@ class FakeQuantized(ExportedGraph):
         return converted(copied(self.captured))
 
     def _set_phase(self, training: bool) -> None:
-        rounding = not training or self.steps >= self.free_steps
+        rounding = not training or self.calls >= self.free_calls
         modules: list[Any] = list(self.captured.children())  # torchao is not typed
         for module in modules:
             if isinstance(module, FakeQuantizeBase):
                 module.enable_fake_quant(rounding)
             if _follows_data(module):
-                module.enable_observer(training and self.steps < self.observed_steps)
+                module.enable_observer(training and self.calls < self.observed_calls)
 
 
 def _follows_data(module: nn.Module) -> bool:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Module:
     """The converted network after training, or before it, whichever's file is better on the validation split."""
     model = start.model
-    steps = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size)
-    model.free_steps, model.observed_steps = round(options.round_from * steps), round(options.observe * steps)
+    calls = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size) * options.accumulation
+    model.free_calls, model.observed_calls = round(options.round_from * calls), round(options.observe * calls)
     plain = copied(model)
     assert isinstance(plain, FakeQuantized)
     context.metrics["best_epoch"] = 0
