@@ -85,6 +85,11 @@ class Pass(Component):
     """Names of the runtimes that can execute what `apply` gives; None where any can. A recipe that exports for another
     one is refused."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether what `apply` does depends on the passes that follow: `context.later` is empty if not."""
+        return False
+
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         """Return the compressed model; `model` itself stays as it is unless `consumes_input` is set.
@@ -96,6 +101,17 @@ class Pass(Component):
         Raises:
             MbcompressError: what the user asked for cannot be done to this model; say what would be possible.
         """
+
+    def preview(self, model: nn.Module, context: Context) -> nn.Module:
+        """A stand-in for what `apply` would make of `model`, whose exported file is as large and as fast.
+
+        For passes before this one that measure files: without training, in seconds. A pass that changes neither size
+        nor speed much leaves it at `model` itself, which stays as it is in any case.
+
+        Raises:
+            MbcompressError: what the user asked for cannot be done to this model.
+        """
+        return model
 
 
 class ModelSource(Component):

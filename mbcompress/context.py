@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from mbcompress.components import ModelSource, Runtime
+    from mbcompress.components import ModelSource, Pass, Runtime
     from mbcompress.data import Development
 
 
@@ -32,6 +32,7 @@ class Context:
         metrics: named numbers of this pass; what a pass writes here appears in the report.
         traits: what can be said of the model that the pass is given.
         runtimes: what the result will be exported for, in the recipe's order.
+        later: the passes that follow this one, if it looks ahead.
         files: small documents of this pass by name: what a pass puts here is written beside the model of the step, and
             pictures (.svg) and tables (.csv in UTF-8, with a line of names) appear in the report.
         checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
@@ -47,6 +48,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     traits: frozenset[Trait] = INITIAL
     runtimes: Sequence[Runtime] = ()
+    later: Sequence[Pass] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)

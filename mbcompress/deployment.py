@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -13,6 +14,7 @@ import numpy as np
 from mbcompress.layout import to_export
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import opened, time_interleaved
+from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +30,9 @@ ROUNDS, ROUND_MS = 30, 20.0
 class Deployment:
     """Files of models, exported for the first runtime of a run and measured beside the run's baseline.
 
-    A context manager: the files are deleted at its end. The pass must set `uses_runtimes`. Of several processes the
-    main one measures, and all get its figures.
+    A context manager: the files are deleted at its end. The pass must set `uses_runtimes`. Where it looks ahead, size
+    and latency are those of the file that the passes after it will make of the model, as far as their `preview` tells.
+    Of several processes the main one measures, and all get its figures.
 
     Args:
         context: of the pass.
@@ -51,7 +54,7 @@ class Deployment:
     def size(self, model: nn.Module) -> float:
         """Bytes of the exported file, as a share of the baseline's."""
         return self.context.processes.from_main(
-            lambda: self._export(model).stat().st_size / self._baseline.stat().st_size
+            lambda: self._export(self._finished(model)).stat().st_size / self._baseline.stat().st_size
         )
 
     def latency(self, model: nn.Module) -> float:
@@ -84,7 +87,15 @@ class Deployment:
         return self._export(self.context.baseline)
 
     def _ratio(self, model: nn.Module) -> float:
-        return float(np.median([1 / each for each in self._paired((self._baseline, self._export(model)), threads=1)]))
+        paths = self._baseline, self._export(self._finished(model))
+        return float(np.median([1 / each for each in self._paired(paths, threads=1)]))
+
+    def _finished(self, model: nn.Module) -> nn.Module:
+        """What the passes that follow will make of it."""
+        quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
+        for step in self.context.later:
+            model = step.preview(model, quiet)
+        return model
 
     def _paired(self, paths: Sequence[Path], threads: int) -> list[float]:
         """Time of the first file over that of the second, round by round."""

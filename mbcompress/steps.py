@@ -124,6 +124,7 @@ class Steps:
             files={},
             traits=self.traits,
             runtimes=self.context.runtimes if step.uses_runtimes else (),
+            later=self.plan.passes[index + 1 :] if step.looks_ahead else (),
             seed=self.plan.seed + index + 1,
             checkpoints=Checkpoints(),
         )

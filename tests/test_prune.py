@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toys import toy as toy
 
+import mbcompress
 from mbcompress import MbcompressError, Progress, Trait
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import SpecError
@@ -354,6 +356,48 @@ def test_a_measured_target_is_met_by_the_exported_file(
     pruned = prune.apply(model, context)
     assert 0.3 < context.metrics["left"] <= 0.8
     assert all(m.out_channels % 16 == 0 for m in pruned.modules() if isinstance(m, torch.nn.Conv2d))  # as it likes it
+
+
+def test_a_network_that_will_be_int8_is_measured_in_int8(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> None:
+    from mbcompress.deployment import Deployment
+
+    model = tiny_model("mobilenet_v1")
+    ptq = catalogue.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.11.*"]}, catalogue)
+    context = make_context(model, runtimes=(catalogue.runtimes.build("onnx", {}, catalogue),), later=(ptq,))
+    with Deployment(context) as deployment, Deployment(replace(context, later=())) as plain:
+        size = deployment.size(model)
+        assert size == pytest.approx(plain.size(ptq.apply(model, context)), rel=0.001)
+        assert size < 0.5
+        assert plain.size(model) == 1
+    assert context.metrics["float_layers"] == 2  # of the pass itself; its preview leaves none
+
+
+def test_what_follows_belongs_to_a_step_that_looks_ahead(
+    toy: dict[str, Any], catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mbcompress_prune.channel_passes import Prune
+
+    from mbcompress.cache.keys import step_key
+
+    given: list[Any] = []
+    monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
+    for target in ("target_size", "target_macs"):
+        passes = [{"prune": {target: 0.5}}, {"ptq": {"algorithm": "minmax"}}]
+        mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / target)
+    assert [[each.name for each in context.later] for _, _, context in given] == [["ptq"], []]
+    prune, model, context = given[0]
+    keys = {
+        step_key(prune, model, replace(context, later=later), None, "")
+        for later in (
+            (),
+            context.later,
+            (catalogue.passes.build("ptq", {"algorithm": "kl"}, catalogue),),
+            (catalogue.passes.build("qat", {"epochs": 0}, catalogue),),
+        )
+    }
+    assert len(keys) == 4
 
 
 def test_latency_is_a_ratio_of_files_in_their_runtime(

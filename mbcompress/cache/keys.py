@@ -45,7 +45,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
     values = [getattr(step, name) for name in type(step).model_fields]
     sources = [teacher for _, teacher in teachers_in(step) if isinstance(teacher, ModelSource)]
     files = [value for value in values if isinstance(value, Path) and value.is_file()]
-    code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources)}
+    code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources, *context.later)}
     if None in code.values():
         return None
     facts = {
@@ -61,6 +61,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "libraries": versions_of({"mbcompress", *([origin.distribution] if origin else [])}),
         "traits": sorted(context.traits),
         "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
+        "later": [[each.name, each.as_written()] for each in context.later],
         "seed": context.seed,
         "processor": processor().model if step.uses_runtimes else None,  # such passes may measure time
         "machine": machine(context.device, context.processes.count),

@@ -149,6 +149,10 @@ class Prune(_Channels, Targets):
             raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
         return self
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.measured
+
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import estimate_statistics
 

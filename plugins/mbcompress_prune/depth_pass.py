@@ -36,6 +36,10 @@ class PruneBlocks(Pass, Targets):
     )
     recalibrate: bool = Field(default=True, description="As in 'prune'.")
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.measured or self.only_if_faster
+
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import estimate_statistics
 

@@ -30,20 +30,30 @@ class Targets(Options):
         default=None, gt=0, lt=1, description="Share of the baseline's parameters that may be left."
     )
     target_size: Share = Field(
-        default=None, gt=0, lt=1, description="Share of the baseline's bytes that the exported file may have."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the baseline's bytes that the exported file may have; of the int8 file, if a later pass "
+        "makes it int8.",
     )
     target_latency: Share = Field(
         default=None,
         gt=0,
         lt=1,
         description="Share of the baseline's time for one image that may be left, measured on the exported files of "
-        "the recipe's first runtime, on one thread, at the precision of the model that the pass is given.",
+        "the recipe's first runtime, on one thread. A network that a later pass will make int8 is measured in int8, "
+        "beside the baseline as it is.",
     )
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         self.chosen()
         return self
+
+    @property
+    def measured(self) -> bool:
+        """Whether exported files decide, and so what later passes make of them."""
+        return self.target_size is not None or self.target_latency is not None
 
     def chosen(self) -> tuple[str, float]:
         """Name and value of the one target.
@@ -82,7 +92,7 @@ def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
     from mbcompress.deployment import Deployment
 
     name, limit = targets.chosen()
-    if name in ("target_size", "target_latency"):
+    if targets.measured:
         with Deployment(context) as deployment:
             yield Goal(name, limit, deployment.size if name == "target_size" else deployment.latency, exact=False)
         return

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
 
-class PTQ(Pass, PostTraining):
+class _Int8(Pass, PostTraining):
+    """What both passes have in common."""
+
+    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
+    destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
+
+    def preview(self, model: nn.Module, context: Context) -> nn.Module:
+        from .posttraining import preview
+
+        return preview(model, context, self, self.name)
+
+
+class PTQ(_Int8):
     """Convert to int8 without training: ranges from calibration images, the best choice on the validation split."""
 
     name: ClassVar[str] = "ptq"
-    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
-    destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from .posttraining import PostTrainer
@@ -30,12 +40,10 @@ class PTQ(Pass, PostTraining):
         return PostTrainer(model, context, self, self.name).run().model.convert()
 
 
-class QAT(Pass, DistillationOptions, PostTraining):
+class QAT(DistillationOptions, _Int8):
     """Train with int8 rounding in the forward pass, then convert; plain post-training int8 stays if it is better."""
 
     name: ClassVar[str] = "qat"
-    provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
-    destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
     uses_runtimes: ClassVar[bool] = True
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
 

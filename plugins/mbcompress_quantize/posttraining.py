@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
+    from torch.fx import GraphModule
 
     from mbcompress import Context
 
@@ -44,6 +45,33 @@ class Quantized:
     model: FakeQuantized
     scheme: Scheme
     score: Score
+
+
+def preview(model: nn.Module, context: Context, options: PostTraining, label: str) -> nn.Module:
+    """int8 with the ranges of the first calibration images: as fast and as large as what `PostTrainer` would find."""
+    graph = capture(model, context.example(2), label)
+    scheme = Scheme("minmax", options.symmetric, kept_float(graph, options, label))
+    found = calibrate(graph, scheme, [next(context.calibration_batches())])
+    return FakeQuantized(graph, found.scheme, found.ranges).convert()
+
+
+def kept_float(graph: GraphModule, options: PostTraining, label: str) -> frozenset[str]:
+    """Names of the layers that the option `keep_float` means.
+
+    Raises:
+        MbcompressError: a pattern means none.
+    """
+    names = list(layers(graph))
+    kept = set[str]()
+    for pattern in options.keep_float:
+        found = {name for name in names if fnmatchcase(name, pattern)}
+        if not found:
+            raise MbcompressError(
+                f"{label}: 'keep_float' has {pattern!r}, which is no convolution or linear layer of this model; there "
+                f"are {', '.join(names[:3])} … {names[-1]}"
+            )
+        kept |= found
+    return frozenset(kept)
 
 
 class PostTrainer:
@@ -66,7 +94,7 @@ class PostTrainer:
         """Find the scheme, correct what the options say, and tell what was found."""
         options, context = self.options, self.context
         with context.progress.busy(f"{self.label}, ranges of weights and activations"):
-            base = Scheme("minmax", options.symmetric, self._kept(), self._narrow())
+            base = Scheme("minmax", options.symmetric, kept_float(self.graph, options, self.label), self._narrow())
             if options.equalize:
                 self._equalize(base)
             found, score = self._choose(base)
@@ -90,20 +118,6 @@ class PostTrainer:
     def _score(self, model: nn.Module) -> Score:
         data = self.context.data
         return evaluate(model, data.validation, data.normalization, self.context.device)
-
-    def _kept(self) -> frozenset[str]:
-        """Names that the option `keep_float` means."""
-        names = list(layers(self.graph))
-        kept = set[str]()
-        for pattern in self.options.keep_float:
-            found = {name for name in names if fnmatchcase(name, pattern)}
-            if not found:
-                raise MbcompressError(
-                    f"{self.label}: 'keep_float' has {pattern!r}, which is no convolution or linear layer of this "
-                    f"model; there are {', '.join(names[:3])} … {names[-1]}"
-                )
-            kept |= found
-        return frozenset(kept)
 
     def _narrow(self) -> frozenset[str]:
         """Layers whose weights lose a bit; says which layers can saturate."""
