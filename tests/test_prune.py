@@ -384,7 +384,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
     given: list[Any] = []
     monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
     for target in ("target_size", "target_macs"):
-        passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0}}]
+        passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0, "teacher": None}}]
         mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / target)
     assert [[each.name for each in context.later] for _, _, context in given] == [["sparsify"], []]
     prune, model, context = given[0]
@@ -393,7 +393,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
         for later in (
             (),
             context.later,
-            (catalogue.passes.build("sparsify", {"epochs": 0, "sparsity": 0.6}, catalogue),),
+            (catalogue.passes.build("sparsify", {"epochs": 0, "sparsity": 0.6, "teacher": None}, catalogue),),
             (catalogue.passes.build("ptq", {}, catalogue),),
         )
     }

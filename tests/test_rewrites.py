@@ -1,16 +1,18 @@
 """Rewrites that keep the function: of a captured graph before int8 is laid over it, and of padding in ONNX."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from mbcompress_onnx.lowering import fold_padding, keep_float_weights
+from mbcompress_onnx.lowering import fold_padding, keep_float_weights, use_integer_bias
 from mbcompress_quantize.rewrites import simplify
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, checker, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
@@ -164,3 +166,83 @@ def test_float_weights_stay_float_in_onnx_runtime(kind: str) -> None:
 def in_onnx_runtime(model: Any, images: Any) -> list[Any]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return list(session.run(None, {"images": images}))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_product_of_integers_stays_one_in_onnx_runtime(transposed: bool) -> None:
+    """With a float bias it dequantizes all weights in every call and multiplies in float."""
+    generator = np.random.default_rng(0)
+    steps = generator.integers(-127, 128, (8, 64) if transposed else (64, 8), np.int8)
+    constants = {
+        "scale": np.float32(0.05),
+        "zero": np.uint8(117),
+        "steps": steps,
+        "scales": generator.uniform(1e-3, 1e-2, 8).astype(np.float32),
+        "zeros": np.zeros(8, np.int8),
+        "bias": generator.normal(size=8).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", "scale", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "scale", "zero"], ["values"]),
+        helper.make_node("DequantizeLinear", ["steps", "scales", "zeros"], ["weights"], axis=0 if transposed else 1),
+        helper.make_node("Gemm", ["values", "weights", "bias"], ["logits"], transB=int(transposed)),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, (None, 64))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (None, 8))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    images = generator.normal(size=(2, 64)).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"images": images})[0]
+    assert "Gemm" in optimized_operators(model)  # or the rewrite is not needed
+    use_integer_bias(model)
+    checker.check_model(model, full_check=True)
+    assert "QGemm" in optimized_operators(model)
+    for found in (ReferenceEvaluator(model).run(None, {"images": images})[0], in_onnx_runtime(model, images)[0]):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["an output that is scaled", "float weights", "a bias for each image"])
+def test_other_products_keep_their_bias(case: str) -> None:
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("DequantizeLinear", ["steps", "one"], ["weights"]),
+                helper.make_node("DequantizeLinear", ["rounded", "one"], ["values"]),
+                helper.make_node(
+                    "Gemm",
+                    ["values", "float" if case == "float weights" else "weights", "bias"],
+                    ["logits"],
+                    alpha=2.0 if case == "an output that is scaled" else 1.0,
+                ),
+            ],
+            "classifier",
+            [helper.make_tensor_value_info("rounded", TensorProto.UINT8, (2, 4))],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+            [
+                numpy_helper.from_array(value, name)
+                for name, value in {
+                    "one": np.array(1, np.float32),
+                    "steps": np.ones((4, 3), np.int8),
+                    "float": np.ones((4, 3), np.float32),
+                    "bias": np.ones((2, 3) if case == "a bias for each image" else 3, np.float32),
+                }.items()
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    before = model.SerializeToString()
+    use_integer_bias(model)
+    assert model.SerializeToString() == before
+
+
+def optimized_operators(model: Any) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]

@@ -16,6 +16,7 @@ def lower(model: ModelProto) -> None:
     use_add_for_quantized_hard_sigmoid(model)
     fold_padding(model)
     keep_float_weights(model)
+    use_integer_bias(model)
     remove_unused_initializers(model)
 
 
@@ -123,6 +124,30 @@ def keep_float_weights(model: ModelProto) -> None:
     _remove_dead_nodes(model)
 
 
+def use_integer_bias(model: ModelProto) -> None:
+    """Gemm(integers, integers, bias) -> the same with its bias in int32, at the scale of the products.
+
+    ONNX Runtime makes an integer product of a Gemm whose output is not quantized, as that of logits, only then; it
+    would dequantize all weights in every call. A bias moves by half a step of a product at most.
+    """
+    graph = _Graph(model)
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        scale = graph.scale_of_products(node)
+        if scale is not None:
+            name = f"{node.output[0]}.bias"
+            steps = np.round(graph.value(node.input[2]).astype(np.float64) / scale)
+            graph.add_constant(f"{name}.steps", steps.astype(np.int32))
+            graph.add_constant(f"{name}.scale", scale)
+            graph.add_constant(f"{name}.zero", np.zeros(len(scale), np.int32))
+            inputs = [f"{name}.steps", f"{name}.scale", f"{name}.zero"]
+            nodes.append(helper.make_node("DequantizeLinear", inputs, [name], axis=0))
+            node.input[2] = name
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 class _Graph:
     """Who makes and who reads each tensor of a graph."""
 
@@ -200,6 +225,24 @@ class _Graph:
         if node.op_type == "Gemm":
             return None if attributes.get("transA") else int(weights.dims[1 if attributes.get("transB") else 0])
         return int(weights.dims[0] if node.op_type == "ConvTranspose" else weights.dims[1] * attributes.get("group", 1))
+
+    def scale_of_products(self, node: NodeProto) -> Any:
+        """(outputs,) float32 steps of the products of a Gemm of integers with a float bias; None for anything else."""
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in self.constants:
+            return None
+        numbers = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if numbers.get("transA") or {numbers.get("alpha", 1.0), numbers.get("beta", 1.0)} != {1.0}:
+            return None
+        bias, sources = self.value(node.input[2]), [self.producers.get(name) for name in node.input[:2]]
+        if bias.ndim != 1 or not all(source and source.op_type == "DequantizeLinear" for source in sources):
+            return None
+        x, weight = (self.value(source.input[1]) for source in sources if source)
+        values = self.constants.get(sources[1].input[0]) if sources[1] else None
+        if x.size != 1 or values is None or weight.size not in (1, len(bias)):
+            return None
+        scale = np.broadcast_to((x * weight).astype(np.float32).reshape(-1), bias.shape)
+        fits = np.abs(bias) < scale * np.float32(2**30)
+        return scale.copy() if fits.all() else None
 
     def _zeros_around(self, node: NodeProto | None) -> tuple[str, list[int]] | None:
         """The input of a Pad of zeros around the last two of four axes, and (top, left, bottom, right)."""
