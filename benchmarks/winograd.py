@@ -232,7 +232,7 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for name in [*runtimes, "onnx"]:
-            runtime = catalogue.runtimes.build(name, {}, catalogue)
+            runtime = catalogue.runtimes.build(name, {"freezing": True} if name == "torch" else {}, catalogue)
             for kind, network in {"as it was": model, "substituted": substituted}.items():
                 if name == "onnx" and kind == "substituted":
                     continue

@@ -61,13 +61,17 @@ class Context:
         return torch.zeros(batch, *self.input_shape, device=self.device)
 
     def calibration_batches(self, batch_size: int = 64) -> Iterator[Tensor]:
-        """The calibration images, normalised, in order: (N, C, H, W) float32 on `device`."""
+        """The calibration images, normalised, in order: (N, C, H, W) float32 on `device`.
+
+        Args:
+            batch_size: the most images of a batch; all have as many, or one less.
+        """
+        import numpy as np
         import torch
 
-        images = self.data.calibration
-        for start in range(0, len(images), batch_size):
-            batch = self.data.normalization.apply(images.pixels[start : start + batch_size])
-            yield torch.from_numpy(batch).to(self.device)
+        pixels = self.data.calibration.pixels
+        for places in np.array_split(np.arange(len(pixels)), -(-len(pixels) // batch_size)):
+            yield torch.from_numpy(self.data.normalization.apply(pixels[places])).to(self.device)
 
     def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
         """What `decide` gives, or gave in a process that was stopped while this pass was at work.

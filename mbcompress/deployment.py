@@ -61,10 +61,10 @@ class Deployment:
         """Time for one image on one thread, as a share of the baseline's: the median ratio of interleaved rounds."""
         return self.context.processes.from_main(lambda: self._ratio(model))
 
-    def speedup(self, model: nn.Module, reference: nn.Module, threads: int = 1) -> Sequence[float]:
-        """How many times faster than `reference` the model answers to one image, in each of the interleaved rounds."""
+    def speedup(self, model: nn.Module, reference: nn.Module, threads: int = 1, batch: int = 1) -> Sequence[float]:
+        """How many times faster than `reference` the model answers to `batch` images, in each interleaved round."""
         paths = (self._export(reference), self._export(model))
-        return self.context.processes.from_main(lambda: self._paired(paths, threads))
+        return self.context.processes.from_main(lambda: self._paired(paths, threads, batch))
 
     def score(self, model: nn.Module) -> Score:
         """What the exported file answers to the validation images."""
@@ -97,9 +97,9 @@ class Deployment:
             model = step.preview(model, quiet)
         return model
 
-    def _paired(self, paths: Sequence[Path], threads: int) -> list[float]:
+    def _paired(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:
         """Time of the first file over that of the second, round by round."""
-        with opened([(self.runtime, path) for path in paths], self.context.input_shape, threads) as engines:
+        with opened([(self.runtime, path) for path in paths], self.context.input_shape, threads, batch) as engines:
             before, after = time_interleaved(engines, range(ROUNDS), ROUND_MS)
         return before.over(after)
 

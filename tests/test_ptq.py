@@ -3,22 +3,25 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mbcompress_quantize import saturation
-from mbcompress_quantize.calibration import calibrate, tune
+from mbcompress_quantize import PTQ, saturation
+from mbcompress_quantize.calibration import Calibrated, calibrate, tune
 from mbcompress_quantize.correction import correct_biases
 from mbcompress_quantize.equalization import equalize
 from mbcompress_quantize.graph import FakeQuantized, capture
 from mbcompress_quantize.layers import layers
+from mbcompress_quantize.posttraining import PostTrainer
 from mbcompress_quantize.quantizer import NARROW_LIMIT, WEIGHT_LIMIT
-from mbcompress_quantize.saturation import adds_in_16_bits, pair_sums
+from mbcompress_quantize.saturation import adds_in_16_bits, pair_sums, saturating
 from mbcompress_quantize.scheme import Scheme
 from mbcompress_quantize.sensitivity import Switches
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from toys import Lines
 
 from mbcompress import MbcompressError
@@ -283,3 +286,76 @@ def test_weights_lose_a_bit_where_the_processor_needs_it(
     assert context.metrics["saturating_layers"] >= 1
     assert context.files["saturation.csv"].splitlines()[1].startswith("0,0,64770,")
     assert any("can exceed 16 bits" in line for line in told.lines) == (narrow or not vnni)
+
+
+def test_tokens_are_corrected_channel_by_channel() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.mix, self.classifier = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 64), nn.Linear(64, 10)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.patches(images).flatten(2).transpose(1, 2)  # (N, 64, 8): as many as the layer has outputs
+            logits: Tensor = self.classifier(torch.relu(self.mix(tokens)).mean(1))
+            return logits
+
+    torch.manual_seed(0)
+    model = Tokens().eval()
+    with torch.no_grad():
+        model.mix.weight[::2] *= 30
+    images = torch.rand(64, 3, 32, 32)
+    graph = capture(model, images[:2], "test")
+    ranges = calibrate(graph, Scheme(), [images]).ranges
+    plain, corrected = (FakeQuantized(graph, Scheme(), ranges) for _ in range(2))
+    assert correct_biases(corrected, [images]) == 3
+    with torch.no_grad():
+        wanted = model(images).mean(0)
+        errors = [(each(images).mean(0) - wanted).abs().max() for each in (plain, corrected)]
+    assert errors[1] < 0.1 * errors[0]
+
+
+def test_layers_that_saturate_once_equalized_get_fewer_bits(make_context: Callable[..., Any]) -> None:
+    """Equalization moves weights: a layer that could not exceed 16 bits before may do so after it."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU())
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)]).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model[0].weight.uniform_(0, 1)
+        model[0].weight[1::2] *= 4
+        model[0].bias.zero_()
+        model[2].weight.copy_(torch.tensor([0.9, 0.9 / 127, 0.45, 0.45]).repeat(4, 1)[..., None, None])
+        model[6].weight.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat(10, 1))
+    context = make_context(model)
+    options = PTQ(algorithm="minmax", reduce_range="always", equalize=True)
+    trainer = PostTrainer(model, context, options, "ptq")
+    assert "2" not in trainer._narrow()
+    trainer._tell = lambda *_: None
+    equalized, _ = trainer._equalize(Scheme(), *trainer._choose(Scheme()))
+    assert "2" in {each.name for each in saturating(trainer.graph)}
+    assert "2" in equalized.scheme.narrow_layers
+
+
+def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
+    make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, wanted = tiny_model("mobilenet_v1"), 11
+    options = PTQ(algorithm="minmax", autotune={"accuracy_drop": 0.0, "max_float": 1.0})
+    trainer = PostTrainer(model, make_context(model), options, "ptq")
+    names, tried = list(layers(trainer.graph)), []
+
+    def tune(schemes: list[Scheme], wanted_top1: float) -> list[Any]:
+        """As the real one: in order, until one is good enough."""
+        found = []
+        for scheme in schemes:
+            tried.append(len(scheme.float_layers))
+            found.append((Calibrated(scheme, {}, []), Score(100 if tried[-1] >= wanted else 0, 0.0, 100)))
+            if tried[-1] >= wanted:
+                break
+        return found
+
+    monkeypatch.setattr(trainer, "_tune", tune)
+    trainer.floating = Score(100, 0.0, 100)
+    analysis = SimpleNamespace(ranking=lambda: names)
+    found, _ = trainer._spare_layers(Calibrated(Scheme(), {}, []), Score(0, 0.0, 100), analysis)
+    assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
+    assert len(found.scheme.float_layers) == 11

@@ -157,12 +157,23 @@ def test_decisions_count_where_they_were_taken(
 
     monkeypatch.setattr(substitution, "measure", never)
     again = make_context(model)
-    Winograd(mode="force", decisions=path).apply(model, again)
+    Winograd(mode="force", tile="f2", decisions=path).apply(model, again)
     assert json.loads(again.files["winograd.json"])["layers"] == json.loads(path.read_text())["layers"]
-    monkeypatch.undo()
     document = json.loads(path.read_text())
+    for layer in document["layers"]:  # what was forced then is not fast and exact enough for 'auto'
+        layer["candidates"][1] |= {"speedup": 0.5, "error": 1e-3}
+    path.write_text(json.dumps(document))
+    careful = make_context(model)
+    assert Winograd(tile="f2", decisions=path).apply(model, careful) is model
+    assert careful.metrics["kept"] == 0
+    monkeypatch.undo()
+    everything = make_context(model)
+    Winograd(mode="force", decisions=path).apply(model, everything)
+    notes = json.loads(everything.files["winograd.json"])["notes"]
+    assert notes == ["decisions measured anew: not all kernels that 'tile' asks for were measured"]
     for change, note in (
         ({"cpu": "Another"}, f"decisions measured anew: cpu was 'Another' and is {processor().model!r}"),
+        ({"kernel": "portable"}, f"decisions measured anew: kernel was 'portable' and is {document['kernel']!r}"),
         ({"threads": 2}, "decisions measured anew: threads was 2 and is 1"),
         ({"layers": document["layers"][1:]}, "decisions measured anew: the layers are others"),
     ):
@@ -172,16 +183,52 @@ def test_decisions_count_where_they_were_taken(
         assert json.loads(other.files["winograd.json"])["notes"] == [note]
 
 
-@pytest.mark.parametrize(("content", "problem"), [(None, "cannot be read: No such file"), ("{}", "is not a winograd")])
-def test_decisions_that_are_none(
-    content: str | None, problem: str, tiny_model: Model, make_context: Model, tmp_path: Path
-) -> None:
+def test_decisions_that_are_none(tiny_model: Model, make_context: Model, tmp_path: Path) -> None:
     path = tmp_path / "winograd.json"
-    if content is not None:
-        path.write_text(content)
-    model = tiny_model("mobilenet_v1")
-    with pytest.raises(MbcompressError, match=rf"winograd: decisions: .*winograd\.json {problem}"):
-        Winograd(decisions=path).apply(model, make_context(model))
+    with pytest.raises(ValueError, match=r"no such file '.*winograd\.json'; name a winograd\.json, or leave"):
+        Winograd(decisions=path)
+    path.write_text("{}")
+    step, model = Winograd(decisions=path), tiny_model("mobilenet_v1")
+    with pytest.raises(MbcompressError, match=r"winograd: decisions: .*winograd\.json is not a winograd"):
+        step.apply(model, make_context(model))
+    path.unlink()
+    with pytest.raises(MbcompressError, match=r"winograd: decisions: .*winograd\.json cannot be read: No such file"):
+        step.apply(model, make_context(model))
+
+
+class Twice(nn.Module):
+    """One depthwise layer in two places, with a BatchNorm behind each, and one whose weights are nobody's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+        self.kernel = nn.Parameter(torch.randn(8, 1, 3, 3))
+        self.once, self.classifier = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Linear(8, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stem(images)
+        for norm in self.norms:
+            x = norm(self.depthwise(x)).relu()
+        x = self.once(torch.conv2d(x, self.kernel, None, 1, 1, 1, 8))
+        logits: torch.Tensor = self.classifier(x.mean((2, 3)))
+        return logits
+
+
+def test_weights_that_are_not_one_layers_stay(make_context: Model) -> None:
+    torch.manual_seed(0)
+    model = Twice().eval()
+    for norm in model.norms:
+        nn.init.uniform_(norm.weight, 0.2, 3)
+    context = make_context(model)
+    substituted = Winograd(mode="force", tile="f2").apply(model, context)
+    found = json.loads(context.files["winograd.json"])
+    assert [layer["layer"] for layer in found["layers"]] == ["once"]
+    used = "depthwise (its weights are used 2 times)"
+    assert found["others"] == [used, used, "kernel (its weights are not a layer's)"]
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(substituted(images), model(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -63,7 +63,7 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
         "later": [[each.name, each.as_written()] for each in context.later],
         "seed": context.seed,
-        "processor": processor().model if step.uses_runtimes else None,  # such passes may measure time
+        "processor": processor().model,  # some passes measure time, or ask what it can
         "machine": machine(context.device, context.processes.count),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -136,7 +136,11 @@ def source_of(cls: type[Component]) -> str | None:
 
 
 def _files(module: Path) -> Iterator[Path]:
-    yield from sorted(module.parent.rglob("*.py")) if module.name == "__init__.py" else [module]
+    """Of a package the code in Python and what was compiled with it."""
+    if module.name != "__init__.py":
+        yield module
+        return
+    yield from sorted(path for suffix in ("py", "so", "pyd") for path in module.parent.rglob(f"*.{suffix}"))
 
 
 @cache

@@ -82,6 +82,7 @@ def compare(
                 convolutions = [engine.convolutions() for engine in engines]
                 weights = [engine.zero_weights() for engine in engines]
                 answers = _predict(engines, artifacts, test, normalization, progress)
+    first = min(timings, key=lambda timing: timing["threads"])
     figures = [
         {
             "accuracy": {
@@ -93,7 +94,7 @@ def compare(
             "compressed_bytes": len(zlib.compress(artifact.path.read_bytes(), DEFLATE_LEVEL)),
             "parameters": artifact.parameters,
             "macs": artifact.macs,
-            "latency": timings[0]["latency"][position],
+            "latency": first["latency"][position],
             "latency_by_threads": [timing["latency"][position] for timing in timings],
             "memory": memory[position],
             "convolutions": convolutions[position]._asdict(),
@@ -103,11 +104,11 @@ def compare(
     ]
     before, after = figures
     compared = {
-        "runtime": timings[0]["runtime"],
+        "runtime": first["runtime"],
         "baseline": before,
         "result": after,
         "ratio": {
-            "latency": timings[0]["ratio"]["median"],
+            "latency": first["ratio"]["median"],
             **{
                 name: before[key] / after[key]
                 for name, key in (("size", "size_bytes"), ("macs", "macs"), ("parameters", "parameters"))

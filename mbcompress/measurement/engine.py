@@ -28,7 +28,9 @@ class Engine:
         MbcompressError: the runtime cannot open or run the artifact, or its process died.
     """
 
-    def __init__(self, runtime: Runtime, path: Path, input_shape: tuple[int, ...], threads: int) -> None:
+    def __init__(
+        self, runtime: Runtime, path: Path, input_shape: tuple[int, ...], threads: int, batch: int = 1
+    ) -> None:
         self.path = path
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed in __exit__
         self.process = subprocess.Popen(
@@ -44,7 +46,7 @@ class Engine:
             "options": runtime.model_dump(mode="json"),
             "path": str(path.resolve()),
             "threads": threads,
-            "input_shape": input_shape,
+            "images": [batch, *input_shape],
         }
         try:
             self.runtime: str = self._ask(setup)["runtime"]
@@ -53,7 +55,7 @@ class Engine:
             raise
 
     def time(self, duration_ms: float) -> list[float]:
-        """Milliseconds of each of the calls at batch 1 that fit into `duration_ms`, at least one."""
+        """Milliseconds of each of the calls with one batch that fit into `duration_ms`, at least one."""
         calls: list[float] = self._ask({"do": "time", "ms": duration_ms})["ms"]
         return calls
 

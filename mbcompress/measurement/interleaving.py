@@ -41,19 +41,22 @@ class Times:
 
 
 @contextmanager
-def opened(files: Iterable[tuple[Runtime, Path]], input_shape: tuple[int, ...], threads: int) -> Iterator[list[Engine]]:
+def opened(
+    files: Iterable[tuple[Runtime, Path]], input_shape: tuple[int, ...], threads: int, batch: int = 1
+) -> Iterator[list[Engine]]:
     """Engines of files, each in a process of its own, warmed up; closed when the block ends.
 
     Args:
         files: each with the runtime that opens it.
         input_shape: channels, height, width.
         threads: of each engine.
+        batch: images in each call that is timed.
 
     Raises:
         MbcompressError: a runtime cannot open its file.
     """
     with ExitStack() as stack:
-        engines = [stack.enter_context(Engine(runtime, path, input_shape, threads)) for runtime, path in files]
+        engines = [stack.enter_context(Engine(runtime, path, input_shape, threads, batch)) for runtime, path in files]
         for engine in engines:
             engine.time(WARM_UP_MS)
         yield engines

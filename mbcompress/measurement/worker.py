@@ -28,10 +28,10 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     path = Path(setup["path"])
     name = runtime.describe()  # imports the engine, whose own memory is not the model's
     before = peak_memory()
-    one = np.zeros((1, *setup["input_shape"]), np.float32)
+    images = np.zeros(setup["images"], np.float32)
     try:
         session = runtime.open(path, setup["threads"])
-        session.run(one)
+        session.run(images)
     except MbcompressError as error:
         _answer(answers, {"error": str(error)})
         return
@@ -39,24 +39,24 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            _answer(answers, _respond(request, runtime, session, path, one, before))
+            _answer(answers, _respond(request, runtime, session, path, images, before))
         except MbcompressError as error:
             _answer(answers, {"error": str(error)})
 
 
 def _respond(
-    request: dict[str, Any], runtime: Runtime, session: Session, path: Path, one: np.ndarray, before: int
+    request: dict[str, Any], runtime: Runtime, session: Session, path: Path, images: np.ndarray, before: int
 ) -> dict[str, Any]:
     match request["do"]:
         case "time":
-            return {"ms": time_calls(session, one, request["ms"])}
+            return {"ms": time_calls(session, images, request["ms"])}
         case "memory":
             peak = peak_memory()
             return {"peak_bytes": peak, "model_bytes": peak - before}
         case "predict":
-            images = np.load(request["images"], mmap_mode="r", allow_pickle=False)
+            pixels = np.load(request["images"], mmap_mode="r", allow_pickle=False)
             normalization = Normalization(tuple(request["mean"]), tuple(request["std"]), request["scale"])
-            parts = (normalization.apply(images[i : i + BATCH]) for i in range(0, len(images), BATCH))
+            parts = (normalization.apply(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH))
             batches = [session.run(np.ascontiguousarray(part)) for part in parts]
             np.save(request["logits"], np.concatenate(batches), allow_pickle=False)
             return {}

@@ -41,7 +41,9 @@ class Budget(Options):
     )
     size_ratio: float | None = Field(default=None, gt=0, description="Least ratio of file sizes, baseline over result.")
     latency_ratio: float | None = Field(
-        default=None, gt=0, description="Least ratio of latencies at one thread, baseline over result."
+        default=None,
+        gt=0,
+        description="Least ratio of latencies, baseline over result, with the fewest threads of measure.threads.",
     )
     int8_share: float | None = Field(
         default=None, ge=0, le=1, description="Least share of convolutions that the runtime executes on integers."

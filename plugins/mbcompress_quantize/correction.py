@@ -39,7 +39,7 @@ def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
         def run_node(self, n: Node) -> Any:
             value = super().run_node(n)
             if n in biased:
-                means[n] = _channel_means(value)
+                means[n] = _channel_means(n, value)
             return value
 
     class Corrector(Interpreter):
@@ -47,9 +47,9 @@ def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
             value = super().run_node(n)
             if n not in biased:
                 return value
-            error = means[n] - _channel_means(value)
+            error = means[n] - _channel_means(n, value)
             model.captured.get_parameter(str(arguments(n)[2].target)).add_(error)
-            return value + error.view(1, -1, *[1] * (value.dim() - 2))
+            return value + error.view([-1 if axis == _channel_axis(n, value) else 1 for axis in range(value.dim())])
 
     with quiet():
         switches.only(())
@@ -59,5 +59,10 @@ def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
     return len(biased)
 
 
-def _channel_means(value: Tensor) -> Tensor:
-    return value.mean([axis for axis in range(value.dim()) if axis != 1])
+def _channel_means(node: Node, value: Tensor) -> Tensor:
+    return value.mean([axis for axis in range(value.dim()) if axis != _channel_axis(node, value)])
+
+
+def _channel_axis(node: Node, value: Tensor) -> int:
+    """Of a linear layer, which may be given tokens, the last one."""
+    return value.dim() - 1 if node.target is torch.ops.aten.linear.default else 1

@@ -22,6 +22,9 @@ class Autotune(Options):
     )
 
 
+ReduceRange = Literal["auto", "always", "never"]
+
+
 class PostTraining(Options):
     """Post-training quantization."""
 
@@ -40,7 +43,7 @@ class PostTraining(Options):
         description="Leave the most sensitive layers in float, as few as keep a budget of accuracy on the validation "
         "split; null for all layers in int8.",
     )
-    reduce_range: Literal["auto", "always", "never"] = Field(
+    reduce_range: ReduceRange = Field(
         default="auto",
         description="Whether layers in which two products can exceed 16 bits get 7-bit weights: auto where this "
         "processor adds in 16 bits, that is x86 without VNNI; always, for files that such processors will run; never.",

@@ -95,9 +95,10 @@ class PostTrainer:
         options, context = self.options, self.context
         with context.progress.busy(f"{self.label}, ranges of weights and activations"):
             base = Scheme("minmax", options.symmetric, kept_float(self.graph, options, self.label), self._narrow())
-            if options.equalize:
-                self._equalize(base)
             found, score = self._choose(base)
+            if options.equalize:
+                found, score = self._equalize(base, found, score)
+        saturation.tell(self.graph, found.scheme.narrow_layers, context, options.reduce_range, self.label)
         report_unsupported(context, options.unsupported, f"{self.label}: stays in float", found.unsupported)
         lacking = options.autotune is not None and score.top1 < self._wanted()
         if options.sensitivity or lacking:
@@ -120,20 +121,9 @@ class PostTrainer:
         return evaluate(model, data.validation, data.normalization, self.context.device)
 
     def _narrow(self) -> frozenset[str]:
-        """Layers whose weights lose a bit; says which layers can saturate."""
-        found = saturation.saturating(self.graph)
-        self.context.files["saturation.csv"] = saturation.table(found)
-        self.context.metrics["saturating_layers"] = len(found)
-        here = saturation.adds_in_16_bits()
-        narrow = self.options.reduce_range == "always" or (self.options.reduce_range == "auto" and here)
-        if found and (here or narrow):
-            what = "get 7-bit weights" if narrow else "may compute something else on this processor"
-            self.context.progress.say(
-                f"{self.label}: {len(found)} layers can exceed 16 bits where pairs of products are added without VNNI, "
-                f"and {what}: {', '.join(each.name for each in found[:3])}{' …' if len(found) > 3 else ''}"
-            )
-        self.context.metrics["narrow_layers"] = len(found) if narrow else 0
-        return frozenset(each.name for each in found) if narrow else frozenset()
+        """Names of the layers whose weights lose a bit."""
+        narrows = saturation.narrows(self.options.reduce_range)
+        return frozenset(each.name for each in saturation.saturating(self.graph)) if narrows else frozenset()
 
     def _choose(self, base: Scheme) -> tuple[Calibrated, Score]:
         """The best of the algorithms for ranges, by accuracy, then by loss."""
@@ -164,15 +154,14 @@ class PostTrainer:
         assert self.options.autotune is not None
         scheme = found.scheme
         ranking = [name for name in analysis.ranking() if name not in scheme.float_layers]
-        most = round(self.options.autotune.max_float * len(ranking))
-        schemes = [
-            replace(scheme, float_layers=scheme.float_layers | set(ranking[:count]))
-            for count in _counts(most, self.options.autotune.max_trials)
-        ]
+        budget, most = self.options.autotune, round(self.options.autotune.max_float * len(ranking))
         tried = [(found, score)]
-        if schemes:
-            with self.context.progress.busy(f"{self.label}, layers in float"):
-                tried += self._tune(schemes, self._wanted())
+        with self.context.progress.busy(f"{self.label}, layers in float"):
+            counts = list(_counts(most, budget.max_trials))
+            while counts:
+                chosen = [scheme.float_layers | set(ranking[:count]) for count in counts]
+                tried += self._tune([replace(scheme, float_layers=names) for names in chosen], self._wanted())
+                counts = self._between(tried) if len(tried) <= budget.max_trials else []
         met = [pair for pair in tried if pair[1].top1 >= self._wanted()]
         if not met:
             self.context.progress.say(
@@ -183,18 +172,25 @@ class PostTrainer:
         fewest = min(met, key=lambda pair: len(pair[0].scheme.float_layers), default=None)
         return fewest or max(tried, key=lambda pair: pair[1])
 
-    def _equalize(self, base: Scheme) -> None:
-        """Take the equalized graph if it is better."""
-        before, graph = self._score(self._simulated(self._calibrated(base))), self.graph
+    def _between(self, tried: list[tuple[Calibrated, Score]]) -> list[int]:
+        """The number of layers in float to try next, between the fewest that were enough and those that were not."""
+        spared = len(tried[0][0].scheme.float_layers)
+        numbers = {len(pair[0].scheme.float_layers) - spared: pair[1].top1 >= self._wanted() for pair in tried}
+        enough = min((count for count, met in numbers.items() if met), default=0)
+        short = max((count for count, met in numbers.items() if not met and count < enough), default=enough)
+        return [(short + enough) // 2] if enough - short > 1 else []
+
+    def _equalize(self, base: Scheme, found: Calibrated, score: Score) -> tuple[Calibrated, Score]:
+        """What is best on the equalized graph, if that is better; other layers may saturate there."""
+        graph = self.graph
         self.graph = copied(graph)
         pairs = equalize(self.graph, self.batches)
-        after = self._score(self._simulated(self._calibrated(base)))
-        if after < before:
+        equal, after = self._choose(replace(base, narrow_layers=self._narrow()))
+        self._tell("equalization", f"{pairs} pairs of layers", score, after)
+        if after < score:
             self.graph = graph
-        self._tell("equalization", f"{pairs} pairs of layers", before, after)
-
-    def _calibrated(self, scheme: Scheme) -> Calibrated:
-        return calibrate(self.graph, scheme, self.batches)
+            return found, score
+        return equal, after
 
     def _correct(self, model: FakeQuantized, found: Calibrated, score: Score) -> tuple[FakeQuantized, Score]:
         """The model with corrected biases if that is better."""

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
+    from mbcompress import Context
+
+    from .options import ReduceRange
+
 LARGEST, LEAST = 2**15 - 1, -(2**15)
 LARGEST_ACTIVATION = 255
 VNNI = {"avx512_vnni", "avx_vnni"}
@@ -95,6 +99,36 @@ def table(found: Iterable[PairSums]) -> str:
     writer.writerow(["layer", "least_pair_sum", "largest_pair_sum", "least_of_16_bits", "largest_of_16_bits"])
     writer.writerows([each.name, each.least, each.largest, LEAST, LARGEST] for each in found)
     return text.getvalue()
+
+
+def narrows(reduce_range: ReduceRange) -> bool:
+    """Whether layers that can saturate get 7-bit weights; see the option."""
+    return reduce_range == "always" or (reduce_range == "auto" and adds_in_16_bits())
+
+
+def tell(graph: GraphModule, narrow: frozenset[str], context: Context, reduce_range: ReduceRange, label: str) -> None:
+    """Report which layers of a graph can saturate, and say what that means where it matters.
+
+    Args:
+        graph: captured or prepared, with the weights that will be converted.
+        narrow: layers with 7-bit weights, which cannot.
+    """
+    found = saturating(graph)
+    context.files["saturation.csv"] = table(found)
+    context.metrics["saturating_layers"] = len(found)
+    names = [each.name for each in found]
+    groups = {"get 7-bit weights": [name for name in names if name in narrow]}
+    context.metrics["narrow_layers"] = len(groups["get 7-bit weights"])
+    if adds_in_16_bits():
+        groups["may compute something else on this processor"] = [name for name in names if name not in narrow]
+    elif narrows(reduce_range):
+        groups["have 8-bit weights"] = [name for name in names if name not in narrow]
+    for what, which in groups.items():
+        if which:
+            context.progress.say(
+                f"{label}: {len(which)} layers can exceed 16 bits where pairs of products are added without VNNI, "
+                f"and {what}: {', '.join(which[:3])}{' …' if len(which) > 3 else ''}"
+            )
 
 
 def adds_in_16_bits(cpuinfo: Path = CPUINFO) -> bool:

@@ -9,6 +9,7 @@ from mbcompress.errors import TrainingDivergedError
 from mbcompress.layout import copied
 from mbcompress.training import batches_per_epoch, evaluate, fit, task_loss
 
+from . import saturation
 from .graph import FakeQuantized
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Mo
         )
         return before
     context.metrics["best_epoch"] = history.best
+    saturation.tell(model.captured, start.scheme.narrow_layers, context, options.reduce_range, label)
     return after
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mbcompress import OperatorSet, Pass, Trait, hookimpl
+from mbcompress.errors import shown
 
 from .library import KERNELS
 
@@ -45,12 +46,19 @@ class Winograd(Pass):
         "was, over the largest value.",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads that layers and network are timed with.")
-    batch: int = Field(default=1, ge=1, le=1024, description="Images in a call that layers are timed with.")
+    batch: int = Field(default=1, ge=1, le=1024, description="Images in a call that layers and network are timed with.")
     decisions: Path | None = Field(
         default=None,
-        description="A winograd.json of an earlier run, which counts on the same processor with the same threads; "
-        "elsewhere all is measured anew.",
+        description="A winograd.json of an earlier run, whose measurements count on the same processor with the same "
+        "kernels, threads and batch; elsewhere all is measured anew.",
     )
+
+    @field_validator("decisions")
+    @classmethod
+    def _is_there(cls, decisions: Path | None) -> Path | None:
+        if decisions is not None and not decisions.is_file():
+            raise ValueError(f"no such file {shown(str(decisions))}; name a winograd.json, or leave 'decisions' out")
+        return decisions
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from .substitution import substitute

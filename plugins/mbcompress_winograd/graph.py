@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +75,13 @@ class Layer:
 def find(graph: GraphModule) -> tuple[list[Layer], list[str]]:
     """The layers that can be replaced, and 'name (reason)' of every other convolution with groups."""
     layers, others = [], []
-    for node in graph.graph.nodes:
-        if node.target not in CONVOLUTIONS:
-            continue
-        given = _arguments(node)
+    convolutions = [(node, _arguments(node)) for node in graph.graph.nodes if node.target in CONVOLUTIONS]
+    calls = Counter(str(given["weight"].target) for _, given in convolutions)
+    for node, given in convolutions:
         if given["groups"] == 1:
             continue
         name = str(given["weight"].target).removesuffix(".weight")
-        if reason := _problem(node, given):
+        if reason := _problem(node, given, calls[str(given["weight"].target)]):
             others.append(f"{name} ({reason})")
         else:
             layers.append(_layer(graph, node, given, name))
@@ -121,12 +121,16 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return {**DEFAULTS, **dict(zip(ARGUMENTS, node.args, strict=False)), **node.kwargs}
 
 
-def _problem(node: fx.Node, given: dict[str, Any]) -> str:
-    """Why this convolution cannot be replaced; empty if it can."""
+def _problem(node: fx.Node, given: dict[str, Any], calls: int) -> str:
+    """Why this convolution cannot be replaced; empty if it can. Its weights are used by `calls` convolutions."""
     weight = given["weight"].meta["val"]
     stride, padding, dilation = (_pair(given[key]) for key in ("stride", "padding", "dilation"))
     if given["weight"].op != "get_attr":
         return "its weights are computed"
+    if not str(given["weight"].target).endswith(".weight"):
+        return "its weights are not a layer's"
+    if calls > 1:  # each call may have a BatchNorm of its own behind it
+        return f"its weights are used {calls} times"
     if weight.dtype != torch.float32:
         return f"weights are {str(weight.dtype).removeprefix('torch.')}, not float32"
     if tuple(weight.shape[2:]) != (3, 3):

@@ -14,7 +14,7 @@ from mbcompress.exported import ExportedGraph, capture
 from mbcompress.processor import processor
 
 from .candidates import inputs_of, measure
-from .decisions import ORIGINAL, Decision, Decisions, decision, read
+from .decisions import ORIGINAL, Candidate, Decision, Decisions, decision, read
 from .graph import find, replace
 from .operators import register
 from .tiles import TILES
@@ -80,7 +80,8 @@ def _decide(
     graph: GraphModule, layers: Sequence[Layer], others: Sequence[str], step: Winograd, context: Context
 ) -> Decisions:
     status = register()
-    machine = {"cpu": processor().model, "threads": step.threads, "batch": step.batch}
+    kernel = status.level or status.reason
+    machine = {"cpu": processor().model, "kernel": kernel, "threads": step.threads, "batch": step.batch}
     earlier, notes = _earlier(layers, step, machine)
     if earlier is None:
         inputs = inputs_of(graph, layers, _images(context, step.batch))
@@ -89,7 +90,6 @@ def _decide(
     return Decisions(
         **machine,
         schema=1,
-        kernel=status.level or status.reason,
         layers=earlier,
         others=tuple(others),
         notes=notes,
@@ -110,18 +110,33 @@ def _earlier(
     theirs = [(d.layer, d.channels, d.height, d.width, d.stride, d.activation) for d in read_back.layers]
     if shapes != theirs:
         return None, ("decisions measured anew: the layers are others",)
-    return read_back.layers, ("decisions taken over from an earlier run",)
+    pairs = list(zip(layers, read_back.layers, strict=True))
+    if any(set(_tiles(layer, step)) - {each.name for each in earlier.candidates} for layer, earlier in pairs):
+        return None, ("decisions measured anew: not all kernels that 'tile' asks for were measured",)
+    chosen = [
+        earlier.model_copy(update={"chosen": _choose(_among(earlier.candidates, _tiles(layer, step)), step)})
+        for layer, earlier in pairs
+    ]
+    return tuple(chosen), ("measurements taken over from an earlier run",)
 
 
 def _decide_layer(layer: Layer, x: Tensor, step: Winograd) -> Decision:
-    tiles = [name for name, tile in TILES.items() if tile.kernel] if step.tile == "auto" else [step.tile]
-    if layer.stride == 2 and "direct" not in tiles:
-        tiles = ["direct"]
-    measured = measure(layer, x, tiles)
+    measured = measure(layer, x, _tiles(layer, step))
     return decision(layer, measured, _choose(measured, step))
 
 
-def _choose(measured: Sequence[Timed], step: Winograd) -> str:
+def _tiles(layer: Layer, step: Winograd) -> list[str]:
+    """Names of the kernels to try."""
+    tiles = [name for name, tile in TILES.items() if tile.kernel] if step.tile == "auto" else [str(step.tile)]
+    return ["direct"] if layer.stride == 2 and "direct" not in tiles else list(tiles)
+
+
+def _among(candidates: Sequence[Candidate], tiles: Sequence[str]) -> list[Candidate]:
+    """The original and those kernels."""
+    return [candidates[0], *(each for each in candidates[1:] if each.name in tiles)]
+
+
+def _choose(measured: Sequence[Timed | Candidate], step: Winograd) -> str:
     fastest = min(measured[1:], key=lambda each: each.microseconds)
     if step.mode == "force":
         return fastest.name
@@ -143,7 +158,7 @@ def _last_word(
     network: dict[str, float] = {}
     if context.runtimes:
         with context.progress.busy("winograd: the whole network"), Deployment(context) as deployment:
-            ratios = deployment.speedup(substituted, model, step.threads)
+            ratios = deployment.speedup(substituted, model, step.threads, step.batch)
         network = {f"p{share}": float(np.percentile(ratios, share)) for share in (5, 50, 95)}
     notes = []
     if network and network["p50"] <= 1:
