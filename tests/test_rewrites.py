@@ -1,7 +1,9 @@
 """Rewrites that keep the function: of a captured graph before int8 is laid over it, and of padding in ONNX."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from integer_models import Blocks, integer
+from mbcompress_onnx.export import export
 from mbcompress_onnx.lowering import fold_padding, keep_float_weights, use_integer_bias
 from mbcompress_quantize.rewrites import simplify
 from onnx import TensorProto, checker, helper, numpy_helper
@@ -237,6 +241,23 @@ def test_other_products_keep_their_bias(case: str) -> None:
     before = model.SerializeToString()
     use_integer_bias(model)
     assert model.SerializeToString() == before
+
+
+def test_nothing_of_an_int8_network_is_left_in_float(tmp_path: Path) -> None:
+    """Beside the convolutions: the residual add, squeeze-excite's product, h-swish, pooling and the classifier."""
+    model = Blocks()
+    with torch.no_grad():
+        model.classifier.bias.uniform_(-1, 1)
+    export(integer(model), SHAPE, tmp_path / "model.onnx", 20)
+    operators = Counter(optimized_operators(onnx.load(tmp_path / "model.onnx")))
+    assert operators["QLinearConv"] == 7
+    assert operators["QLinearAdd"] >= 1
+    assert operators["QLinearMul"] >= 2
+    assert operators["QLinearGlobalAveragePool"] == 2
+    assert operators["QGemm"] == 1
+    integers = ("QLinear", "QGemm", "QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape", "Squeeze", "Flatten")
+    assert [each for each in operators if not each.startswith(integers)] == []
+    assert operators["DequantizeLinear"] <= 1
 
 
 def optimized_operators(model: Any) -> list[str]:
