@@ -100,13 +100,16 @@ def from_recipe(path: Path, catalogue: Catalogue) -> Subject:
 
 
 def untrained(spec: str, catalogue: Catalogue) -> Subject:
-    """`SOURCE:PIXELS` at width 1 with random weights, BatchNorm's statistics those of noise."""
+    """`SOURCE:PIXELS` at width 1 with 1000 classes and random weights, BatchNorm's statistics those of noise."""
     import torch
 
     source, _, pixels = spec.partition(":")
     torch.manual_seed(0)
-    built = catalogue.build_model({"source": source, "num_classes": 10, "input_size": int(pixels)})
+    built = catalogue.build_model({"source": source, "num_classes": 1000, "input_size": int(pixels)})
     model, shape = built.load().train(), built.input_shape
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):  # files may lack a bias of zeros
+            torch.nn.init.uniform_(layer.bias, -0.1, 0.1)
     noise = np.random.default_rng(0).integers(0, 256, (64, *shape), np.uint8)
     images = Images(noise, (np.arange(len(noise)) % 10).astype(np.int64))
     normalization = Normalization((0.5,) * 3, (0.25,) * 3)
