@@ -127,8 +127,7 @@ def run_plan(
     with system_limits(), ExitStack() as claim:
         partial = claim.enter_context(provisional(directory) if main else _scratch())
         with front as progress:
-            import torch
-
+            from mbcompress.chance import put_back
             from mbcompress.device import choose
             from mbcompress.environment import describe_environment
             from mbcompress.pipeline import run
@@ -147,7 +146,7 @@ def run_plan(
             notifier = Notifier(listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             devices = [chosen] if chosen.type == "cuda" else []
             # the caller's random numbers go on as if nothing had been drawn
-            with notifier.running(), torch.random.fork_rng(devices=devices):
+            with notifier.running(), put_back(devices):
                 compressed, report = run(
                     plan,
                     catalogue,

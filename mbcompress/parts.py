@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from mbcompress.components import Options
 from mbcompress.data import Augmentation, Images, Normalization, Splits, stratified_order
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, brief
 from mbcompress.samples import Shape, class_names, read_images
 from mbcompress.validation import first_problem
 
@@ -93,7 +93,7 @@ def load_splits(parts: Mapping[str, object], options: Loading, shape: Shape | No
             torch.manual_seed(seed)
             read[name] = read_images(parts[name], name, shape, options.memory_gib)
     _check_alike(read)
-    names = next((found for found in map(class_names, parts.values()) if found), None)
+    names = _class_names(parts)
     largest = max(int(images.labels.max()) for images in read.values())
     if names is None or len(names) <= largest:
         names = tuple(map(str, range(largest + 1)))
@@ -105,6 +105,19 @@ def load_splits(parts: Mapping[str, object], options: Loading, shape: Shape | No
         augmentation=Augmentation(options.crop_padding, options.flip),
         notes=(note,) if note else (),
     )
+
+
+def _class_names(parts: Mapping[str, object]) -> tuple[str, ...] | None:
+    """Those that the parts know; all must have the same, for a label is a place among them."""
+    known = [(part, names) for part, source in parts.items() if (names := class_names(source))]
+    for part, names in known[1:]:
+        first, wanted = known[0]
+        if names != wanted:
+            raise MbcompressError(
+                f"data: {part!r} has the classes {brief(', '.join(names))}, but {first!r} has "
+                f"{brief(', '.join(wanted))}; label numbers must mean the same in all parts"
+            )
+    return known[0][1] if known else None
 
 
 def _check_alike(read: Mapping[str, Images]) -> None:

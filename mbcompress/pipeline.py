@@ -11,10 +11,11 @@ import yaml
 from torch import nn
 
 from mbcompress.admission import admit
+from mbcompress.chance import seed_all
 from mbcompress.components import ModelSource, teachers_in
 from mbcompress.context import Context
 from mbcompress.distribution import Processes
-from mbcompress.errors import MbcompressError, first_line
+from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, Metrics, across, compare
 from mbcompress.report import build_report, write_report
@@ -72,7 +73,7 @@ def run(
     _check_batches(plan, processes.count)
     for runtime in plan.export if processes.main else ():
         runtime.prepare(progress)
-    torch.manual_seed(plan.seed)
+    seed_all(plan.seed)
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
         splits = _load_data(plan, splits)
@@ -165,10 +166,16 @@ def _agree(model: nn.Module, splits: Splits, processes: Processes) -> None:
 
 
 def _load_model(source: ModelSource | None, model: nn.Module | None) -> nn.Module:
-    if model is not None:
+    if model is None:
+        assert source is not None  # resolve() demands one of the two
+        model = source.load()
+    try:
         return copy.deepcopy(model).eval()  # the caller's own stays as it is
-    assert source is not None  # resolve() demands one of the two
-    return source.load()
+    except Exception as error:  # a stranger's module may raise anything
+        raise MbcompressError(
+            f"model: cannot be copied ({type(error).__name__}: {brief(first_line(error))}); every attribute must be "
+            "copyable: weight_norm of torch.nn.utils, for one, must be removed, or be that of its parametrizations"
+        ) from error
 
 
 def _load_data(plan: Plan, splits: Splits | None) -> Splits:

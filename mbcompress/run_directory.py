@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -22,12 +23,14 @@ RUNS = Path("runs")
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 LOCK = ".lock"
+STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
+"""What follows the name of a recipe in the name of a run's directory."""
 
 
 def default_directory(name: str) -> Path:
     """A directory that does not exist yet: `runs/NAME-DATE-TIME`; or that of a run of this name that was killed."""
-    for path in sorted(RUNS.glob(f"{escape(name)}-[0-9]*")):
-        if _was_killed(path):
+    for path in sorted(RUNS.glob(f"{escape(name)}-*")):
+        if STAMP.fullmatch(path.name.removeprefix(name)) and _was_killed(path):
             return path
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     candidates = (RUNS / (stem if n == 1 else f"{stem}-{n}") for n in range(1, 1000))
@@ -55,9 +58,10 @@ def _moved(directory: Path) -> set[str]:
     """What a run that was killed while its files moved up may have moved; its manifest is the last and still below."""
     try:
         listed = json.loads((directory / PARTIAL / MANIFEST).read_text())["files"]
-        return {str(entry["path"]).partition("/")[0] for entry in listed}
+        names = {str(entry["path"]).partition("/")[0] for entry in listed}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
+    return {name for name in names if name not in ("", ".", "..") and Path(name).name == name}  # anybody may write one
 
 
 def _clear(directory: Path) -> None:

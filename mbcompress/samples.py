@@ -78,7 +78,9 @@ def class_names(source: object) -> tuple[str, ...] | None:
     for _ in range(8):  # subsets of subsets
         features = getattr(source, "features", None)
         if isinstance(features, Mapping):
-            names = next((f.names for f in features.values() if type(f).__name__ == "ClassLabel"), None)
+            labels = [key for key, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+            first = next((key for key in LABEL_KEYS if key in labels), labels[0] if labels else None)
+            names = features[first].names if first else None
         else:
             names = getattr(source, "classes", None)
         if isinstance(names, Sequence) and not isinstance(names, str) and all(isinstance(each, str) for each in names):

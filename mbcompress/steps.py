@@ -19,6 +19,7 @@ from mbcompress.applying import apply_pass
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.cache.keys import data_fingerprint, step_key
 from mbcompress.cache.store import ENTRY, Store
+from mbcompress.chance import seed_all
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import MbcompressError
 from mbcompress.files import write_atomically
@@ -130,7 +131,7 @@ class Steps:
         )
         traits = (self.traits - step.destroys) | step.provides
         origin = self.catalogue.passes.origin_of(step)
-        key = step_key(step, self.stage.model, context, origin, self._data) if self.store else None
+        key = step_key(step, self.stage.model, context, origin, self._data, self.plan.model) if self.store else None
         if not self.processes.main:
             record = self._follow(index, context, place)
         elif self.store is None or key is None:
@@ -164,7 +165,7 @@ class Steps:
     def _follow(self, index: int, context: Context, place: Path) -> Record:
         """The same step in another process than main; its record is empty."""
         if self._main_says():
-            torch.manual_seed(context.seed)
+            seed_all(context.seed)
             self.stage = stage_of(apply_pass(self.plan, index, self.stage.model, context, self.catalogue), context)
         if files := self._receive():
             place.mkdir(parents=True)
@@ -189,7 +190,7 @@ class Steps:
     def _compute(self, index: int, context: Context, traits: frozenset[Trait], place: Path) -> tuple[Record, bool]:
         """The step's record, and whether its files give the model that the next pass goes on with."""
         self._main_says(computed_together=True)
-        torch.manual_seed(context.seed)
+        seed_all(context.seed)
         changed = apply_pass(self.plan, index, self.stage.model, context, self.catalogue)
         seconds = context.checkpoints.seconds
         self.stage = stage_of(changed, context)

@@ -1,6 +1,7 @@
 """`compress()` takes objects of the caller's own classes, which no distribution has installed, as they are."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,44 @@ def test_the_callers_random_numbers_go_on_as_they_were(toy: Recipe, tmp_path: Pa
     mbcompress.compress(net, recipe, tiny_splits(), out=tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == legacy).all()
+
+
+class Draws(mbcompress.Pass):
+    """Notes what the generators that everybody shares give."""
+
+    name = "draws"
+
+    def apply(self, model: Any, context: Any) -> Any:
+        context.metrics.update(
+            torch=torch.rand(()).item(),
+            numpy=float(np.random.rand()),
+            python=random.random(),
+        )
+        return model
+
+
+def test_whatever_a_pass_draws_follows_from_the_seed(toy: Recipe, tmp_path: Path) -> None:
+    drawn = []
+    for number in range(2):
+        random.seed(number)
+        np.random.seed(number)
+        recipe = {"passes": [Draws(), Draws()], "export": toy["export"], "measure": toy["measure"]}
+        report = mbcompress.compress(Net(), recipe, tiny_splits(), out=tmp_path / str(number), cache=False).report
+        drawn.append([[step["metrics"][name] for name in ("torch", "numpy", "python")] for step in report["steps"]])
+        assert (random.random(), np.random.rand()) == (
+            random.Random(number).random(),
+            np.random.RandomState(number).rand(),
+        )
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[0][1]
+
+
+def test_a_module_that_cannot_be_copied_is_one_sentence(toy: Recipe, tmp_path: Path) -> None:
+    layers = [torch.nn.Conv2d(3, 10, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        net = torch.nn.Sequential(torch.nn.utils.weight_norm(layers[0]), *layers[1:])
+    net(torch.zeros(1, 3, 32, 32))
+    recipe = {"passes": [], "export": toy["export"], "measure": toy["measure"]}
+    with pytest.raises(mbcompress.MbcompressError, match=r"^model: cannot be copied \(RuntimeError: Only Tensors"):
+        mbcompress.compress(net, recipe, tiny_splits(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

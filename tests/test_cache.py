@@ -17,7 +17,7 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of
+from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of, step_key
 from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store, lock_of
 from mbcompress.cache.upkeep import evict, items
@@ -302,6 +302,41 @@ def test_fingerprints(tiny_model: Callable[..., Any], digits: mbcompress.Splits)
     assert len({first, *(model_fingerprint(each, EXAMPLE) for each in (changed, frozen, hooked))}) == 4
     data = digits.development()
     assert data_fingerprint(data) == data_fingerprint(digits.development())
+
+
+class Dropping(torch.nn.Module):
+    """What its share changes shows in training only."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.layer = torch.nn.Linear(3072, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(torch.dropout(images.flatten(1), self.share, self.training))
+        return logits
+
+
+def test_what_shows_in_training_only_belongs_to_the_key(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+    models = []
+    for share in (0.1, 0.9):
+        torch.manual_seed(0)
+        models.append(Dropping(share).eval())
+    context, train = make_context(models[0]), catalogue.passes.build("train", {}, catalogue)
+    keys = [step_key(train, model, context, None, "") for model in (models[0], *models)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+class Masked(FromHere):
+    mask: Any = None
+
+
+def test_options_that_no_document_can_hold_are_not_kept(make_context: Callable[..., Any]) -> None:
+    """Two long arrays look the same where they are abbreviated."""
+    model = Dropping(0.5).eval()
+    context = make_context(model)
+    assert step_key(Masked(), model, context, None, "") is not None
+    assert step_key(Masked(mask=np.zeros(5000)), model, context, None, "") is None
 
 
 def test_sources(catalogue: Catalogue) -> None:

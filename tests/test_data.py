@@ -265,6 +265,20 @@ def test_damaged_entries_are_decoded_again(
     assert entry.read_bytes() == whole
 
 
+def test_another_folder_with_the_same_names_and_times_is_another(tmp_path: Path) -> None:
+    """As archives with fixed times leave them; bitmaps of one size are equally long."""
+    means = []
+    for value in (10, 240):
+        for label in ("a", "b"):
+            folder = tmp_path / str(value) / label
+            folder.mkdir(parents=True)
+            for number in range(25):
+                Image.new("RGB", (8, 8), (value,) * 3).save(folder / f"{number}.bmp")
+                os.utime(folder / f"{number}.bmp", (1, 1))
+        means.append(ImageFolder(path=tmp_path / str(value), **SMALL).load((3, 8, 8), 0).train.pixels.mean())
+    assert means == [10, 240]
+
+
 def test_unwritable_cache(undivided: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("MBCOMPRESS_CACHE", str(undivided / "cat/000.png"))  # a file, where a folder is needed
     with caplog.at_level(logging.WARNING):

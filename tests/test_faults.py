@@ -194,11 +194,14 @@ def test_a_run_directory_that_was_copied_is_as_good(finished: Path, tmp_path: Pa
     assert all(finding.same for finding in compare_runs(finished, copied))
 
 
-def test_rerun_says_what_came_out_the_same(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_says_what_came_out_the_same(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mbcompress.cli import main
 
     again = tmp_path / "again"
-    assert main(["rerun", str(finished), "--out", str(again), "--quiet"]) == 0
+    monkeypatch.chdir(finished.parent)
+    assert main(["rerun", finished.name, "--out", str(again), "--quiet"]) == 0
     *findings, last = capsys.readouterr().out.splitlines()
     assert last == f"repeated in {again}"
     assert [line.split(":")[0] for line in findings] == [

@@ -130,6 +130,31 @@ def killed(directory: Path) -> None:
     (directory / ".lock").touch()
 
 
+@pytest.mark.parametrize("path", ["../x", "./x", "..", "/etc/x", ""])
+def test_a_manifest_from_elsewhere_removes_nothing_of_others(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a run that was killed may have been unpacked from an archive."""
+    monkeypatch.chdir(tmp_path)
+    unpacked = tmp_path / "runs" / "v2-20260101-000000"
+    killed(unpacked)
+    (unpacked / ".partial" / "manifest.json").write_text(json.dumps({"files": [{"path": path}]}))
+    (tmp_path / "runs" / "precious").mkdir()
+    assert default_directory("v2").name == unpacked.name
+    with provisional(Path("runs") / unpacked.name) as partial:
+        (partial / "f").touch()
+    assert names(tmp_path / "runs") == ["precious", unpacked.name]
+    assert names(unpacked) == ["f"]
+
+
+def test_a_killed_run_is_taken_over_by_its_own_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    killed(tmp_path / "runs" / "v2-8bit-20260101-000000")
+    assert default_directory("v2").name != "v2-8bit-20260101-000000"
+    killed(tmp_path / "runs" / "v2-20260101-000000-2")
+    assert default_directory("v2").name == "v2-20260101-000000-2"
+
+
 def test_provisional_takes_over_what_a_killed_run_has_left(tmp_path: Path) -> None:
     killed(tmp_path / "a")
     with provisional(tmp_path / "a") as partial:

@@ -184,6 +184,34 @@ def test_class_names_are_those_of_the_dataset(source: Callable[[], Any], names: 
     assert load_parts({"train": source(), "calibration": 4}, None).classes == names
 
 
+class Named(Items):
+    """Items whose classes have these names."""
+
+    def __init__(self, *classes: str) -> None:
+        super().__init__()
+        self.classes = classes
+
+
+def test_labels_mean_the_same_in_all_parts() -> None:
+    parts = {"train": Named("cat", "cow", "dog", "emu"), "test": Named("cat", "dog", "emu", "fox"), "calibration": 4}
+    with pytest.raises(MbcompressError, match=r"'test' has the classes cat, dog, emu, fox, but 'train' has cat, cow, "):
+        load_parts(parts, None)
+
+
+def test_class_names_are_those_of_the_labels() -> None:
+    class Coarse(HuggingFace):
+        features = {  # noqa: RUF012
+            "superclass": ClassLabel(["x", "y"]),
+            "picture": ImageFeature(),
+            "label": ClassLabel(["a", "b", "c", "d"]),
+        }
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"superclass": 0, "picture": self.images[index], "label": int(LABELS[index])}
+
+    assert load_parts({"train": Coarse(), "calibration": 4}, None).classes == ("a", "b", "c", "d")
+
+
 def test_loaders_that_shuffle_are_read_alike_and_leave_the_callers_random_state() -> None:
     def read() -> str:
         loader = DataLoader(Items(), batch_size=8, shuffle=True)
@@ -364,6 +392,9 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
             return {"train": (images, np.arange(count) % 4), "test": (images[:6], np.arange(6) % 4)}
         def alone(): return loaders(90)["train"]
         def misspelt(): return {"trian": []}
+        def divided():
+            from mbcompress.parts import load_parts
+            return load_parts({"train": loaders(50)["train"], "calibration": 4}, None)
     """
     (tmp_path / "own_data.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(tmp_path)
@@ -376,5 +407,12 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
     assert len(catalogue.build_dataset({**spec, "target": "own_data:alone"}).load(SHAPE, 0).test) == 18
     with pytest.raises(MbcompressError, match=r"own_data:misspelt: must return train, calibration, .*, got 'trian'"):
         catalogue.build_dataset({**spec, "target": "own_data:misspelt"}).load(SHAPE, 0)
+    assert (
+        len(catalogue.build_dataset({"name": "python", "target": "own_data:divided"}).load(SHAPE, 0).calibration) == 4
+    )
+    with pytest.raises(
+        MbcompressError, match=r"own_data:divided: returns Splits, .* already; leave out 'calibration'$"
+    ):
+        catalogue.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
     with pytest.raises(MbcompressError, match=r"module 'own_data' .* has no 'loader'; did you mean 'loaders'"):
         catalogue.build_dataset({**spec, "target": "own_data:loader"})

@@ -1,5 +1,6 @@
 """Statistics against published values, and engines in processes of their own."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np
     runtime, path, logits = exported
     np.save(tmp_path / "images.npy", images())
     with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
+        assert os.getpgid(engine.process.pid) != os.getpgid(0)  # Ctrl-C is not for it
         assert engine.runtime.startswith("ONNX Runtime")
         np.testing.assert_allclose(
             engine.predict(tmp_path / "images.npy", Normalization.identity(3)), logits, rtol=1e-3, atol=1e-5

@@ -109,6 +109,10 @@ class Odd(Metric):
         (ZeroDivisionError("division by zero"), "raised ZeroDivisionError: division by zero"),
         (0.5, "must give a dict of Measured, got 0.5"),
         ({"x": 0.5}, "must give Measured for 'x', got 0.5"),
+        (
+            {"x": Measured(0.5, "%", "max")},  # type: ignore[arg-type]
+            "must give 'higher', 'lower' or None as 'better' and text as 'unit' for 'x', got Measured(value=0.5, ",
+        ),
         ({"x": Measured("high")}, "must give numbers for 'x', got Measured(value='high', unit='', better=None, "),  # type: ignore[arg-type]
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import platform
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from packaging.requirements import InvalidRequirement, Requirement
+from pydantic_core import PydanticSerializationError
 
 import mbcompress
 from mbcompress.components import ModelSource, teachers_in
@@ -31,21 +33,37 @@ if TYPE_CHECKING:
     from mbcompress.context import Context
     from mbcompress.data import Development
 
+LIBRARIES = ("torch", "torchao")
+"""Packages whose versions say what their modules do."""
 SCHEMA = 1
 """Raised when what a step's files mean changes."""
 
 
-def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | None, data: str) -> str | None:
+def step_key(
+    step: Pass,
+    model: nn.Module,
+    context: Context,
+    origin: Origin | None,
+    data: str,
+    source: ModelSource | None = None,
+) -> str | None:
     """The name under which the result of `step` on `model` is kept, or None if something of it cannot be known.
 
     Args:
         origin: where the pass was installed from; None for a class of the caller's.
         data: what `data_fingerprint` gave.
+        source: where the model came from; what a stranger's does with an option may show in training only.
     """
+    if not all(_is_plain(each) for each in (step, *context.later, *([source] if source else []))):
+        return None
     values = [getattr(step, name) for name in type(step).model_fields]
     sources = [teacher for _, teacher in teachers_in(step) if isinstance(teacher, ModelSource)]
     files = [value for value in values if isinstance(value, Path) and value.is_file()]
     code = {describe_class(type(each)): source_of(type(each)) for each in (step, *sources, *context.later)}
+    strangers = [module for module in model.modules() if _root(type(module)) not in LIBRARIES]
+    for module in strangers:  # what they do in training only
+        kind: type = type(module)
+        code[describe_class(kind)] = source_of(kind)
     if None in code.values():
         return None
     facts = {
@@ -57,7 +75,9 @@ def step_key(step: Pass, model: nn.Module, context: Context, origin: Origin | No
         "files": [sha256(path) for path in files],
         "data": data,
         "code": {**code, "mbcompress": source_of(mbcompress.Pass)},
-        "distribution": [origin.distribution, origin.version] if origin else None,
+        "distribution": [origin.distribution, origin.version, source_of_distribution(origin)] if origin else None,
+        "settings": [_settings(module) for module in strangers],
+        "source": [source.name, source.as_written()] if source and not source.rebuildable else None,
         "libraries": versions_of({"mbcompress", *([origin.distribution] if origin else [])}),
         "traits": sorted(context.traits),
         "runtimes": [[each.name, each.as_written(), source_of(type(each))] for each in context.runtimes],
@@ -115,24 +135,66 @@ def describe_class(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _settings(module: nn.Module) -> dict[str, str]:
+    """Attributes that are numbers, texts or rows of them, such as a share of dropout that no representation shows."""
+    return {
+        name: repr(value)
+        for name, value in sorted(vars(module).items())
+        if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str | tuple)
+    }
+
+
+def _is_plain(component: Component) -> bool:
+    """Whether a document can hold its options; others are only described there, and two may look the same."""
+    try:
+        component.model_dump(mode="json")
+    except PydanticSerializationError:
+        return False
+    return True
+
+
 @cache
-def source_of(cls: type[Component]) -> str | None:
-    """SHA-256 of the code that a component's class came with: its package, its module, or the class alone.
+def source_of(cls: type) -> str | None:
+    """SHA-256 of the code that a class came with: its package, its module or script, or the class alone.
 
     None if the code is nowhere to be read.
     """
-    root = cls.__module__.partition(".")[0]
-    file = getattr(sys.modules.get(root), "__file__", None)
+    file = getattr(sys.modules.get(_root(cls)), "__file__", None)
     try:
-        if file is None or root == "__main__":
-            return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
-        digest = hashlib.sha256()
-        for path in _files(Path(file)):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
-        return digest.hexdigest()
+        if file is None or _root(cls) == "__main__":  # where a class may have been typed
+            text = hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
+            return text + (_digest(Path(file)) if file else "")
+        return _digest(Path(file))
     except (OSError, TypeError):
         return None
+
+
+@cache
+def source_of_distribution(origin: Origin) -> str:
+    """SHA-256 of all modules that came with a plugin; of mbcompress itself, whose plugins are many, nothing."""
+    digest = hashlib.sha256()
+    if origin.distribution != "mbcompress":
+        try:
+            listed = importlib.metadata.distribution(origin.distribution).read_text("top_level.txt") or ""
+        except importlib.metadata.PackageNotFoundError:
+            listed = ""
+        for name in sorted(listed.split()):
+            spec = importlib.util.find_spec(name)
+            if spec and spec.origin and Path(spec.origin).is_file():
+                digest.update(_digest(Path(spec.origin)).encode())
+    return digest.hexdigest()
+
+
+def _root(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def _digest(module: Path) -> str:
+    digest = hashlib.sha256()
+    for path in _files(module):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _files(module: Path) -> Iterator[Path]:

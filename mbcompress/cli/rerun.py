@@ -39,8 +39,9 @@ def execute(options: argparse.Namespace) -> int:
     from mbcompress.repetition import compare_environments, compare_runs
     from mbcompress.storage.stored import read_manifest
 
+    run = options.run.absolute()
+    read_manifest(run).read(run / RECIPE, recipes.MAX_BYTES)  # it is what the run wrote
     recipe = options.run / RECIPE
-    read_manifest(options.run).read(recipe.absolute(), recipes.MAX_BYTES)  # it is what the run wrote
     document = recipes.read(recipe)
     if "model" not in document.data or "data" not in document.data:
         raise MbcompressError(f"{recipe}: model or data came from a program, which alone can repeat the run")

@@ -39,6 +39,7 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
+            process_group=0,  # Ctrl-C is for the run, which ends at a safe point
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
         setup = {

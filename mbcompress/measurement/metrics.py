@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mbcompress.components import Metric
 
 REHEARSED = 64  # images
+BETTER = ("higher", "lower", None)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Metrics:
     def _figure(self, metric: Metric, name: object, figure: object) -> dict[str, Any]:
         if not isinstance(figure, Measured):
             raise MetricError(self._blame(metric, f"must give Measured for {shown(name)}, got {shown(figure)}"))
+        if figure.better not in BETTER or not isinstance(figure.unit, str):
+            kinds = "'higher', 'lower' or None as 'better' and text as 'unit'"
+            raise MetricError(self._blame(metric, f"must give {kinds} for {shown(name)}, got {shown(figure)}"))
         try:
             baseline = {} if figure.baseline is None else {"baseline": _finite(figure.baseline)}
             return {"value": _finite(figure.value), **baseline, "unit": figure.unit, "better": figure.better}

@@ -35,14 +35,15 @@ def read(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> l
 
 
 def _key(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> str:
-    """Covers what was found and how it is decoded: a file that is added, renamed or changed gives another key."""
+    """Covers what was found and how it is decoded: a file that is added, moved or changed gives another key."""
     import PIL
 
     digest = hashlib.sha256(repr((VERSION, PIL.__version__, shape, how)).encode())
     for listing in listings:
         digest.update(b"listing\0")
         for file in listing.files:
-            digest.update(os.fsencode(file.name))
+            # another folder may hold the same names and times; `resolve` would ask the disk for each
+            digest.update(os.fsencode(os.path.abspath(file.path)))  # noqa: PTH100
             digest.update(f"\0{file.size}\0{file.mtime_ns}\0".encode())
     return digest.hexdigest()
 

@@ -32,6 +32,11 @@ class PythonData(Loading, Dataset):
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
         given = target.call(self.target, self.args)
         if isinstance(given, Splits):
+            if ignored := sorted(self.model_fields_set - {"target", "args"}):
+                raise MbcompressError(
+                    f"{self.target}: returns Splits, which are divided and normalised already; leave out "
+                    f"{', '.join(map(repr, ignored))}"
+                )
             return given
         if not isinstance(given, Mapping):
             given = {"train": given}
