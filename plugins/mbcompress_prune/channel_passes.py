@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mbcompress import Context
 
-    from .channels import Amount, Ratios, Shrinking
+    from .channels import Amount, Shrinking
     from .sensitivity import Analysis
     from .targets import Goal
 
@@ -164,10 +164,12 @@ class Prune(_Channels, Targets):
             for step in range(1, self.steps + 1):
                 aim = replace(goal, limit=goal.limit ** (step / self.steps))
                 with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                    amount = context.decide_once(f"step {step}", partial(self._amount, model, context, aim, kept))
+                    find = partial(self._amount, model, context, aim, kept)
+                    amount = find() if goal.exact else context.decide_once(f"step {step}", find)
                 if self.gradual is not None:
-                    model, amount = self._fade(model, context, goal, kept, amount)
-                model = self._without(model, context, amount, kept)
+                    model = self._fade(model, context, goal, kept, amount)
+                elif amount:
+                    model = self._shrinking(model, context, self.scope).prune(model, context.example(), amount, kept)
                 if self.recalibrate:
                     estimate_statistics(model, context)
                 if self.recovery and self.gradual is None:
@@ -183,10 +185,8 @@ class Prune(_Channels, Targets):
         with task_loss(model, context, self.recovery) as loss:
             fit(model, context, self.recovery, loss, label, **more)
 
-    def _fade(
-        self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount
-    ) -> tuple[nn.Module, Ratios]:
-        """A copy of `model`, trained while channels became zero, and the shares of the channels that are."""
+    def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount) -> nn.Module:
+        """The model without the channels that became zero while a copy of it was trained."""
         import copy
 
         from .fading import Fading
@@ -205,13 +205,10 @@ class Prune(_Channels, Targets):
         assert self.gradual is not None
         fading = Fading(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
         self._recover(model, context, f"{self.name}, gradual", constraint=fading)
-        return model, fading.ratios(model)
-
-    def _without(self, model: nn.Module, context: Context, amount: Amount, kept: list[str]) -> nn.Module:
-        """A copy of the model that has lost `amount` of its channels; the model itself where none are to go."""
-        if not amount:
-            return model
-        return self._shrinking(model, context, self.scope).prune(model, context.example(), amount, kept)
+        gone = fading.ratios(model)
+        # whatever chose them, what is zero is the smallest now
+        shrinking = replace(self._shrinking(model, context, "uniform"), criterion="l1", gradients=None)
+        return shrinking.prune(model, context.example(), gone, kept) if gone else model
 
     def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:
         """How much must go for the goal to be met, found by bisection; 0.0 if it is."""
