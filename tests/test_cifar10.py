@@ -32,7 +32,7 @@ def test_binary_cifar10(binary: Path) -> None:
     for path in (binary, binary.parent):
         splits = Cifar10(path=path, calibration=10).load(shape, 0)
         check_splits(splits, shape)
-        assert [len(getattr(splits, name)) for name in SPLITS] == [80, 10, 10, 20]
+        assert [len(getattr(splits, name)) for name in SPLITS] == [85, 10, 5, 20]
         official = np.fromfile(binary / "test_batch.bin", np.uint8).reshape(BATCH, 3073)
         assert (splits.test.pixels == official[:, 1:].reshape(BATCH, 3, 32, 32)).all()
         assert (splits.test.labels == official[:, 0]).all()
@@ -91,7 +91,7 @@ def test_real_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MBCOMPRESS_CACHE")
     splits = Cifar10().load((3, 32, 32), 0)
     check_splits(splits, (3, 32, 32))
-    assert [len(getattr(splits, name)) for name in SPLITS] == [44872, 128, 5000, 10000]
+    assert [len(getattr(splits, name)) for name in SPLITS] == [47372, 128, 2500, 10000]
     assert np.bincount(splits.test.labels).tolist() == [1000] * 10
     values = splits.normalization.apply(splits.train.pixels[:5000])
     assert np.abs(values.mean((0, 2, 3))).max() < 0.03

@@ -32,6 +32,8 @@ BEYOND_A_SCHEMA = {
     "teacher_weights_missing": "what is on the disk",
     "weights_zoo_other_width": "what is in the zoo",
     "split_of_zoo_weights": "what is in the zoo",
+    "split_of_a_teachers_weights": "what is in the zoo",
+    "validation_of_zoo_weights": "what is in the zoo",
     "weights_zoo_unknown": "what is in the zoo",
     "teacher_baseline_random": "a teacher that knows nothing",
     "teacher_random": "a teacher that knows nothing",
