@@ -189,6 +189,7 @@ class Prune(_Channels, Targets):
         """The model without the channels that became zero while a copy of it was trained."""
         import copy
 
+        from .channels import Shrinking
         from .fading import Fading
 
         model = copy.deepcopy(model)
@@ -207,7 +208,7 @@ class Prune(_Channels, Targets):
         self._recover(model, context, f"{self.name}, gradual", constraint=fading)
         gone = fading.ratios(model)
         # whatever chose them, what is zero is the smallest now
-        shrinking = replace(self._shrinking(model, context, "uniform"), criterion="l1", gradients=None)
+        shrinking = Shrinking("l1", "uniform", self._multiple(context), context.seed)
         return shrinking.prune(model, context.example(), gone, kept) if gone else model
 
     def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:

@@ -128,7 +128,7 @@ def _decide_layer(layer: Layer, x: Tensor, step: Winograd) -> Decision:
 def _tiles(layer: Layer, step: Winograd) -> list[str]:
     """Names of the kernels to try."""
     tiles = [name for name, tile in TILES.items() if tile.kernel] if step.tile == "auto" else [str(step.tile)]
-    return ["direct"] if layer.stride == 2 and "direct" not in tiles else list(tiles)
+    return ["direct"] if layer.stride == 2 and "direct" not in tiles else tiles
 
 
 def _among(candidates: Sequence[Candidate], tiles: Sequence[str]) -> list[Candidate]:
