@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,8 @@ from mbcompress.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mbcompress.catalogue import Catalogue, Origin
     from mbcompress.components import Pass
     from mbcompress.context import Context
@@ -49,10 +52,26 @@ def apply_pass(plan: Plan, index: int, model: nn.Module, context: Context, catal
 
 def apply_checked(step: Pass, model: nn.Module, context: Context, culprit: str) -> nn.Module:
     """As `apply_pass`; `culprit` is what the message of a PassError begins with."""
+    with context.progress.attributed(step.name):
+        changed = _called(partial(step.apply, model, context), step, culprit)
+    _check_outputs(changed.eval(), context, culprit)
+    _check_metrics(context.metrics, culprit)
+    return changed
+
+
+def preview_checked(step: Pass, model: nn.Module, context: Context) -> nn.Module:
+    """What a pass that is to come would make of a model, in eval mode; raises as `apply_pass`."""
+    culprit = f"the preview of pass {step.name!r}"
+    changed = _called(partial(step.preview, model, context), step, culprit).eval()
+    _check_outputs(changed, context, culprit)
+    return changed
+
+
+def _called(change: Callable[[], object], step: Pass, culprit: str) -> nn.Module:
+    """What a pass returned; what it raised instead is said to be its own."""
     try:
-        with context.progress.attributed(step.name):
-            changed = step.apply(model, context)
-    except MbcompressError:
+        changed = change()
+    except (MbcompressError, PassError):
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and error.errno in LIMITS:
@@ -62,8 +81,6 @@ def apply_checked(step: Pass, model: nn.Module, context: Context, culprit: str) 
         raise PassError(f"{culprit} raised {type(error).__name__}: {brief(str(error))}") from error
     if not isinstance(changed, nn.Module):
         raise PassError(f"{culprit} returned {brief(repr(changed))}; it must return an nn.Module, as it was given one")
-    _check_outputs(changed.eval(), context, culprit)
-    _check_metrics(context.metrics, culprit)
     return changed
 
 

@@ -105,8 +105,8 @@ class Pass(Component):
     def preview(self, model: nn.Module, context: Context) -> nn.Module:
         """A stand-in for what `apply` would make of `model`, whose exported file is as large and as fast.
 
-        For passes before this one that measure files: without training, in seconds. A pass that changes neither size
-        nor speed much leaves it at `model` itself, which stays as it is in any case.
+        For passes before this one that measure files: without training, in seconds. It is for passes that hold the
+        same network in other numbers, as int8 does; others leave it out. `model` stays as it is.
 
         Raises:
             MbcompressError: what the user asked for cannot be done to this model.

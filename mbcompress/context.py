@@ -12,7 +12,7 @@ from mbcompress.progress import Progress
 from mbcompress.traits import INITIAL, Trait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Context:
         metrics: named numbers of this pass; what a pass writes here appears in the report.
         traits: what can be said of the model that the pass is given.
         runtimes: what the result will be exported for, in the recipe's order.
-        later: the passes that follow this one, if it looks ahead.
+        later: of the passes that follow this one those that offer a preview, if it looks ahead.
         files: small documents of this pass by name: what a pass puts here is written beside the model of the step, and
             pictures (.svg) and tables (.csv in UTF-8, with a line of names) appear in the report.
         checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
@@ -76,18 +76,23 @@ class Context:
     def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
         """What `decide` gives, or gave in a process that was stopped while this pass was at work.
 
-        For choices before a training that would come out otherwise the next time, such as those by a clock: the
-        training could not go on.
+        For choices around a training that would come out otherwise the next time, such as those by a clock: the
+        training could not go on. And for those that take long.
 
         Args:
             name: of the choice, one of its own in this pass.
-            decide: gives anything but None that JSON holds; every process calls it.
+            decide: gives anything that JSON holds, and may add to `files` and `metrics`; every process calls it.
         """
         found = self.processes.from_main(lambda: self.checkpoints.decision(name))
         if found is None:
-            found = decide()
+            files, metrics = dict(self.files), dict(self.metrics)
+            decision = decide()
+            added = {"files": _news(self.files, files), "metrics": _news(self.metrics, metrics)}
+            found = {"decision": decision, **added}
             self.checkpoints.keep_decision(name, found)
-        return found
+        self.files.update(found["files"])
+        self.metrics.update(found["metrics"])
+        return found["decision"]
 
     def teacher(self, reference: str | ModelSource) -> nn.Module:
         """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`.
@@ -106,3 +111,8 @@ class Context:
         if given != wanted:
             raise MbcompressError(f"teacher: answers with {given[-1]} classes, the model with {wanted[-1]}")
         return model
+
+
+def _news(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What has come or changed."""
+    return {name: value for name, value in now.items() if name not in before or before[name] != value}

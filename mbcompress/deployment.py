@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from mbcompress.applying import preview_checked
 from mbcompress.layout import to_export
 from mbcompress.measurement.engine import Engine
 from mbcompress.measurement.interleaving import opened, time_interleaved
@@ -94,7 +95,7 @@ class Deployment:
         """What the passes that follow will make of it."""
         quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
         for step in self.context.later:
-            model = step.preview(model, quiet)
+            model = preview_checked(step, model, quiet)
         return model
 
     def _paired(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:

@@ -78,19 +78,19 @@ def load_splits(parts: Mapping[str, object], options: Loading, shape: Shape | No
         parts: 'train', and any of 'calibration', 'validation' and 'test': each an iterable of (images, labels), a torch
             Dataset or DataLoader, a Hugging Face image dataset, or a pair of arrays.
         shape: (C, H, W) that the model takes, if it is known.
-        seed: for the division, and for loaders that draw from torch's generator.
+        seed: for the division, and for loaders that draw from a generator that everybody shares.
 
     Raises:
         MbcompressError: a part cannot be read, or they do not go together.
     """
-    import torch
+    from mbcompress.chance import put_back, seed_all
 
     if "train" not in parts:
         raise MbcompressError(f"data: 'train' is missing (given: {', '.join(map(str, parts)) or 'nothing'})")
     read: dict[str, Images] = {}
-    with torch.random.fork_rng(devices=()):
+    with put_back(()):
         for name in (name for name in NAMES if name in parts):
-            torch.manual_seed(seed)
+            seed_all(seed)
             read[name] = read_images(parts[name], name, shape, options.memory_gib)
     _check_alike(read)
     names = _class_names(parts)

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from mbcompress.admission import admit
-from mbcompress.chance import seed_all
+from mbcompress.chance import put_back, seed_all
 from mbcompress.components import ModelSource, teachers_in
 from mbcompress.context import Context
 from mbcompress.distribution import Processes
@@ -183,7 +183,9 @@ def _load_data(plan: Plan, splits: Splits | None) -> Splits:
         return splits
     assert plan.data is not None  # resolve() demands one of the two
     assert plan.model is not None  # for a module of the caller's, the caller loads
-    return plan.data.load(plan.model.input_shape, plan.data.split_seed)
+    with put_back(()):  # what a callable draws decides the splits, and neither model nor seed may change them
+        seed_all(plan.data.split_seed)
+        return plan.data.load(plan.model.input_shape, plan.data.split_seed)
 
 
 def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits) -> int:

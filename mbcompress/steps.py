@@ -20,6 +20,7 @@ from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.cache.keys import data_fingerprint, step_key
 from mbcompress.cache.store import ENTRY, Store
 from mbcompress.chance import seed_all
+from mbcompress.components import Pass
 from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import MbcompressError
 from mbcompress.files import write_atomically
@@ -32,7 +33,7 @@ from mbcompress.training.synchronization import equalize
 from mbcompress.traits import INITIAL, Trait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mbcompress.catalogue import Catalogue
@@ -125,7 +126,7 @@ class Steps:
             files={},
             traits=self.traits,
             runtimes=self.context.runtimes if step.uses_runtimes else (),
-            later=self.plan.passes[index + 1 :] if step.looks_ahead else (),
+            later=_with_preview(self.plan.passes[index + 1 :]) if step.looks_ahead else (),
             seed=self.plan.seed + index + 1,
             checkpoints=Checkpoints(),
         )
@@ -232,6 +233,10 @@ class Steps:
 def frozen(model: nn.Module) -> nn.Module:
     """A copy in eval mode, without gradients."""
     return copied(model).eval().requires_grad_(False)
+
+
+def _with_preview(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    return tuple(each for each in passes if type(each).preview is not Pass.preview)
 
 
 def _alike(one: nn.Module, other: nn.Module) -> bool:

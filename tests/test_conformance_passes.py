@@ -36,6 +36,19 @@ def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mbcompress.conformance.passes.check_traits", lambda trial: ())
 
 
+def test_numbers_that_numpy_draws_are_the_same_under_one_seed(catalogue: Catalogue) -> None:
+    def jitter(model: nn.Module, context: Any) -> nn.Module:
+        for parameter in model.parameters():
+            parameter.data *= 1 + 0.01 * np.random.rand()
+        return model
+
+    before = np.random.get_state()[1]
+    trial = Trial(bad(jitter)(), SMALL, catalogue)
+    pairs = zip(trial.changed.parameters(), trial.again.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
 class Bad(Pass):
     """Does as it is told."""
 

@@ -1,5 +1,6 @@
 """Images from iterables, Datasets, DataLoaders, generators and Hugging Face datasets; what is missing is split off."""
 
+import importlib
 import re
 import sys
 import textwrap
@@ -414,5 +415,36 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
         MbcompressError, match=r"own_data:divided: returns Splits, .* already; leave out 'calibration'$"
     ):
         catalogue.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
+    written = catalogue.build_dataset({"name": "python", "target": "own_data:divided"}).as_written()
+    again = catalogue.build_dataset({"name": "python", **written}).load(SHAPE, 0)  # from a run's own recipe
+    assert len(again.calibration) == 4
     with pytest.raises(MbcompressError, match=r"module 'own_data' .* has no 'loader'; did you mean 'loaders'"):
         catalogue.build_dataset({**spec, "target": "own_data:loader"})
+
+
+def test_what_a_callable_draws_depends_on_the_split_seed_alone(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a model of another seed, or another model, would be tested on images that trained an earlier one."""
+    source = """
+        import random
+        import numpy as np
+        import torch
+
+        drawn = []
+
+        def parts():
+            drawn.append((random.random(), np.random.rand(), torch.rand(()).item()))
+            return {"train": [(np.zeros((40, 3, 32, 32), np.float32), np.arange(40) % 10)]}
+    """
+    (tmp_path / "own_draws.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    data = {"name": "python", "target": "own_draws:parts", "calibration": 4, "validation": 0.25, "test": 0.25}
+    for model, seed in (("mobilenet_v1", 0), ("mobilenet_v2", 1)):
+        spec = {"source": model, "num_classes": 10, "input_size": 32, "width": 0.25}
+        recipe = {"model": spec, "data": data, "passes": [], "export": ["onnx"], "seed": seed}
+        before = np.random.get_state()[1]
+        mbcompress.compress(None, {**recipe, "measure": {"rounds": 5}}, out=tmp_path / model)
+        assert np.array_equal(np.random.get_state()[1], before)
+    drawn = importlib.import_module("own_draws").drawn
+    assert drawn[0] == drawn[1]

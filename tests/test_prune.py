@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ import torch
 from toys import toy as toy
 
 import mbcompress
-from mbcompress import MbcompressError, Progress, Trait
+from mbcompress import MbcompressError, Pass, Progress, Trait
 from mbcompress.counting import count_macs, count_parameters
-from mbcompress.errors import SpecError
+from mbcompress.errors import PassError, SpecError
 from mbcompress.host import Catalogue
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
@@ -142,6 +142,9 @@ def test_statistics_are_those_of_the_pruned_network(catalogue: Catalogue, make_c
 def test_gradual_needs_recovery(catalogue: Catalogue) -> None:
     with pytest.raises(SpecError, match="'gradual', which needs 'recovery' and goes in one step"):
         catalogue.passes.build("prune", {"target_macs": 0.5, "gradual": 0.5}, catalogue)
+    options = {"target_macs": 0.5, "gradual": 0.5, "recovery": {"epochs": 0}}
+    with pytest.raises(SpecError, match="'gradual', during which the model trains; give 'recovery' epochs, or leave"):
+        catalogue.passes.build("prune", options, catalogue)
 
 
 def test_one_target_is_needed(catalogue: Catalogue) -> None:
@@ -177,6 +180,17 @@ def test_channels_fade_until_removing_them_changes_nothing(
         assert 0.4 * count_macs(model, EXAMPLE) < count_macs(pruned, EXAMPLE) <= 0.6 * count_macs(model, EXAMPLE)
         torch.testing.assert_close(pruned(images), faded[0](images), rtol=1e-3, atol=1e-4)
         assert not torch.allclose(pruned(images), model(images), atol=0.1)
+
+
+def test_fading_takes_no_more_than_was_asked_for(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+    """What is zero stays zero, so that one step that goes too far on the way could not be taken back."""
+    spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
+    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    recovery = {"epochs": 3, "lr": 0.05, "batch_size": 8, "teacher": None}
+    options = {"target_macs": 0.5, "gradual": 0.7, "recovery": recovery, "round_to": 4}
+    context = small_context(make_context(model))
+    catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    assert 0.47 < context.metrics["left"] <= 0.5
 
 
 def test_zeros_of_single_weights_survive_while_channels_fade(
@@ -237,6 +251,28 @@ def test_a_choice_by_the_clock_is_not_made_twice(
     (tmp_path / "step-1.decision.json").write_text("{")
     pruned = prune.apply(model, replace(context, checkpoints=Checkpoints(tmp_path)))
     assert shapes[0] != [parameter.shape for parameter in pruned.parameters()]
+
+
+def test_an_analysis_is_not_lost_when_a_run_goes_on(
+    catalogue: Catalogue,
+    tiny_model: Callable[..., Any],
+    make_context: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its table and picture are there after a restart, without it being made again."""
+    from mbcompress.cache.checkpoints import Checkpoints
+
+    model = tiny_model("mobilenet_v1")
+    options = {"scope": "sensitivity", "target_macs": 0.7, "round_to": 8, "sensitivity_ratios": [0.5]}
+    prune = catalogue.passes.build("prune", {**options, "sensitivity_images": 20}, catalogue)
+    runs = []
+    for _ in range(2):
+        context = make_context(model, checkpoints=Checkpoints(tmp_path))
+        runs.append((count_macs(prune.apply(model, context), EXAMPLE), context.files, context.metrics))
+        monkeypatch.setattr("mbcompress_prune.sensitivity.analyse", None)
+    assert runs[0] == runs[1]
+    assert set(runs[0][1]) == {"sensitivity.csv", "sensitivity.svg"}
 
 
 def small_context(context: Any) -> Any:
@@ -385,21 +421,47 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
 
     given: list[Any] = []
     monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
+    monkeypatch.setattr(catalogue.passes.classes["ptq"], "apply", lambda self, model, context: model)
     for target in ("target_size", "target_macs"):
-        passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0, "teacher": None}}]
+        passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0, "teacher": None}}, {"ptq": {}}]
         mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / target)
-    assert [[each.name for each in context.later] for _, _, context in given] == [["sparsify"], []]
+    # what becomes sparse is as large as before
+    assert [[each.name for each in context.later] for _, _, context in given] == [["ptq"], []]
     prune, model, context = given[0]
     keys = {
         step_key(prune, model, replace(context, later=later), None, "")
         for later in (
             (),
             context.later,
-            (catalogue.passes.build("sparsify", {"epochs": 0, "sparsity": 0.6, "teacher": None}, catalogue),),
-            (catalogue.passes.build("ptq", {}, catalogue),),
+            (catalogue.passes.build("ptq", {"symmetric": True}, catalogue),),
+            (catalogue.passes.build("qat", {"epochs": 0}, catalogue),),
         )
     }
     assert len(keys) == 4
+
+
+class Unlucky(Pass):
+    """Cannot say what it will do."""
+
+    name: ClassVar[str] = "unlucky"
+
+    def apply(self, model: Any, context: Any) -> Any:
+        return model
+
+    def preview(self, model: Any, context: Any) -> Any:
+        raise ZeroDivisionError("no luck")
+
+
+def test_a_preview_that_fails_is_its_own_passes_fault(
+    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> None:
+    from mbcompress.applying import apply_checked
+
+    model = tiny_model("mobilenet_v1")
+    runtimes = (catalogue.runtimes.build("onnx", {}, catalogue),)
+    prune = catalogue.passes.build("prune", {"target_size": 0.7}, catalogue)
+    with pytest.raises(PassError, match=r"^the preview of pass 'unlucky' raised ZeroDivisionError: no luck$"):
+        apply_checked(prune, model, make_context(model, runtimes=runtimes, later=(Unlucky(),)), "recipe.yaml:3")
 
 
 def test_latency_is_a_ratio_of_files_in_their_runtime(

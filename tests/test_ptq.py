@@ -335,6 +335,24 @@ def test_layers_that_saturate_once_equalized_get_fewer_bits(make_context: Callab
     assert "2" in equalized.scheme.narrow_layers
 
 
+def test_layers_that_saturate_are_found_where_rounding_is_simulated(
+    tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+) -> None:
+    """What training has made of the weights is looked at behind the modules that round them."""
+    model = tiny_model("mobilenet_v2")
+    context = make_context(model)
+    graph = capture(model, context.example(2), "test")
+    spared = next(iter(layers(graph)))
+    scheme = Scheme(float_layers=frozenset({spared}), narrow_layers=frozenset(layers(graph)))
+    simulated = FakeQuantized(graph, scheme, calibrate(graph, scheme, [next(context.calibration_batches())]).ranges)
+    found = saturating(graph)
+    assert found[0].name == spared
+    assert saturating(simulated.captured) == found
+    saturation.tell(simulated.captured, scheme, context, "always", "test")
+    assert context.metrics["saturating_layers"] == len(found) - 1
+    assert context.metrics["narrow_layers"] == len(layers(graph)) - 1
+
+
 def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
     make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,13 @@ def test_every_row_of_the_worse_run_is_marked(worse: Report) -> None:
     assert f"**2.25{TIMES} SLOWER**" in render_markdown(worse)
 
 
+def test_the_method_names_the_threads_of_the_figures(report: Report) -> None:
+    """Which are the fewest, whatever the recipe's order."""
+    result = report["result"]
+    result["latency_by_threads"] = [{**result["latency"], "threads": 4}, result["latency"]]
+    assert any("calls at 1 thread)" in paragraph for paragraph in method(report))
+
+
 def test_zeros_are_shown_where_there_are_more_than_rounding_makes(report: Report) -> None:
     assert "zero weights" not in [row.label for row in rows(report)]
     assert not any("computes with zeros" in paragraph for paragraph in method(report))

@@ -183,6 +183,24 @@ def test_decisions_count_where_they_were_taken(
         assert json.loads(other.files["winograd.json"])["notes"] == [note]
 
 
+def test_decisions_of_all_tiles_count(
+    tiny_model: Model, make_context: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers with a stride have fewer candidates than others."""
+    model, path = tiny_model("mobilenet_v1"), tmp_path / "winograd.json"
+
+    def measured(layer: Any, x: torch.Tensor, tiles: list[str]) -> list[Timed]:
+        assert layer.stride == 1 or tiles == ["direct"]
+        return [Timed(name, 1.0, 1.0, 0.0) for name in (ORIGINAL, *tiles)]
+
+    monkeypatch.setattr(substitution, "measure", measured)
+    first, again = make_context(model), make_context(model)
+    Winograd(mode="report").apply(model, first)
+    path.write_text(first.files["winograd.json"])
+    Winograd(mode="report", decisions=path).apply(model, again)
+    assert json.loads(again.files["winograd.json"])["notes"] == ["measurements taken over from an earlier run"]
+
+
 def test_decisions_that_are_none(tiny_model: Model, make_context: Model, tmp_path: Path) -> None:
     path = tmp_path / "winograd.json"
     with pytest.raises(ValueError, match=r"no such file '.*winograd\.json'; name a winograd\.json, or leave"):

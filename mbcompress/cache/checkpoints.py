@@ -68,23 +68,24 @@ class Checkpoints:
         self._names.append(name)
         return Checkpoint(self, f"{self._names.count(name)}-{name}.checkpoint")
 
-    def decision(self, name: str) -> Any:
+    def decision(self, name: str) -> dict[str, Any] | None:
         """What was decided under this name; None if nothing was, or nothing that can be read."""
         if self.folder is None:
             return None
         try:
-            return json.loads(self._place_of(name).read_text())
+            found: dict[str, Any] = json.loads(self._place_of(name).read_text())
+            return found
         except (OSError, ValueError):
             return None
 
-    def keep_decision(self, name: str, decision: Any) -> None:
+    def keep_decision(self, name: str, decision: dict[str, Any]) -> None:
         """Note it, if there is a folder; a disk that has no room for it costs the note, not the run."""
         if self.folder is not None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(self._place_of(name), json.dumps(decision))
             except (MbcompressError, OSError) as error:
-                self.complain(f"cache: the training was not saved: {error}")
+                self.complain(f"cache: what {name!r} found was not saved: {error}")
 
     def _place_of(self, name: str) -> Path:
         assert self.folder is not None

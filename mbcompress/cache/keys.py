@@ -76,7 +76,7 @@ def step_key(
         "data": data,
         "code": {**code, "mbcompress": source_of(mbcompress.Pass)},
         "distribution": [origin.distribution, origin.version, source_of_distribution(origin)] if origin else None,
-        "settings": [_settings(module) for module in strangers],
+        "settings": [_settings(module) for module in model.modules()],
         "source": [source.name, source.as_written()] if source and not source.rebuildable else None,
         "libraries": versions_of({"mbcompress", *([origin.distribution] if origin else [])}),
         "traits": sorted(context.traits),
@@ -136,12 +136,21 @@ def describe_class(cls: type) -> str:
 
 
 def _settings(module: nn.Module) -> dict[str, str]:
-    """Attributes that are numbers, texts or rows of them, such as a share of dropout that no representation shows."""
+    """Attributes that are numbers, texts or made of them, such as a share of dropout that no representation shows."""
     return {
         name: repr(value)
         for name, value in sorted(vars(module).items())
-        if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str | tuple)
+        if not name.startswith("_") and name != "training" and _is_plain_value(value)
     }
+
+
+def _is_plain_value(value: object) -> bool:
+    """Whether a value is a number, a text, None, or a list, tuple or dict of such: `repr` shows all of it."""
+    if isinstance(value, dict):
+        return all(map(_is_plain_value, [*value, *value.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain_value, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _is_plain(component: Component) -> bool:
@@ -174,11 +183,8 @@ def source_of_distribution(origin: Origin) -> str:
     """SHA-256 of all modules that came with a plugin; of mbcompress itself, whose plugins are many, nothing."""
     digest = hashlib.sha256()
     if origin.distribution != "mbcompress":
-        try:
-            listed = importlib.metadata.distribution(origin.distribution).read_text("top_level.txt") or ""
-        except importlib.metadata.PackageNotFoundError:
-            listed = ""
-        for name in sorted(listed.split()):
+        names = importlib.metadata.packages_distributions()
+        for name in sorted(name for name, owners in names.items() if origin.distribution in owners):
             spec = importlib.util.find_spec(name)
             if spec and spec.origin and Path(spec.origin).is_file():
                 digest.update(_digest(Path(spec.origin)).encode())

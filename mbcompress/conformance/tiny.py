@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mbcompress.chance import put_back, seed_all
 from mbcompress.context import Context
 from mbcompress.data import Augmentation, Images, Normalization, Splits
 
@@ -42,8 +43,8 @@ def _trained(source: ModelSource) -> nn.Module:
     splits = tiny_splits()
     images = torch.from_numpy(splits.normalization.apply(splits.train.pixels))
     labels = torch.from_numpy(splits.train.labels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with put_back(()):
+        seed_all(SEED)
         model = source.load().train()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         for _ in range(STEPS):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mbcompress.applying import apply_checked
+from mbcompress.chance import put_back, seed_all
 from mbcompress.conformance.tiny import SEED, SHAPE, probe, tiny_context, tiny_model
 from mbcompress.conformance.verdict import Skipped
 from mbcompress.conformance.writes import watched
@@ -77,8 +78,8 @@ class Trial:
         context = tiny_context(tiny_model(self.source, self.catalogue))
         touched: set[str] = set()
         try:
-            with torch.random.fork_rng(devices=[]), watched() as touched:
-                torch.manual_seed(SEED)
+            with put_back(()), watched() as touched:
+                seed_all(SEED)
                 return apply_checked(self.step, model, context, "")
         except MbcompressError as error:
             raise Skipped(f"the pass refuses this model: {error}") from None

@@ -35,14 +35,14 @@ def across(
         paths: the result's file for each.
         comparisons: what `compare` gave for each.
         input_shape: channels, height, width.
-        measure: rounds, and threads, of which the first number is used.
+        measure: rounds, and threads, of which the fewest are used.
         progress: told what goes on.
 
     Returns:
         For each runtime {'runtime', 'file', 'threads', 'latency': spread in ms, 'ratio': spread of the first runtime's
         time over this one's, 'agreement': images that are given the class that the baseline gives in the first}.
     """
-    threads = thread_counts(measure)[0]
+    threads = min(thread_counts(measure))
     with opened(zip(runtimes, paths, strict=True), input_shape, threads) as engines:
         turns = progress.track(range(measure.rounds), "timing, runtimes side by side", measure.rounds)
         times = time_interleaved(engines, turns, measure.round_ms)

@@ -45,7 +45,7 @@ class Verdict:
 
 
 def verdict(comparison: dict[str, Any]) -> Verdict:
-    """The three figures that matter most, of one thread and of the file as shipped."""
+    """The three figures that matter most, of the fewest threads and of the file as shipped."""
     before, after, ratio = comparison["baseline"], comparison["result"], comparison["ratio"]
     old, new = before["accuracy"]["top1"], after["accuracy"]["top1"]
     accuracy = wording.point_change(old["value"], new["value"], new["n"], wording.ACCURACY)

@@ -39,14 +39,14 @@ def _passes(count: int) -> str:
 def _latency(report: dict[str, Any]) -> str:
     measure = report.get("measure")
     rounds = f"{measure['rounds']} rounds" if measure else "rounds"
-    counts = [timed["threads"] for timed in report["result"]["latency_by_threads"]]
-    each = "; each number of threads by itself" if len(counts) > 1 else ""
+    threads = report["result"]["latency"]["threads"]
+    each = "; each number of threads by itself" if len(report["result"]["latency_by_threads"]) > 1 else ""
     calls = f"{report['baseline']['latency']['calls']} and {report['result']['latency']['calls']} calls"
     return (
         f"Latency is the time of one call on a batch of {report['result']['latency']['batch']}. Each model ran in a "
         f"process of its own, warmed up first, and the two took turns in interleaved {rounds}, every other one in "
         f"reverse order, so that whatever slowed the machine slowed both{each}. Given are the median and the 5th to "
-        f"95th percentile of all calls ({calls} at {wording.threads(counts[0])}); the change is the median ratio over "
+        f"95th percentile of all calls ({calls} at {wording.threads(threads)}); the change is the median ratio over "
         "the rounds, with its own 5th to 95th percentile, and so may differ a little from the ratio of the medians."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -147,6 +148,8 @@ class Prune(_Channels, Targets):
     def _fits_together(self) -> Self:
         if self.gradual is not None and (self.recovery is None or self.steps > 1):
             raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
+        if self.gradual is not None and self.recovery is not None and not self.recovery.epochs:
+            raise ValueError("has 'gradual', during which the model trains; give 'recovery' epochs, or leave it out")
         return self
 
     @property
@@ -165,7 +168,7 @@ class Prune(_Channels, Targets):
                 aim = replace(goal, limit=goal.limit ** (step / self.steps))
                 with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
                     find = partial(self._amount, model, context, aim, kept)
-                    amount = find() if goal.exact else context.decide_once(f"step {step}", find)
+                    amount = context.decide_once(f"step {step}", find)
                 if self.gradual is not None:
                     model = self._fade(model, context, goal, kept, amount)
                 elif amount:
@@ -187,29 +190,45 @@ class Prune(_Channels, Targets):
 
     def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount) -> nn.Module:
         """The model without the channels that became zero while a copy of it was trained."""
-        import copy
-
         from .channels import Shrinking
         from .fading import Fading
 
         model = copy.deepcopy(model)
 
         def choose(model: nn.Module, share: float) -> Any:
-            whole = amount
-            if share == 1 and self.scope == "global":  # other layers may have become important on the way
-                whole = self._amount(copy.deepcopy(model).eval(), context, goal, kept)
-            if whole == 0.0:
+            part = self._part(model, context, goal, kept, amount, share)
+            if part == 0.0:
                 return []
-            part = share * whole if isinstance(whole, float) else {name: share * each for name, each in whole.items()}
             return self._shrinking(model, context, self.scope).choose(model, context.example(), part, kept)
 
         assert self.gradual is not None
         fading = Fading(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
         self._recover(model, context, f"{self.name}, gradual", constraint=fading)
         gone = fading.ratios(model)
-        # whatever chose them, what is zero is the smallest now
+        # whatever chose them, layers that are zero are the smallest now
         shrinking = Shrinking("l1", "uniform", self._multiple(context), context.seed)
         return shrinking.prune(model, context.example(), gone, kept) if gone else model
+
+    def _part(
+        self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount, share: float
+    ) -> Amount:
+        """How much is gone after `share` of the way to `amount`, which was found before the training.
+
+        Where all layers compete, others may become important on the way; so the model as it is decides, in each step
+        if that takes no measuring.
+        """
+        if self.scope == "global" and amount != 0.0:
+            now = copy.deepcopy(model).eval()
+            find = partial(self._amount, now, context, kept=kept)
+            if goal.exact:
+                whole = goal.share(now)
+                return find(goal=replace(goal, limit=whole - share * (whole - goal.limit)))
+            if share == 1:
+                found: Amount = context.decide_once("gradual, last step", partial(find, goal=goal))
+                return found
+        if isinstance(amount, float):
+            return share * amount
+        return {name: share * each for name, each in amount.items()}
 
     def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:
         """How much must go for the goal to be met, found by bisection; 0.0 if it is."""

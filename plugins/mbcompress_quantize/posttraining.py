@@ -98,7 +98,7 @@ class PostTrainer:
             found, score = self._choose(base)
             if options.equalize:
                 found, score = self._equalize(base, found, score)
-        saturation.tell(self.graph, found.scheme.narrow_layers, context, options.reduce_range, self.label)
+        saturation.tell(self.graph, found.scheme, context, options.reduce_range, self.label)
         report_unsupported(context, options.unsupported, f"{self.label}: stays in float", found.unsupported)
         lacking = options.autotune is not None and score.top1 < self._wanted()
         if options.sensitivity or lacking:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
     from .options import ReduceRange
+    from .scheme import Scheme
 
 LARGEST, LEAST = 2**15 - 1, -(2**15)
 LARGEST_ACTIVATION = 255
@@ -78,15 +79,20 @@ def pair_sums(name: str, weight: Tensor, limit: int = WEIGHT_LIMIT) -> PairSums 
     return PairSums(name, LARGEST_ACTIVATION * int(sums[1].min()), LARGEST_ACTIVATION * int(sums[0].max()))
 
 
-def saturating(graph: GraphModule) -> list[PairSums]:
-    """Layers of a captured graph that can saturate with 8-bit weights, in order.
+def saturating(graph: GraphModule, spared: frozenset[str] = frozenset()) -> list[PairSums]:
+    """Layers of a captured or prepared graph that can saturate with 8-bit weights, in order.
 
     Activation ranges say nothing against it: each is chosen so that its largest number becomes 255.
+
+    Args:
+        spared: layers that stay in float.
     """
     found = []
     for name, layer in layers(graph).items():
         weight = arguments(layer.nodes[0])[1]
-        if weight.op == "get_attr":
+        while weight.op == "call_module":  # an observer or a simulated rounding
+            weight = weight.args[0]
+        if weight.op == "get_attr" and name not in spared:
             sums = pair_sums(name, _value(graph, str(weight.target)))
             found += [sums] if sums is not None and sums.saturates else []
     return found
@@ -106,19 +112,20 @@ def narrows(reduce_range: ReduceRange) -> bool:
     return reduce_range == "always" or (reduce_range == "auto" and adds_in_16_bits())
 
 
-def tell(graph: GraphModule, narrow: frozenset[str], context: Context, reduce_range: ReduceRange, label: str) -> None:
+def tell(graph: GraphModule, scheme: Scheme, context: Context, reduce_range: ReduceRange, label: str) -> None:
     """Report which layers of a graph can saturate, and say what that means where it matters.
 
     Args:
         graph: captured or prepared, with the weights that will be converted.
-        narrow: layers with 7-bit weights, which cannot.
+        scheme: names the layers that stay in float and those with 7-bit weights, which cannot.
     """
-    found = saturating(graph)
+    found = saturating(graph, scheme.float_layers)
+    narrow = scheme.narrow_layers - scheme.float_layers
     context.files["saturation.csv"] = table(found)
     context.metrics["saturating_layers"] = len(found)
     names = [each.name for each in found]
     groups = {"get 7-bit weights": [name for name in names if name in narrow]}
-    context.metrics["narrow_layers"] = len(groups["get 7-bit weights"])
+    context.metrics["narrow_layers"] = len(narrow)
     if adds_in_16_bits():
         groups["may compute something else on this processor"] = [name for name in names if name not in narrow]
     elif narrows(reduce_range):

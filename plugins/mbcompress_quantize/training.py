@@ -48,7 +48,7 @@ def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Mo
         )
         return before
     context.metrics["best_epoch"] = history.best
-    saturation.tell(model.captured, start.scheme.narrow_layers, context, options.reduce_range, label)
+    saturation.tell(model.captured, start.scheme, context, options.reduce_range, label)
     return after
 
 

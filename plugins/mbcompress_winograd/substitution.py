@@ -126,9 +126,9 @@ def _decide_layer(layer: Layer, x: Tensor, step: Winograd) -> Decision:
 
 
 def _tiles(layer: Layer, step: Winograd) -> list[str]:
-    """Names of the kernels to try."""
+    """Names of the kernels to try; only the direct one has a stride."""
     tiles = [name for name, tile in TILES.items() if tile.kernel] if step.tile == "auto" else [str(step.tile)]
-    return ["direct"] if layer.stride == 2 and "direct" not in tiles else tiles
+    return ["direct"] if layer.stride == 2 else tiles
 
 
 def _among(candidates: Sequence[Candidate], tiles: Sequence[str]) -> list[Candidate]:
