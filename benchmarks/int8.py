@@ -1,7 +1,7 @@
 """int8 files of four tools from the same weights: accuracy, size, integer convolutions and speed.
 
 `python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from recipes, not the passes;
-`--out benchmarks/int8.md` writes the table.
+`--out FILE` writes the table, in place of what FILE holds.
 `--random mobilenet_v3_large:224` adds an untrained network, for speed alone.
 Needs OpenVINO, `pip install 'mbcompress[openvino]'`; NNCF too, `pip install nncf==3.4.0`, or its rows are left out.
 Each file is timed in a process of its own, all interleaved, on one thread.

@@ -165,7 +165,7 @@ class Dataset(Component):
         ge=0,
         lt=2**32,
         description="Which image is in which split. The recipe's own seed does not move it, so that a network trained "
-        "in one run is never tested on its training images in another.",
+        "in one run is never tested on its training images in another, as long as the images are the same.",
     )
 
     @abstractmethod

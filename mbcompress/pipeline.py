@@ -18,6 +18,7 @@ from mbcompress.distribution import Processes
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
 from mbcompress.measurement import Artifact, Metrics, across, compare
+from mbcompress.recipe.provenance import other_images
 from mbcompress.report import build_report, write_report
 from mbcompress.run_directory import write_manifest
 from mbcompress.steps import Stage, Steps, frozen, stage_of
@@ -77,7 +78,7 @@ def run(
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
         splits = _load_data(plan, splits)
-    for note in splits.notes:
+    for note in (*splits.notes, *other_images(plan.model, plan.passes, plan.data, splits)):
         progress.say(note)
     shape = _image_shape(splits)
     outputs = _check_outputs(loaded, shape, splits)

@@ -56,8 +56,11 @@ def _read(source: object, where: str, shape: Shape | None, memory: float) -> Ima
     for item in _items(source, where):
         at = f"{where}, image {count}"
         images, numbers = _pair(item, columns, at)
-        new_labels, batched = _labels(numbers, at)
-        batch = _pixels(images if batched else [images], len(new_labels), shape, at)
+        try:
+            new_labels, batched = _labels(numbers, at)
+            batch = _pixels(images if batched else [images], len(new_labels), shape, at)
+        except (TypeError, ValueError, OSError) as error:  # of NumPy, torch or PIL, about what a stranger's loader gave
+            raise MbcompressError(f"{at} cannot be read as images and labels: {brief(first_line(error))}") from error
         if pixels and (batch.shape[1:], batch.dtype) != (pixels[0].shape[1:], pixels[0].dtype):
             raise MbcompressError(f"{at} is {_kind(batch)}, but those before are {_kind(pixels[0])}")
         pixels.append(batch)
@@ -207,7 +210,7 @@ def _pixels(images: Any, count: int, shape: Shape | None, at: str) -> Array:
             raise MbcompressError(f"{at}: images of one batch differ in shape or kind; bring them to one size")
         images = np.stack(each_one) if each_one else np.empty((0, 1, 1), np.uint8)
     array = _array(images)
-    if len(array) != count or array.ndim < 3:
+    if array.ndim < 3 or len(array) != count:
         raise MbcompressError(f"{at}: {count} labels came with images of shape {array.shape}")
     array = _numbers(_channels_first(array, shape, first_is_channels, at), at)
     if shape is not None and array.shape[1:] == (1, *shape[1:]):

@@ -79,7 +79,8 @@ def recipe_schema(catalogue: Catalogue) -> Schema:
             "measure": {"description": Measure.__doc__, **_or_null(references[Measure])},
             "budget": {"description": Budget.__doc__, **_or_null(references[Budget])},
             "seed": {
-                "description": "Fixes the division of the data, the order of batches and every random choice.",
+                "description": "Fixes the order of batches and every random choice of the passes; which image is in "
+                "which split is the dataset's 'split_seed'.",
                 "default": 0,
                 "type": "integer",
                 "minimum": 0,

@@ -46,8 +46,8 @@ class Learning(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.adapter = nn.Linear(10, 10)
         self.idle = nn.Linear(2, 2)
+        self.adapter = nn.Linear(10, 10)
 
     def forward(self, batch: Batch, logits: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self.adapter(logits), batch.labels)

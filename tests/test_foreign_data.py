@@ -422,6 +422,30 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
         catalogue.build_dataset({**spec, "target": "own_data:loader"})
 
 
+class Broken:
+    """An image that PIL cannot decode when its pixels are wanted."""
+
+    mode, size = "RGB", (8, 8)
+
+    def convert(self, mode: str) -> Any:
+        raise OSError("image file is truncated (4 bytes not processed)")
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        (([PIXELS[0], PIXELS[1]], [[1], [2, 3]]), "cannot be read as images and labels: .*inhomogeneous"),
+        (({"pixel_values": PIXELS[:2]}, [0, 1]), r"2 labels came with images of shape \(\)"),
+        ((None, [0, 1]), r"2 labels came with images of shape \(\)"),
+        (([Broken()], [0]), "cannot be read as images and labels: image file is truncated"),
+        ((torch.zeros(2, 3, 8, 8).to_sparse(), [0, 1]), "cannot be read as images and labels: "),
+    ],
+)
+def test_what_no_array_can_hold(item: Any, problem: str) -> None:
+    with pytest.raises(MbcompressError, match=f"^data: 'train', image 0:? {problem}"):
+        read_images([item], "train", None, 1.0)
+
+
 def test_what_a_callable_draws_depends_on_the_split_seed_alone(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,19 @@
 """The bundled weights are what their cards say."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mbcompress_mobilenet
 import mbcompress_resnet
+import numpy as np
 import pytest
 from mbcompress_data import cifar10
 
 from mbcompress import Splits
 from mbcompress.files import sha256
 from mbcompress.host import Catalogue
+from mbcompress.recipe.provenance import other_images
 from mbcompress.zoo import Zoo
 
 ZOOS = (mbcompress_mobilenet.ZOO, mbcompress_resnet.ZOO)
@@ -55,6 +58,19 @@ def check_accuracy(catalogue: Catalogue, data: Splits, zoo: Zoo, name: str) -> N
     score = evaluate(model, data.test, data.normalization, torch.device("cpu"))
     assert score.count == card["top1"]["n"]
     assert abs(score.correct - card["top1"]["k"]) <= score.count / 1000 + 1  # weights were rounded to half precision
+
+
+def test_images_of_another_order_are_told_of(catalogue: Catalogue, digits: Splits) -> None:
+    """The same options divide them in another way, and validation images may have trained the weights."""
+    zoo, name = next((zoo, name) for zoo, name in BUNDLED if zoo.card(name)["data"]["name"] == "digits")
+    model = catalogue.build_model({**zoo.card(name)["model"], "weights": f"zoo:{name}"})
+    dataset = catalogue.build_dataset({"name": "digits"})
+    assert list(other_images(model, (), dataset, digits)) == []
+    moved = replace(digits, train=digits.train.take(np.arange(len(digits.train))[::-1]))
+    (sentence,) = other_images(model, (), dataset, moved)
+    assert "not those of the training of the model's weights; validation images may be among those" in sentence
+    fewer = catalogue.build_dataset({"name": "digits", "validation": 0.05})
+    assert list(other_images(model, (), fewer, moved)) == []
 
 
 def test_there_are_weights_to_check_and_they_stay_small() -> None:

@@ -20,11 +20,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Register the command with its two verbs."""
     parser = commands.add_parser("plugin", help="begin a plugin of your own, or check one", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    new = verbs.add_parser("new", help="write a package with one pass, its tests and a README")
+    writes = "write a package with one pass, its tests and a README"
+    new = verbs.add_parser("new", help=writes, description=f"{writes[0].upper()}{writes[1:]}.")
     new.add_argument("name", metavar="NAME", help="what recipes will call the pass")
     new.add_argument("--directory", type=Path, metavar="DIR", help="where to write it; must not exist (default: NAME)")
     new.set_defaults(execute=execute_new)
-    check = verbs.add_parser("check", help="hold a plugin to the contract, and say what to change")
+    holds = "hold a plugin to the contract, and say what to change"
+    check = verbs.add_parser("check", help=holds, description=f"{holds[0].upper()}{holds[1:]}.")
     check.add_argument("name", metavar="NAME", help="a plugin, a distribution, or something that a recipe can name")
     check.add_argument(
         "-o",

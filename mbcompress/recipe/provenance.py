@@ -8,7 +8,9 @@ from mbcompress.components import Dataset, ModelSource, Pass, teachers_in
 from mbcompress.errors import SpecError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mbcompress.data import Splits
 
 DIVIDES = (
     ("test", "equal", "test"),
@@ -49,18 +51,50 @@ def _check_source(path: tuple[str | int, ...], teacher: ModelSource, model: Mode
 
 def check_splits(model: ModelSource | None, passes: Sequence[Pass], dataset: Dataset | None) -> None:
     """Raise SpecError where test or validation images would be among those that any of the weights were trained on."""
+    if dataset is not None:
+        for weights, trained_on in _trainings(model, passes):
+            _check_splits(weights, trained_on, dataset)
+
+
+def other_images(
+    model: ModelSource | None, passes: Sequence[Pass], dataset: Dataset | None, splits: Splits
+) -> Iterator[str]:
+    """A sentence for each of the weights that were trained on a division of other images, or of another order.
+
+    Where options are those of that training; of fewer validation images nothing can be told.
+    """
     if dataset is None:
         return
-    if model is not None:
-        _check_splits("the model's weights", model.trained_on, dataset)
+    options, found = dataset.as_written(), None
+    for weights, trained_on in _trainings(model, passes):
+        same = trained_on.get("name") == dataset.name and all(
+            options[option] == trained_on[option] for option in ("validation", "calibration") if option in trained_on
+        )
+        if same and "sha256" in trained_on:
+            found = found or splits.fingerprint()
+            if found != trained_on["sha256"]:
+                yield (
+                    f"data: these images, or their order, are not those of the training of {weights}; validation "
+                    "images may be among those that trained them, and choices look better than they are"
+                )
+
+
+def _trainings(model: ModelSource | None, passes: Sequence[Pass]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What weights are called, and the data that trained them, where that is known."""
+    sources = [("the model's weights", model)] if model is not None else []
     for step in passes:
-        for _, teacher in teachers_in(step):
-            if isinstance(teacher, ModelSource):
-                _check_splits(f"the weights of the teacher in {step.name!r}", teacher.trained_on, dataset)
+        sources += [
+            (f"the weights of the teacher in {step.name!r}", teacher)
+            for _, teacher in teachers_in(step)
+            if isinstance(teacher, ModelSource)
+        ]
+    for weights, source in sources:
+        if source.trained_on is not None:
+            yield weights, source.trained_on
 
 
-def _check_splits(weights: str, trained_on: Mapping[str, Any] | None, dataset: Dataset) -> None:
-    if trained_on is None or trained_on.get("name") != dataset.name:
+def _check_splits(weights: str, trained_on: Mapping[str, Any], dataset: Dataset) -> None:
+    if trained_on.get("name") != dataset.name:
         return
     options = dataset.as_written()
     for option, limit, kind in DIVIDES:

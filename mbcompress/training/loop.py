@@ -130,12 +130,10 @@ class _Training:
         self.checkpoint = context.checkpoints.open(label)
         found = self.processes.from_main(self.checkpoint.read)
         self.reached = self._resume(*found) if found else self._begin()
-        if constraint:
-            constraint.begin(model)
-            if found:
-                constraint.restore(found[1]["constraint"])
 
     def _begin(self) -> _Reached:
+        if self.constraint:
+            self.constraint.begin(self.model)
         settled = self.constraint is None or self.constraint.settled
         return _Reached(1, 0, [self._evaluate()], 0, copy.deepcopy(self.model.state_dict()), settled)
 
@@ -192,6 +190,15 @@ class _Training:
                 return
             yield batch
 
+    def _logits(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        if not isinstance(logits, Tensor):
+            raise MbcompressError(
+                f"{self.label}: in training the model answers with {type(logits).__name__} in place of logits alone, "
+                "as networks with auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
+            )
+        return logits
+
     def _step(self, batch: Batch) -> float:
         """Learn from a batch; gives its loss."""
         options, reached, processes = self.options, self.reached, self.processes
@@ -205,7 +212,7 @@ class _Training:
         total = 0.0
         for part in batch.parts(options.accumulation):
             with mixed_precision(part.images.device, options.precision):
-                value = self.loss(part, self.model(part.images)) * (len(part.images) / self.batch_images)
+                value = self.loss(part, self._logits(part.images)) * (len(part.images) / self.batch_images)
             value.backward()  # type: ignore[no-untyped-call]
             total += value.item()
         total = self.synchronization.after_backward(total)
@@ -265,6 +272,9 @@ class _Training:
             self.averaged.load_state_dict(_part("averaged", tensors))
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(_part("loss", tensors))
+        if self.constraint:
+            self.constraint.begin(self.model)
+            self.constraint.restore(facts["constraint"])
         scores = [Score(**score) for score in facts["scores"]]
         rest = {name: facts[name] for name in ("epoch", "step", "best", "settled", "losses", "running")}
         return _Reached(scores=scores, best_state=_part("best", tensors), **rest)

@@ -28,7 +28,7 @@ def check_sizes(model: nn.Module, context: Context, options: TrainingOptions, la
         try:
             with torch.no_grad():
                 outputs = model(example[:, :, :height, :width]).shape[1]
-        except RuntimeError as error:
+        except Exception as error:  # a stranger's network may check its sizes in its own way
             raise MbcompressError(
                 f"{label}: the model cannot take images of {height}x{width}, which {share:g} in 'resolutions' asks "
                 f"for ({first_line(error)}); leave 'resolutions' empty"

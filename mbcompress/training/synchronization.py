@@ -53,7 +53,8 @@ class Synchronization:
         sums = self._sum([*gradients, *(each / self.processes.count for each in statistics), present, _scalar(loss)])
         total, seen = float(sums.pop()), sums.pop().tolist()
         for parameter, gradient, given in zip(learned, gradients, seen, strict=True):
-            parameter.grad = gradient.copy_(sums.pop(0)) if given else None
+            total_gradient = sums.pop(0)
+            parameter.grad = gradient.copy_(total_gradient) if given else None
         for buffer in statistics:
             buffer.copy_(sums.pop(0))
         if others := list(self._buffers(averaged=False)):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbcompress.layout import copied
 from mbcompress.pictures import ACCENT, FAINT, MUTED, inline_svg
 from mbcompress.training import estimate_statistics, evaluate
 
@@ -145,7 +146,9 @@ def analyse(
     def top1(model: nn.Module) -> float:
         return evaluate(model, validation, normalization, context.device).top1
 
-    whole, curves = top1(model), []
+    settled, curves = copied(model), []
+    estimate_statistics(settled, context, STATISTICS_IMAGES)  # as of those that are pruned
+    whole = top1(settled)
     free = {root: layers for root, layers in groups.items() if not set(layers) & set(kept)}
     for root, layers in context.progress.track(free.items(), "sensitivity", len(free)):
         channels = _channels(model, root)
