@@ -17,10 +17,11 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of, step_key
+from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of, source_of_distribution, step_key
 from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store, lock_of
 from mbcompress.cache.upkeep import evict, items
+from mbcompress.catalogue import Origin
 from mbcompress.cli import main
 from mbcompress.conformance.tiny import tiny_splits
 from mbcompress.context import Context
@@ -345,3 +346,6 @@ def test_options_that_no_document_can_hold_are_not_kept(make_context: Callable[.
 def test_sources(catalogue: Catalogue) -> None:
     assert source_of(catalogue.passes.classes["qat"]) != source_of(catalogue.passes.classes["prune"])
     assert source_of(catalogue.passes.classes["qat"]) == source_of(discover().passes.classes["qat"])
+    # rich does not name its modules in a file for that, as setuptools does
+    other, nobody = Origin("a", "rich", "1"), Origin("a", "no-such-distribution", "1")
+    assert source_of_distribution(other) != source_of_distribution(nobody)

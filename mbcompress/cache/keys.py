@@ -185,7 +185,7 @@ def source_of_distribution(origin: Origin) -> str:
     if origin.distribution != "mbcompress":
         names = importlib.metadata.packages_distributions()
         for name in sorted(name for name, owners in names.items() if origin.distribution in owners):
-            spec = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name) if name.isidentifier() else None
             if spec and spec.origin and Path(spec.origin).is_file():
                 digest.update(_digest(Path(spec.origin)).encode())
     return digest.hexdigest()

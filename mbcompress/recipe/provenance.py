@@ -68,7 +68,7 @@ def other_images(
     options, found = dataset.as_written(), None
     for weights, trained_on in _trainings(model, passes):
         same = trained_on.get("name") == dataset.name and all(
-            options[option] == trained_on[option] for option in ("validation", "calibration") if option in trained_on
+            options.get(option) == trained_on.get(option) for option in ("validation", "calibration")
         )
         if same and "sha256" in trained_on:
             found = found or splits.fingerprint()

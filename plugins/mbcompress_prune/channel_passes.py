@@ -215,20 +215,23 @@ class Prune(_Channels, Targets):
         """How much is gone after `share` of the way to `amount`, which was found before the training.
 
         Where all layers compete, others may become important on the way; so the model as it is decides, in each step
-        if that takes no measuring.
+        if that takes no measuring, and in the last.
         """
-        if self.scope == "global" and amount != 0.0:
-            now = copy.deepcopy(model).eval()
-            find = partial(self._amount, now, context, kept=kept)
-            if goal.exact:
-                whole = goal.share(now)
-                return find(goal=replace(goal, limit=whole - share * (whole - goal.limit)))
-            if share == 1:
-                found: Amount = context.decide_once("gradual, last step", partial(find, goal=goal))
-                return found
-        if isinstance(amount, float):
-            return share * amount
-        return {name: share * each for name, each in amount.items()}
+        part = share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
+        if self.scope != "global" or part == 0.0 or not (goal.exact or share == 1):
+            return part
+        now = copy.deepcopy(model).eval()
+        whole = goal.share(now) if goal.exact else 1.0
+        aim = replace(goal, limit=whole - share * (whole - goal.limit))
+
+        def find() -> Amount:
+            try:
+                return self._amount(now, context, aim, kept)
+            except MbcompressError:  # what could be reached before the training cannot, by a hair
+                return part
+
+        found: Amount = find() if goal.exact else context.decide_once("gradual, last step", find)
+        return found
 
     def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:
         """How much must go for the goal to be met, found by bisection; 0.0 if it is."""
