@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mbcompress.chance import put_back
 from mbcompress.errors import MbcompressError, first_line
 from mbcompress.layout import channels_last
 
@@ -34,6 +35,25 @@ def admit(model: nn.Module, example: Tensor) -> None:
         raise MbcompressError(
             f"model: cannot run in channels_last memory, which training uses: {problem}; "
             "call reshape or flatten in place of view"
+        )
+
+
+def check_training(model: nn.Module, example: Tensor, label: str) -> None:
+    """Refuse a model that answers with more than logits in training mode; a copy of it is tried.
+
+    Args:
+        example: (N, C, H, W) float32 on the CPU, N at least 2.
+        label: what the sentence begins with.
+
+    Raises:
+        MbcompressError: it does.
+    """
+    with put_back(()), torch.no_grad():
+        answer = copy.deepcopy(model).train()(example)
+    if not isinstance(answer, Tensor):
+        raise MbcompressError(
+            f"{label}: in training the model answers with {type(answer).__name__} in place of logits alone, as "
+            "networks with auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
         )
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-from mbcompress.admission import admit
+from mbcompress.admission import admit, check_training
 from mbcompress.chance import put_back, seed_all
 from mbcompress.components import ModelSource, teachers_in
 from mbcompress.context import Context
@@ -27,6 +27,7 @@ from mbcompress.training.synchronization import equalize
 from mbcompress.training_options import TrainingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mbcompress.cache.store import Store
@@ -83,6 +84,8 @@ def run(
     shape = _image_shape(splits)
     outputs = _check_outputs(loaded, shape, splits)
     admit(loaded, torch.zeros(2, *shape))
+    for label, _ in _trainings(plan):
+        check_training(loaded, torch.zeros(2, *shape), label)
     metrics = Metrics(plan.metrics, catalogue.metrics)
     metrics.rehearse(outputs)
     _agree(loaded, splits, processes)
@@ -142,14 +145,19 @@ def _follow(plan: Plan, catalogue: Catalogue, directory: Path, loaded: nn.Module
     return steps.stage.model
 
 
+def _trainings(plan: Plan) -> Iterator[tuple[str, TrainingOptions]]:
+    """What will be trained: with its place and its pass, the options."""
+    for index, step in enumerate(plan.passes):
+        where = f"{plan.locations[index]}: " if plan.locations else ""
+        for options in (step, *(getattr(step, name) for name in type(step).model_fields)):
+            if isinstance(options, TrainingOptions) and options.epochs:
+                yield f"{where}{step.name}", options
+
+
 def _check_batches(plan: Plan, processes: int) -> None:
     """Refuse batches that cannot be divided among the processes before anything is computed."""
-    for index, step in enumerate(plan.passes):
-        trainings = [step, *(getattr(step, name) for name in type(step).model_fields)]
-        for training in trainings:
-            if isinstance(training, TrainingOptions) and training.epochs:
-                where = f"{plan.locations[index]}: " if plan.locations else ""
-                check_shares(f"{where}{step.name}", training.batch_size, processes, training.accumulation)
+    for label, options in _trainings(plan):
+        check_shares(label, options.batch_size, processes, options.accumulation)
 
 
 def _agree(model: nn.Module, splits: Splits, processes: Processes) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mbcompress import (
     Normalization,
     TrainingOptions,
     Trait,
+    compress,
 )
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.host import Catalogue
@@ -357,15 +359,19 @@ def test_weights_before_training_count_where_a_constraint_is_met(make_context: C
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_models_that_answer_with_more_than_logits_in_training(make_context: Callable[..., Any]) -> None:
-    class Auxiliary(Linear):
-        def forward(self, x: torch.Tensor) -> Any:
-            logits = super().forward(x)
-            return (logits, logits) if self.training else logits
+class Auxiliary(Linear):
+    """As torchvision's GoogLeNet does."""
 
-    options = TrainingOptions(epochs=1)
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+
+def test_models_that_answer_with_more_than_logits_in_training(tmp_path: Path) -> None:
+    recipe = {"data": {"name": "digits"}, "passes": [{"train": {"epochs": 1}}], "export": ["onnx"]}
     with pytest.raises(MbcompressError, match=r"train: in training the model answers with tuple in place of logits"):
-        fit(Auxiliary(), make_context(Linear()), options, label_loss(options), "train")
+        compress(Auxiliary(), recipe, out=tmp_path / "run", input_shape=(3, 32, 32))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_of_a_batch_make_the_same_step(make_context: Callable[..., Any]) -> None:

@@ -190,15 +190,6 @@ class _Training:
                 return
             yield batch
 
-    def _logits(self, images: Tensor) -> Tensor:
-        logits = self.model(images)
-        if not isinstance(logits, Tensor):
-            raise MbcompressError(
-                f"{self.label}: in training the model answers with {type(logits).__name__} in place of logits alone, "
-                "as networks with auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
-            )
-        return logits
-
     def _step(self, batch: Batch) -> float:
         """Learn from a batch; gives its loss."""
         options, reached, processes = self.options, self.reached, self.processes
@@ -212,7 +203,7 @@ class _Training:
         total = 0.0
         for part in batch.parts(options.accumulation):
             with mixed_precision(part.images.device, options.precision):
-                value = self.loss(part, self._logits(part.images)) * (len(part.images) / self.batch_images)
+                value = self.loss(part, self.model(part.images)) * (len(part.images) / self.batch_images)
             value.backward()  # type: ignore[no-untyped-call]
             total += value.item()
         total = self.synchronization.after_backward(total)
