@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,7 +85,7 @@ def run(
     shape = _image_shape(splits)
     outputs = _check_outputs(loaded, shape, splits)
     admit(loaded, torch.zeros(2, *shape))
-    for label, _ in _trainings(plan):
+    for label, _ in islice(_trainings(plan), 1):  # all train the same model
         check_training(loaded, torch.zeros(2, *shape), label)
     metrics = Metrics(plan.metrics, catalogue.metrics)
     metrics.rehearse(outputs)

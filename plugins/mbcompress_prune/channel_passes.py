@@ -167,8 +167,7 @@ class Prune(_Channels, Targets):
             for step in range(1, self.steps + 1):
                 aim = replace(goal, limit=goal.limit ** (step / self.steps))
                 with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                    find = partial(self._amount, model, context, aim, kept)
-                    amount = context.decide_once(f"step {step}", find)
+                    amount = context.decide_once(f"step {step}", partial(self._amount, model, context, aim, kept))
                 if self.gradual is not None:
                     model = self._fade(model, context, goal, kept, amount)
                 elif amount:
@@ -220,9 +219,10 @@ class Prune(_Channels, Targets):
         part = share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
         if self.scope != "global" or part == 0.0 or not (goal.exact or share == 1):
             return part
-        now = copy.deepcopy(model).eval()
-        whole = goal.share(now) if goal.exact else 1.0
-        aim = replace(goal, limit=whole - share * (whole - goal.limit))
+        now, aim = copy.deepcopy(model).eval(), goal
+        if share < 1:
+            whole = goal.share(now)
+            aim = replace(goal, limit=whole - share * (whole - goal.limit))
 
         def find() -> Amount:
             try:

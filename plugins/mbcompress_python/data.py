@@ -32,7 +32,8 @@ class PythonData(Loading, Dataset):
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
         given = target.call(self.target, self.args)
         if isinstance(given, Splits):
-            if ignored := self._changed():
+            # not the defaults, which a run's own recipe names too
+            if ignored := sorted(self.model_dump(exclude={"target", "args"}, exclude_defaults=True)):
                 raise MbcompressError(
                     f"{self.target}: returns Splits, which are divided and normalised already; leave out "
                     f"{', '.join(map(repr, ignored))}"
@@ -43,11 +44,3 @@ class PythonData(Loading, Dataset):
         if unknown := [key for key in given if key not in NAMES]:
             raise MbcompressError(f"{self.target}: must return {', '.join(NAMES)}, got {unknown[0]!r}")
         return load_splits(given, self, input_shape, seed)
-
-    def _changed(self) -> list[str]:
-        """Options that are not the defaults; a run's own recipe names the defaults too."""
-        return sorted(
-            name
-            for name, option in type(self).model_fields.items()
-            if name not in ("target", "args") and getattr(self, name) != option.get_default(call_default_factory=True)
-        )
