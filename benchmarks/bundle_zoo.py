@@ -11,9 +11,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from mbcompress.contract.models import ArchitectureSource
 from mbcompress.files import sha256, write_atomically, write_json
-from mbcompress.host import discover
-from mbcompress.trained_source import TrainedSource
+from mbcompress.registry.discovery import discover
 
 FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
 """Options that the weights fit; the others may be chosen freely."""
@@ -25,7 +25,7 @@ def bundle(run: Path, name: str) -> None:
     state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     source = discover().models.classes[report["model"]["source"]]
-    if not issubclass(source, TrainedSource):
+    if not issubclass(source, ArchitectureSource):
         raise SystemExit(f"model source {source.name!r} has no zoo")
     zoo = source.zoo.directory
     weights = zoo / f"{name}.safetensors"

@@ -14,17 +14,17 @@ import torch
 
 from mbcompress import Context, TrainingOptions
 from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 from mbcompress.training import fit, label_loss
 
 
 def train(epochs: int, interval: float | None) -> float:
     """Seconds of one training; `interval` is how often it is saved, None for never."""
-    catalogue = discover()
+    registry = discover()
     options = TrainingOptions(epochs=epochs, batch_size=64)
     torch.manual_seed(0)
-    model = catalogue.build_model({"source": "mobilenet_v2", "num_classes": 10, "input_size": 32}).load()
-    data = catalogue.build_dataset({"name": "digits"}).load((3, 32, 32), 0).development()
+    model = registry.build_model({"source": "mobilenet_v2", "num_classes": 10, "input_size": 32}).load()
+    data = registry.build_dataset({"name": "digits"}).load((3, 32, 32), 0).development()
     with tempfile.TemporaryDirectory() as directory:
         folder = None if interval is None else Path(directory)
         checkpoints = Checkpoints(folder, interval=interval or DEFAULT_SECONDS)

@@ -21,9 +21,9 @@ from pydantic import Field
 
 from mbcompress import Context, DistillationOptions, Pass, compress
 from mbcompress.cli.console import front
-from mbcompress.counting import count_macs
-from mbcompress.host import Catalogue, discover
-from mbcompress.measurement.statistics import mcnemar, proportion, spread
+from mbcompress.graph.count import count_macs
+from mbcompress.measure.statistics import mcnemar, proportion, spread
+from mbcompress.registry.discovery import Registry, discover
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 NAMES = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
@@ -164,7 +164,7 @@ class Row:
     """That its passes took, but for those that an earlier run had done."""
 
 
-def rows_of(folder: Path, network: str, subject: Subject, catalogue: Catalogue) -> list[Row]:
+def rows_of(folder: Path, network: str, subject: Subject, registry: Registry) -> list[Row]:
     """Baseline and results of the finished runs, and what other tools make of the baseline."""
     found: list[Row] = []
     for variant in variants(network):
@@ -175,7 +175,7 @@ def rows_of(folder: Path, network: str, subject: Subject, catalogue: Catalogue) 
         for artifact in sorted(report["artifacts"], key=lambda each: each["role"] != "baseline"):
             if artifact["role"] == "baseline" and found:
                 continue
-            runtime = catalogue.runtimes.build(artifact["runtime"], {}, catalogue)
+            runtime = registry.runtimes.build(artifact["runtime"], {}, registry)
             macs, path = report[artifact["role"]]["macs"], run / artifact["path"]
             if artifact["role"] == "baseline":
                 found.append(Row(File("fp32", path, runtime), macs))
@@ -186,7 +186,7 @@ def rows_of(folder: Path, network: str, subject: Subject, catalogue: Catalogue) 
         directory = folder / network / "peers"
         directory.mkdir(exist_ok=True)
         fp32, macs = found[0].file.path, found[0].macs
-        peers = Tools(subject, catalogue, directory).peers(fp32)
+        peers = Tools(subject, registry, directory).peers(fp32)
         found[1:1] = [Row(replace(peer, label=PEER + peer.label), macs) for peer in peers]
     return found
 
@@ -244,10 +244,10 @@ def beside_peers(files: list[File], measured: list[Measured]) -> Iterator[str]:
 
 def print_tables(folder: Path, networks: list[str]) -> None:
     """All of them."""
-    catalogue = discover()
+    registry = discover()
     for network in networks:
-        subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", catalogue)
-        if not (rows := rows_of(folder, network, subject, catalogue)):
+        subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", registry)
+        if not (rows := rows_of(folder, network, subject, registry)):
             continue
         files = [row.file for row in rows]
         measured = measure(files, subject.splits, ROUNDS, ROUND_MS)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from peers import File, Measured, Subject, Tools, from_recipe, measure, untrained
 
-from mbcompress.host import Catalogue, discover
-from mbcompress.measurement.statistics import mcnemar, proportion
+from mbcompress.measure.statistics import mcnemar, proportion
+from mbcompress.registry.discovery import Registry, discover
 
 ROUND_MS = 20.0
 HEADER = (
@@ -24,11 +24,11 @@ HEADER = (
 )
 
 
-def rows(subject: Subject, catalogue: Catalogue, rounds: int) -> list[str]:
+def rows(subject: Subject, registry: Registry, rounds: int) -> list[str]:
     """Table rows of one network."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        tools = Tools(subject, catalogue, directory)
+        tools = Tools(subject, registry, directory)
         fp32, ours = tools.fp32(), tools.ours()
         files = [
             File("fp32, ONNX Runtime", fp32, tools.onnx),
@@ -78,12 +78,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60, help="interleaved rounds of timing")
     parser.add_argument("--out", type=Path, help="file to write the table to")
     options = parser.parse_args()
-    catalogue = discover()
-    subjects = [from_recipe(path, catalogue) for path in options.recipes]
-    subjects += [untrained(spec, catalogue) for spec in options.random]
+    registry = discover()
+    subjects = [from_recipe(path, registry) for path in options.recipes]
+    subjects += [untrained(spec, registry) for spec in options.random]
     lines = [HEADER]
     for subject in subjects:
-        found = rows(subject, catalogue, options.rounds)
+        found = rows(subject, registry, options.rounds)
         lines += found
         print("\n".join(found), flush=True)
     if options.out:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.data import Augmentation, Images, Normalization, Splits
-from mbcompress.measurement.interleaving import Times, opened, time_interleaved
-from mbcompress.measurement.statistics import hits
+from mbcompress.data.splits import Augmentation, Images, Normalization, Splits
+from mbcompress.measure.interleaving import Times, opened, time_interleaved
+from mbcompress.measure.statistics import hits
 from mbcompress.recipe import read, resolve
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mbcompress import ConvolutionCount, Runtime
-    from mbcompress.host import Catalogue
+    from mbcompress.registry.discovery import Registry
 
 CALIBRATION = 128
 
@@ -88,9 +88,9 @@ def measure(files: Sequence[File], data: Splits, rounds: int, round_ms: float) -
         ]
 
 
-def from_recipe(path: Path, catalogue: Catalogue) -> Subject:
+def from_recipe(path: Path, registry: Registry) -> Subject:
     """Model and data of a recipe."""
-    plan = resolve(read(path), catalogue)
+    plan = resolve(read(path), registry)
     assert plan.model is not None
     assert plan.data is not None
     shape = plan.model.input_shape
@@ -99,13 +99,13 @@ def from_recipe(path: Path, catalogue: Catalogue) -> Subject:
     return Subject(name, plan.model.load().eval(), plan.data.load(shape, plan.data.split_seed), shape, trained=True)
 
 
-def untrained(spec: str, catalogue: Catalogue) -> Subject:
+def untrained(spec: str, registry: Registry) -> Subject:
     """`SOURCE:PIXELS` at width 1 with 1000 classes and random weights, BatchNorm's statistics those of noise."""
     import torch
 
     source, _, pixels = spec.partition(":")
     torch.manual_seed(0)
-    built = catalogue.build_model({"source": source, "num_classes": 1000, "input_size": int(pixels)})
+    built = registry.build_model({"source": source, "num_classes": 1000, "input_size": int(pixels)})
     model, shape = built.load().train(), built.input_shape
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear):  # files may lack a bias of zeros
@@ -131,12 +131,12 @@ def untrained(spec: str, catalogue: Catalogue) -> Subject:
 class Tools:
     """The four tools, each of which writes a file into `directory` from the same float model and calibration images."""
 
-    def __init__(self, subject: Subject, catalogue: Catalogue, directory: Path) -> None:
+    def __init__(self, subject: Subject, registry: Registry, directory: Path) -> None:
         self.subject = subject
-        self.catalogue = catalogue
+        self.registry = registry
         self.directory = directory
-        self.onnx = catalogue.runtimes.build("onnx", {}, catalogue)
-        self.openvino = catalogue.runtimes.build("openvino", {}, catalogue)
+        self.onnx = registry.runtimes.build("onnx", {}, registry)
+        self.openvino = registry.runtimes.build("openvino", {}, registry)
         calibration = subject.splits.calibration.pixels[:CALIBRATION]
         self.images: NDArray[np.float32] = subject.splits.normalization.apply(calibration)
 
@@ -156,7 +156,7 @@ class Tools:
         frozen = copy.deepcopy(model).requires_grad_(False)
         data = self.subject.splits.development()
         context = Context(data, frozen, self.subject.shape, torch.device("cpu"), seed=0)
-        return self._export("ptq", self.catalogue.passes.build("ptq", {}, self.catalogue).apply(model, context))
+        return self._export("ptq", self.registry.passes.build("ptq", {}, self.registry).apply(model, context))
 
     def peers(self, fp32: Path) -> Iterator[File]:
         """What other tools make of the float network, each in the engine that it is for."""

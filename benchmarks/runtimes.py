@@ -145,7 +145,7 @@ def make(source: str, folder: Path) -> Path:
     import importlib.util
 
     import mbcompress
-    from mbcompress.host import discover
+    from mbcompress.registry.discovery import discover
 
     zoo = f"{source}_digits"
     card = json.loads((discover().models.classes[source].zoo.directory / f"{zoo}.json").read_text())  # type: ignore[union-attr]
@@ -164,7 +164,7 @@ def test_images(run: Path, folder: Path, count: int | None) -> tuple[Path, np.nd
     """The test split as the run saw it, or `count` images from all over it, normalised, in a file; and its labels."""
     import yaml
 
-    from mbcompress.host import discover
+    from mbcompress.registry.discovery import discover
 
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     dataset = discover().build_dataset(recipe["data"])

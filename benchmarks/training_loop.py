@@ -17,11 +17,11 @@ from torch.nn.functional import cross_entropy
 
 from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingOptions
 from mbcompress.cache.checkpoints import Checkpoints
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 from mbcompress.training import label_loss
 from mbcompress.training.loop import _Training
 from mbcompress.training.memory import kept_memory
-from mbcompress.training.optimization import optimizer
+from mbcompress.training.optim import optimizer
 from mbcompress.training.precision import mixed_precision
 
 CLASSES, VALIDATION_SHARE = 10, 1 / 20

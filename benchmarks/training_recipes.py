@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from mbcompress import Context, TrainingOptions
-from mbcompress.data import Development
+from mbcompress.data.loader import training_batches
+from mbcompress.data.splits import Development
 from mbcompress.files import write_json
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 from mbcompress.training import fit, label_loss
-from mbcompress.training.batches import training_batches
 from mbcompress.training.loop import _Training
 from mbcompress.training.memory import kept_memory
 
@@ -101,9 +101,9 @@ def seconds_of_image(context: Context, model: torch.nn.Module, options: Training
 
 def try_out(variant: Variant, source: str, minutes: float) -> dict[str, Any]:
     """Train for `minutes` of CPU time and give what came of it."""
-    catalogue = discover()
-    model_source = catalogue.build_model(variant.spec(source))
-    data = catalogue.build_dataset({"name": "cifar10", "validation": 0.05}).load(SHAPE, 0).development()
+    registry = discover()
+    model_source = registry.build_model(variant.spec(source))
+    data = registry.build_dataset({"name": "cifar10", "validation": 0.05}).load(SHAPE, 0).development()
 
     def context(images: int) -> Context:
         return Context(with_training(data, images), model_source.load(), SHAPE, torch.device("cpu"), 0)

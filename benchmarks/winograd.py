@@ -217,14 +217,14 @@ def layers(clock: str, only: Sequence[str]) -> None:
 
 def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     """MobileNetV2 substituted as the pass decides, against itself, in each runtime; ONNX Runtime beside them."""
-    from mbcompress.conformance.tiny import tiny_context
-    from mbcompress.host import discover
-    from mbcompress.measurement.interleaving import opened, time_interleaved
+    from mbcompress.measure.interleaving import opened, time_interleaved
+    from mbcompress.registry.discovery import discover
+    from mbcompress.testing.tiny import tiny_context
 
-    catalogue = discover()
+    registry = discover()
     spec = {"source": "mobilenet_v2", "num_classes": 1000, "input_size": size}
-    model = catalogue.build_model(spec).load().eval()
-    step = catalogue.passes.build("winograd", {"mode": "force"}, catalogue)
+    model = registry.build_model(spec).load().eval()
+    step = registry.passes.build("winograd", {"mode": "force"}, registry)
     context = tiny_context(model)
     shape = (3, size, size)
     context = type(context)(**{**vars(context), "input_shape": shape, "data": _Noise(shape)})
@@ -232,7 +232,7 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for name in [*runtimes, "onnx"]:
-            runtime = catalogue.runtimes.build(name, {"freezing": True} if name == "torch" else {}, catalogue)
+            runtime = registry.runtimes.build(name, {"freezing": True} if name == "torch" else {}, registry)
             for kind, network in {"as it was": model, "substituted": substituted}.items():
                 if name == "onnx" and kind == "substituted":
                     continue
@@ -254,13 +254,13 @@ def profile(size: int, rounds: int) -> None:
     """Where ONNX Runtime spends the time of a MobileNetV2 in float."""
     import onnxruntime
 
-    from mbcompress.host import discover
+    from mbcompress.registry.discovery import discover
 
-    catalogue = discover()
-    model = catalogue.build_model({"source": "mobilenet_v2", "num_classes": 1000, "input_size": size}).load().eval()
+    registry = discover()
+    model = registry.build_model({"source": "mobilenet_v2", "num_classes": 1000, "input_size": size}).load().eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        catalogue.runtimes.build("onnx", {}, catalogue).export(model, (3, size, size), path)
+        registry.runtimes.build("onnx", {}, registry).export(model, (3, size, size), path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")

@@ -1,33 +1,24 @@
 """mbcompress: compress MobileNets by recipes of pluggable passes, and report what the exported file really does."""
 
 from mbcompress.api import compress
-from mbcompress.components import (
-    Component,
-    ConvolutionCount,
-    Dataset,
-    Measured,
-    Metric,
-    ModelSource,
-    OperatorSet,
-    Options,
-    Pass,
-    Predictions,
-    Runtime,
-    Session,
-    Teacher,
-    Teachers,
-    WeightCount,
-)
-from mbcompress.context import Context
-from mbcompress.data import Augmentation, Development, Images, Normalization, Splits
+from mbcompress.checkpoint.restoring import load
+from mbcompress.contract.context import Context
+from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.hookspecs import hookimpl
+from mbcompress.contract.metrics import Measured, Metric, Predictions
+from mbcompress.contract.models import ModelSource
+from mbcompress.contract.operators import OperatorSet
+from mbcompress.contract.options import Component, Options
+from mbcompress.contract.passes import Pass
+from mbcompress.contract.progress import Progress
+from mbcompress.contract.runtimes import ConvolutionCount, Runtime, Session, WeightCount
+from mbcompress.contract.teachers import Teacher, Teachers
+from mbcompress.contract.training import DistillationOptions, TrainingOptions
+from mbcompress.contract.traits import Trait
+from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
-from mbcompress.hookspecs import hookimpl
-from mbcompress.lifecycle import Run
-from mbcompress.progress import Progress
-from mbcompress.result import Result
-from mbcompress.storage.restoring import load
-from mbcompress.training_options import DistillationOptions, TrainingOptions
-from mbcompress.traits import Trait
+from mbcompress.pipeline.events import Run
+from mbcompress.pipeline.result import Result
 
 __all__ = [
     "Augmentation",

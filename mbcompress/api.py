@@ -13,16 +13,19 @@ from mbcompress.cache.checkpoints import checkpoint_seconds
 from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store
 from mbcompress.cache.upkeep import evict
-from mbcompress.components import Dataset, ModelSource, Pass
-from mbcompress.data import Splits
-from mbcompress.distribution import Processes, join, launched, left_alone
+from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.models import ModelSource
+from mbcompress.contract.passes import Pass
+from mbcompress.contract.process_group import ProcessGroup
+from mbcompress.contract.progress import Progress
+from mbcompress.data.loading import load_parts, parts_of
+from mbcompress.data.splits import Splits
 from mbcompress.errors import MbcompressError, system_limits
-from mbcompress.host import Catalogue, discover
-from mbcompress.lifecycle import Notifier, Run
-from mbcompress.parts import load_parts, parts_of
-from mbcompress.progress import Progress
-from mbcompress.result import Result
-from mbcompress.run_directory import default_directory, provisional
+from mbcompress.pipeline.events import Notifier, Run
+from mbcompress.pipeline.launcher import join, launched, left_alone
+from mbcompress.pipeline.result import Result
+from mbcompress.pipeline.run_directory import default_directory, provisional
+from mbcompress.registry.discovery import Registry, discover
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +71,7 @@ def compress(
     """
     from torch import nn
 
-    catalogue = discover()
+    registry = discover()
     document = _document(recipe)
     if isinstance(model, ModelSource):
         document.data["model"] = model
@@ -83,7 +86,7 @@ def compress(
     for key, value in given.items():
         if value is not None:
             document.data.pop(key, None)
-    plan = recipes.resolve(document, catalogue, [key for key, value in given.items() if value is not None])
+    plan = recipes.resolve(document, registry, [key for key, value in given.items() if value is not None])
     if module is not None and plan.data is not None:
         if input_shape is None:
             raise MbcompressError("input_shape: is needed to load images for a module, for example (3, 32, 32)")
@@ -93,12 +96,12 @@ def compress(
         shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
         with progress.busy("read data"):
             splits = load_parts(parts, shape)
-    return run_plan(plan, catalogue, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
+    return run_plan(plan, registry, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
 
 
 def run_plan(
     plan: recipes.Plan,
-    catalogue: Catalogue,
+    registry: Registry,
     out: str | Path | None,
     device: str,
     front: AbstractContextManager[Progress],
@@ -111,7 +114,7 @@ def run_plan(
 
     Args:
         plan: what to do.
-        catalogue: where the plan's components came from.
+        registry: where the plan's components came from.
         out: the run directory; None for `runs/NAME-DATE-TIME`.
         device: as in `compress`.
         front: entered once the directory is claimed; gives the progress to report to.
@@ -127,10 +130,10 @@ def run_plan(
     with system_limits(), ExitStack() as claim:
         partial = claim.enter_context(provisional(directory) if main else _scratch())
         with front as progress:
-            from mbcompress.chance import put_back
-            from mbcompress.device import choose
-            from mbcompress.environment import describe_environment
-            from mbcompress.pipeline import run
+            from mbcompress.data.seed import fork_rng
+            from mbcompress.pipeline.environment import describe_environment
+            from mbcompress.pipeline.run import run
+            from mbcompress.training.device import choose
 
             if left_alone():
                 progress.say(
@@ -138,18 +141,18 @@ def run_plan(
                     "'--multi_gpu' starts as many as it is told, on the CPU too"
                 )
             group = join(device) if count > 1 else None
-            processes = group or Processes()
+            process_group = group or ProcessGroup()
             chosen = group.device if group else choose(device)
-            environment = describe_environment(catalogue, str(chosen), plan.seed, count)
+            environment = describe_environment(registry, str(chosen), plan.seed, count)
             store = Store(folder, progress, interval) if folder else None
-            listeners = catalogue.listeners if main else {}
+            listeners = registry.listeners if main else {}
             notifier = Notifier(listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             devices = [chosen] if chosen.type == "cuda" else []
             # the caller's random numbers go on as if nothing had been drawn
-            with notifier.running(), put_back(devices):
+            with notifier.running(), fork_rng(devices):
                 compressed, report = run(
                     plan,
-                    catalogue,
+                    registry,
                     partial,
                     device=chosen,
                     progress=progress,
@@ -157,13 +160,13 @@ def run_plan(
                     store=store,
                     model=model,
                     splits=splits,
-                    processes=processes,
+                    process_group=process_group,
                 )
                 claim.close()  # the run directory takes its name
             notifier.finished(report, directory)
             if folder:
                 evict(folder, limit)
-            report, directory = processes.from_main(lambda: (report, directory))
+            report, directory = process_group.broadcast_object(lambda: (report, directory))
     return Result(compressed, report, directory)
 
 

@@ -54,6 +54,10 @@ class TrainingDivergedError(MbcompressError):
     """The loss became NaN or infinite."""
 
 
+class ProcessLostError(MbcompressError):
+    """Another process of the run has ended, and with it the run."""
+
+
 class PassError(Exception):
     """A pass has broken its contract: the bug is its plugin's, which the message names with the recipe's line."""
 

@@ -1,4 +1,4 @@
-"""What most tests need: the catalogue, small models, and a context on digits that trains in a second."""
+"""What most tests need: the registry, small models, and a context on digits that trains in a second."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from strangers import install as install
 
-from mbcompress.host import Catalogue, discover
+from mbcompress.registry.discovery import Registry, discover
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,12 +22,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def catalogue() -> Catalogue:
+def registry() -> Registry:
     return discover()
 
 
 @pytest.fixture
-def tiny_model(catalogue: Catalogue) -> Callable[..., Any]:
+def tiny_model(registry: Registry) -> Callable[..., Any]:
     """A quarter-width model at 32 px whose BatchNorm statistics have seen data, so that activations have a range."""
 
     def build(source: str, **options: Any) -> Any:
@@ -35,7 +35,7 @@ def tiny_model(catalogue: Catalogue) -> Callable[..., Any]:
 
         torch.manual_seed(0)
         spec = {"source": source, "num_classes": 10, "width": 0.25, "input_size": 32, "dropout": 0.0, **options}
-        model = catalogue.build_model(spec).load()
+        model = registry.build_model(spec).load()
         model.train()
         with torch.no_grad():
             for module in model.modules():
@@ -49,9 +49,9 @@ def tiny_model(catalogue: Catalogue) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def digits(catalogue: Catalogue) -> Any:
+def digits(registry: Registry) -> Any:
     """Digits at 32 px."""
-    return catalogue.build_dataset({"name": "digits"}).load((3, 32, 32), 0)
+    return registry.build_dataset({"name": "digits"}).load((3, 32, 32), 0)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def make_context(digits: Any) -> Callable[..., Any]:
 
         import torch
 
-        from mbcompress.context import Context
+        from mbcompress.contract.context import Context
 
         frozen = copy.deepcopy(baseline).eval().requires_grad_(False)
         context = Context(digits.development(), frozen, (3, 32, 32), torch.device("cpu"), 0)

@@ -18,8 +18,8 @@ import numpy as np
 from strangers import write_distribution
 from toys import TOY
 
-from mbcompress.conformance.tiny import tiny_splits
 from mbcompress.files import sha256
+from mbcompress.testing.tiny import tiny_splits
 
 RECIPE = """
 model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32, dropout: 0.2}

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from mbcompress.components import Component
-from mbcompress.data import Images, Splits
+from mbcompress.contract.options import Component
+from mbcompress.contract.validation import first_problem
+from mbcompress.data.splits import Images, Splits
 from mbcompress.errors import MbcompressError
-from mbcompress.validation import first_problem
 
 RGB, GREY = (3, 16, 16), (1, 16, 16)
 SMALL: dict[str, Any] = {"calibration": 4}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import mbcompress
-from mbcompress.layout import contiguous
-from mbcompress.traits import Trait
+from mbcompress.contract.traits import Trait
+from mbcompress.graph.layout import to_contiguous
 
 SHAPE = (3, 32, 32)
 FLOAT, INT8 = frozenset({Trait.FLOAT}), frozenset({Trait.INT8})
@@ -23,7 +23,7 @@ def noise(batch: int = 4) -> Tensor:
 def difference(one: nn.Module, other: nn.Module) -> float:
     """Largest absolute difference of the logits, the weights of both in the same memory layout."""
     with torch.no_grad():
-        return float((contiguous(one)(noise()) - contiguous(other)(noise())).abs().max())
+        return float((to_contiguous(one)(noise()) - to_contiguous(other)(noise())).abs().max())
 
 
 def described(step: Path) -> dict[str, Any]:

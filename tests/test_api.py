@@ -16,7 +16,7 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.conformance.tiny import tiny_splits
+from mbcompress.testing.tiny import tiny_splits
 
 Recipe = dict[str, Any]
 

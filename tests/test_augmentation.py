@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbcompress.training.augmentation import COLOURS, GEOMETRIC, cutout, mixup, random_augment
+from mbcompress.data.transforms import COLOURS, GEOMETRIC, cutout, mixup, random_augment
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -61,7 +61,7 @@ def test_geometry_without_strength_changes_nothing(change: object) -> None:
 
 
 def test_equalize_makes_levels_uniform() -> None:
-    from mbcompress.training.augmentation import _equalize
+    from mbcompress.data.transforms import _equalize
 
     images = torch.rand(1, 1, 64, 64, generator=generator()) ** 3
     levels = _equalize(images, torch.ones(1)).flatten().sort().values

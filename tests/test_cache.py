@@ -21,14 +21,14 @@ from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of
 from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store, lock_of
 from mbcompress.cache.upkeep import evict, items
-from mbcompress.catalogue import Origin
 from mbcompress.cli import main
-from mbcompress.conformance.tiny import tiny_splits
-from mbcompress.context import Context
-from mbcompress.host import Catalogue, discover
-from mbcompress.progress import Progress
+from mbcompress.contract.context import Context
+from mbcompress.contract.progress import Progress
+from mbcompress.pipeline.executor import Steps, frozen
 from mbcompress.recipe import from_mapping, resolve
-from mbcompress.steps import Steps, frozen
+from mbcompress.registry.discovery import Registry, discover
+from mbcompress.registry.registry import Origin
+from mbcompress.testing.tiny import tiny_splits
 
 Recipe = dict[str, Any]
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -51,17 +51,17 @@ class Runner:
         """Which of the passes came from the cache."""
         self.count += 1
         spec = {"source": "mobilenet_v1", "width": 0.25, "num_classes": 10, "input_size": 32, **model}
-        catalogue = discover()
+        registry = discover()
         recipe = {"model": spec, "data": {"name": "digits"}, "passes": list(passes), "seed": seed}
-        plan = resolve(from_mapping(recipe), catalogue)
+        plan = resolve(from_mapping(recipe), registry)
         torch.manual_seed(seed)
-        loaded = catalogue.build_model(spec).load()
+        loaded = registry.build_model(spec).load()
         splits = tiny_splits()
         data = replace(splits, train=splits.train.take(np.arange(images))).development()
         context = Context(data, frozen(loaded), (3, 32, 32), torch.device("cpu"), seed, self.lines)
         store = Store(self.folder, self.lines) if cache else None
         self.run = self.directory / f"run-{self.count}"
-        self.steps = Steps(plan, catalogue, self.run, loaded, context, store)
+        self.steps = Steps(plan, registry, self.run, loaded, context, store)
         start = time.monotonic()
         self.records = list(self.steps.carry_out())
         self.seconds = time.monotonic() - start
@@ -320,12 +320,12 @@ class Dropping(torch.nn.Module):
         return logits
 
 
-def test_what_shows_in_training_only_belongs_to_the_key(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_what_shows_in_training_only_belongs_to_the_key(registry: Registry, make_context: Callable[..., Any]) -> None:
     models = []
     for shares, attention in (((0.1,), 0.0), ((0.9,), 0.0), ((0.1, 0.9), 0.0), ((0.1,), 0.1)):
         torch.manual_seed(0)
         models.append(Dropping(*shares, attention=attention).eval())
-    context, train = make_context(models[0]), catalogue.passes.build("train", {}, catalogue)
+    context, train = make_context(models[0]), registry.passes.build("train", {}, registry)
     keys = [step_key(train, model, context, None, "") for model in (models[0], *models)]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
@@ -343,9 +343,9 @@ def test_options_that_no_document_can_hold_are_not_kept(make_context: Callable[.
     assert step_key(Masked(mask=np.zeros(5000)), model, context, None, "") is None
 
 
-def test_sources(catalogue: Catalogue) -> None:
-    assert source_of(catalogue.passes.classes["qat"]) != source_of(catalogue.passes.classes["prune"])
-    assert source_of(catalogue.passes.classes["qat"]) == source_of(discover().passes.classes["qat"])
+def test_sources(registry: Registry) -> None:
+    assert source_of(registry.passes.classes["qat"]) != source_of(registry.passes.classes["prune"])
+    assert source_of(registry.passes.classes["qat"]) == source_of(discover().passes.classes["qat"])
     # rich does not name its modules in a file for that, as setuptools does
     other, nobody = Origin("a", "rich", "1"), Origin("a", "no-such-distribution", "1")
     assert source_of_distribution(other) != source_of_distribution(nobody)

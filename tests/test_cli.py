@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mbcompress.cli import main
-from mbcompress.host import Catalogue
+from mbcompress.registry.discovery import Registry
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "train_v2_digits.yaml"
@@ -86,11 +86,11 @@ def test_recipes_that_ship_are_fine(recipe: Path, capsys: pytest.CaptureFixture[
     assert said(capsys, "validate", str(recipe)).startswith(f"{recipe}: fine: ")
 
 
-def test_passes_shows_everything(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:
+def test_passes_shows_everything(capsys: pytest.CaptureFixture[str], registry: Registry) -> None:
     text = said(capsys, "passes")
-    for registry in catalogue.registries:
-        for cls, origin in registry:
-            assert f"{registry.kind} {cls.name}  ({origin.distribution} {origin.version})\n" in text
+    for kind in registry.kinds:
+        for cls, origin in kind:
+            assert f"{kind.name} {cls.name}  ({origin.distribution} {origin.version})\n" in text
             assert f"    {cls.summary()}\n" in text
 
 
@@ -118,12 +118,12 @@ def test_passes_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_passes_as_json(capsys: pytest.CaptureFixture[str], catalogue: Catalogue) -> None:
+def test_passes_as_json(capsys: pytest.CaptureFixture[str], registry: Registry) -> None:
     components = json.loads(said(capsys, "passes", "--json"))
     assert {entry["kind"] for entry in components} == {"pass", "model source", "dataset", "runtime", "metric"}
     prune = next(entry for entry in components if entry["name"] == "prune")
     assert set(prune) == {"kind", "name", "summary", "distribution", "version", "options"}
-    assert {option["name"] for option in prune["options"]} == set(catalogue.passes.classes["prune"].model_fields)
+    assert {option["name"] for option in prune["options"]} == set(registry.passes.classes["prune"].model_fields)
     assert json.loads(said(capsys, "passes", "prune", "--json")) == [prune]
 
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress import Component, MbcompressError
-from mbcompress.conformance import Verdict, check_component, check_plugin
-from mbcompress.conformance.discovery import check_discovery
-from mbcompress.conformance.kit import ARCHITECTURES
-from mbcompress.host import Catalogue, discover
+from mbcompress.registry.discovery import Registry, discover
+from mbcompress.testing import Verdict, check_component, check_plugin
+from mbcompress.testing.discovery import check_discovery
+from mbcompress.testing.kit import ARCHITECTURES
 
 BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "ptq", "qat", "sensitivity", "sparsify", "train", "winograd")
 
@@ -35,28 +35,28 @@ ALWAYS = {"ptq": "mobilenet_v2", "qat": "mobilenet_v3_small", "sensitivity": "mo
         for source in ARCHITECTURES
     ],
 )
-def test_built_in_passes(name: str, source: str, catalogue: Catalogue) -> None:
-    verdicts = check_component(catalogue.passes.classes[name], catalogue, kind="pass", architectures=[source])
+def test_built_in_passes(name: str, source: str, registry: Registry) -> None:
+    verdicts = check_component(registry.passes.classes[name], registry, kind="pass", architectures=[source])
     assert [str(verdict) for verdict in verdicts if verdict.outcome != "passed"] == []
     assert len(verdicts) == 10
 
 
-def test_a_built_in_pass_that_some_models_are_not_for(catalogue: Catalogue) -> None:
+def test_a_built_in_pass_that_some_models_are_not_for(registry: Registry) -> None:
     sources = ("mobilenet_v1", "mobilenet_v2")
-    verdicts = check_component(catalogue.passes.classes["prune_blocks"], catalogue, kind="pass", architectures=sources)
+    verdicts = check_component(registry.passes.classes["prune_blocks"], registry, kind="pass", architectures=sources)
     others = [str(verdict) for verdict in verdicts if verdict.outcome == "failed"]
     assert others == []
     (refused,) = (str(verdict) for verdict in verdicts if "no residual blocks" in str(verdict))
     assert refused.startswith("pass 'prune_blocks' on mobilenet_v1: applies: the pass refuses this model")
 
 
-def test_no_built_in_pass_is_left_out(catalogue: Catalogue) -> None:
-    ours = {cls.name for cls, origin in catalogue.passes if origin.distribution == "mbcompress"}
+def test_no_built_in_pass_is_left_out(registry: Registry) -> None:
+    ours = {cls.name for cls, origin in registry.passes if origin.distribution == "mbcompress"}
     assert ours == set(BUILT_IN_PASSES)
 
 
-def test_built_in_passes_say_what_they_do_to_their_input(catalogue: Catalogue) -> None:
-    consuming = {name for name in BUILT_IN_PASSES if catalogue.passes.classes[name].consumes_input}
+def test_built_in_passes_say_what_they_do_to_their_input(registry: Registry) -> None:
+    consuming = {name for name in BUILT_IN_PASSES if registry.passes.classes[name].consumes_input}
     assert consuming == {"train", "distill", "sparsify"}
 
 
@@ -67,29 +67,29 @@ ALWAYS_TRIED = {
 """What needs nothing of the user's, and no extra."""
 
 OTHERS = [
-    (registry.kind, cls.name)
-    for registry in discover().registries
-    if registry.kind != "pass"
-    for cls, origin in registry
+    (kind.name, cls.name)
+    for kind in discover().kinds
+    if kind.name != "pass"
+    for cls, origin in kind
     if origin.distribution == "mbcompress"
 ]
 
 
 @pytest.mark.parametrize(("kind", "name"), OTHERS)
-def test_other_built_ins(kind: str, name: str, catalogue: Catalogue, tmp_path: Path) -> None:
+def test_other_built_ins(kind: str, name: str, registry: Registry, tmp_path: Path) -> None:
     images, labels = np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 3
     np.savez(tmp_path / "arrays.npz", images=images, labels=labels)
     given = {"arrays": [{"path": str(tmp_path / "arrays.npz")}]}
-    (cls,) = [registry.classes[name] for registry in catalogue.registries if registry.kind == kind]
-    verdicts = check_component(cls, catalogue, given.get(name), kind=kind)
+    (cls,) = [kind.classes[name] for kind in registry.kinds if kind.name == kind]
+    verdicts = check_component(cls, registry, given.get(name), kind=kind)
     assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
     skipped = [str(verdict) for verdict in verdicts if verdict.outcome == "skipped"]
     assert skipped == [] or name not in ALWAYS_TRIED
 
 
-def test_built_in_plugins_import_no_torch(catalogue: Catalogue) -> None:
-    ours = [origin for origin in catalogue.plugins if origin.distribution == "mbcompress"]
-    assert [problem for origin in ours for problem in check_discovery(origin, catalogue)] == []
+def test_built_in_plugins_import_no_torch(registry: Registry) -> None:
+    ours = [origin for origin in registry.plugins if origin.distribution == "mbcompress"]
+    assert [problem for origin in ours for problem in check_discovery(origin, registry)] == []
 
 
 class Bare(Component):
@@ -196,18 +196,18 @@ class RefusesItsOwn(Bare):
         (RefusesItsOwn, "round trip", "refuses its own model_dump(): force: must be text"),
     ],
 )
-def test_options_that_fail(cls: type[Component], check: str, problem: str, catalogue: Catalogue) -> None:
-    problems = failed(check_component(cls, catalogue))
+def test_options_that_fail(cls: type[Component], check: str, problem: str, registry: Registry) -> None:
+    problems = failed(check_component(cls, registry))
     assert problems[check][0].startswith(problem)
     assert set(problems) <= {check, "defaults"}
 
 
-def test_examples_stand_in_for_defaults(catalogue: Catalogue) -> None:
-    assert failed(check_component(NoDefault, catalogue, [{"force": 1.0}])) == {}
+def test_examples_stand_in_for_defaults(registry: Registry) -> None:
+    assert failed(check_component(NoDefault, registry, [{"force": 1.0}])) == {}
 
 
-def test_without_examples_nothing_is_tried_and_it_says_so(catalogue: Catalogue) -> None:
-    verdicts = check_component(NoDefault, catalogue, [])
+def test_without_examples_nothing_is_tried_and_it_says_so(registry: Registry) -> None:
+    verdicts = check_component(NoDefault, registry, [])
     assert {verdict.check: verdict.outcome for verdict in verdicts} == {
         "descriptions": "passed", "defaults": "passed", "schema": "passed", "round trip": "skipped"
     }  # fmt: skip
@@ -235,9 +235,9 @@ def test_a_broken_plugin_fails_with_its_reason(install: Install) -> None:
     }
 
 
-def test_unknown_and_blocked_names(install: Install, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_and_blocked_names(install: Install, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MbcompressError, match=r"^unknown plugin 'prnue'; did you mean 'prune'\?"):
-        check_plugin("prnue", catalogue)
+        check_plugin("prnue", registry)
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     monkeypatch.setenv("MBCOMPRESS_BLOCK", "squeezer")
     with pytest.raises(MbcompressError, match=r"^plugin 'squeezer' of mb-squeeze 1.2 is blocked, so it"):

@@ -21,14 +21,14 @@ from mbcompress import (
     Predictions,
     Splits,
 )
-from mbcompress.components import Component
-from mbcompress.conformance import check_component, check_plugin
-from mbcompress.conformance.tiny import tiny_splits
-from mbcompress.host import Catalogue, discover
+from mbcompress.contract.options import Component
+from mbcompress.registry.discovery import Registry, discover
+from mbcompress.testing import check_component, check_plugin
+from mbcompress.testing.tiny import tiny_splits
 
 
-def problems(cls: type[Component], catalogue: Catalogue) -> list[str]:
-    return [text for verdict in check_component(cls, catalogue) if not verdict.passed for text in verdict.problems]
+def problems(cls: type[Component], registry: Registry) -> list[str]:
+    return [text for verdict in check_component(cls, registry) if not verdict.passed for text in verdict.problems]
 
 
 def variant(cls: type[Component], **changes: Any) -> type[Component]:
@@ -83,14 +83,14 @@ class Source(ModelSource):
         ({"load": lambda self: Branching().eval()}, "cannot be exported to ONNX: "),
     ],
 )
-def test_sources(changes: dict[str, Any], problem: str, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources(changes: dict[str, Any], problem: str, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     if "exported" not in problem:
-        monkeypatch.setattr("mbcompress.conformance.sources.check_exportable", lambda source, subject: ())
-    assert problems(variant(Source, **changes), catalogue)[0].startswith(problem)
+        monkeypatch.setattr("mbcompress.testing.sources.check_exportable", lambda source, subject: ())
+    assert problems(variant(Source, **changes), registry)[0].startswith(problem)
 
 
-def test_a_good_source(catalogue: Catalogue) -> None:
-    assert problems(Source, catalogue) == []
+def test_a_good_source(registry: Registry) -> None:
+    assert problems(Source, registry) == []
 
 
 class Data(Dataset):
@@ -142,8 +142,8 @@ def train(splits: Splits, pixels: Any = None, labels: Any = None) -> Splits:
         ),
     ],
 )
-def test_datasets(change: Callable[[Splits], object], problem: str, catalogue: Catalogue) -> None:
-    (found, *_) = [text for text in problems(stripes(change), catalogue) if "description" not in text]
+def test_datasets(change: Callable[[Splits], object], problem: str, registry: Registry) -> None:
+    (found, *_) = [text for text in problems(stripes(change), registry) if "description" not in text]
     assert found.startswith(problem)
 
 
@@ -151,8 +151,8 @@ def absent(splits: Splits) -> Splits:
     raise MbcompressError("stripes: not downloaded")
 
 
-def test_a_dataset_that_is_not_here_is_skipped(catalogue: Catalogue) -> None:
-    verdict = check_component(stripes(absent), catalogue)[-1]
+def test_a_dataset_that_is_not_here_is_skipped(registry: Registry) -> None:
+    verdict = check_component(stripes(absent), registry)[-1]
     assert verdict.outcome == "skipped"
     assert "its data is not here: stripes: not downloaded" in str(verdict)
 
@@ -184,12 +184,12 @@ class Figure(Metric):
         (lambda p: {"n": Measured(1 / 0)}, "raised ZeroDivisionError: division by zero (test_conformance_kinds.py, "),
     ],
 )
-def test_metrics(count: Callable[[Predictions], object], problem: str, catalogue: Catalogue) -> None:
-    assert problems(variant(Figure, count=staticmethod(count)), catalogue)[0].startswith(problem)
+def test_metrics(count: Callable[[Predictions], object], problem: str, registry: Registry) -> None:
+    assert problems(variant(Figure, count=staticmethod(count)), registry)[0].startswith(problem)
 
 
-def test_a_good_metric(catalogue: Catalogue) -> None:
-    assert problems(Figure, catalogue) == []
+def test_a_good_metric(registry: Registry) -> None:
+    assert problems(Figure, registry) == []
 
 
 RUNTIME = """
@@ -199,7 +199,7 @@ class Echo(mbcompress.Runtime):
     suffix: ClassVar[str] = SUFFIX
     def export(self, model, input_shape, path):
         import numpy, torch
-        from mbcompress.conformance.tiny import probe
+        from mbcompress.testing.tiny import probe
         with torch.no_grad():
             path.write_bytes(model(probe()).numpy().tobytes())
         EXPORT

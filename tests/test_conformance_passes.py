@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from mbcompress import ConvolutionCount, MbcompressError, Pass, Trait
-from mbcompress.conformance import Verdict, check_component
-from mbcompress.conformance.passes import check_exportable, check_traits
-from mbcompress.conformance.traits import MEANING
-from mbcompress.conformance.trial import Trial
-from mbcompress.conformance.writes import watched
-from mbcompress.host import Catalogue
+from mbcompress.registry.discovery import Registry
+from mbcompress.testing import Verdict, check_component
+from mbcompress.testing.passes import check_exportable, check_traits
+from mbcompress.testing.traits import MEANING
+from mbcompress.testing.trial import Trial
+from mbcompress.testing.writes import watched
 
 SMALL = "mobilenet_v1"
 
@@ -32,18 +32,18 @@ def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
 @pytest.fixture
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes seconds, and is not what these tests are about."""
-    monkeypatch.setattr("mbcompress.conformance.passes.check_exportable", lambda trial: ())
-    monkeypatch.setattr("mbcompress.conformance.passes.check_traits", lambda trial: ())
+    monkeypatch.setattr("mbcompress.testing.passes.check_exportable", lambda trial: ())
+    monkeypatch.setattr("mbcompress.testing.passes.check_traits", lambda trial: ())
 
 
-def test_numbers_that_numpy_draws_are_the_same_under_one_seed(catalogue: Catalogue) -> None:
+def test_numbers_that_numpy_draws_are_the_same_under_one_seed(registry: Registry) -> None:
     def jitter(model: nn.Module, context: Any) -> nn.Module:
         for parameter in model.parameters():
             parameter.data *= 1 + 0.01 * np.random.rand()
         return model
 
     before = np.random.get_state()[1]
-    trial = Trial(bad(jitter)(), SMALL, catalogue)
+    trial = Trial(bad(jitter)(), SMALL, registry)
     pairs = zip(trial.changed.parameters(), trial.again.parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
     assert np.array_equal(np.random.get_state()[1], before)
@@ -135,13 +135,13 @@ def test_passes_that_fail(
     do: Callable[[nn.Module, Any], object],
     check: str,
     problem: str,
-    catalogue: Catalogue,
+    registry: Registry,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    problems = failed(check_component(bad(do), catalogue, architectures=[SMALL]))
+    problems = failed(check_component(bad(do), registry, architectures=[SMALL]))
     assert list(problems) == [check]
     assert list(tmp_path.iterdir()) == []  # what it writes while it is checked goes away with the check
     assert problems[check][0].replace("features.0.0.weight", "features.0.weight").startswith(problem)
@@ -153,10 +153,8 @@ def test_passes_that_fail(
     ids=["temporary", "consumes"],
 )
 @pytest.mark.usefixtures("without_export")
-def test_passes_that_may(
-    do: Callable[[nn.Module, Any], object], declares: dict[str, Any], catalogue: Catalogue
-) -> None:
-    assert failed(check_component(bad(do, **declares), catalogue, architectures=[SMALL])) == {}
+def test_passes_that_may(do: Callable[[nn.Module, Any], object], declares: dict[str, Any], registry: Registry) -> None:
+    assert failed(check_component(bad(do, **declares), registry, architectures=[SMALL])) == {}
 
 
 class Branches(nn.Module):
@@ -201,9 +199,9 @@ class Frozen(nn.Module):
         (Guesses, "the exported file's logits differ by up to "),
     ],
 )
-def test_models_that_cannot_be_exported(wrapper: type[nn.Module], problem: str, catalogue: Catalogue) -> None:
+def test_models_that_cannot_be_exported(wrapper: type[nn.Module], problem: str, registry: Registry) -> None:
     small = nn.Sequential(nn.Conv2d(3, 10, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # exported at once
-    trial = Trial(bad(lambda model, context: wrapper(small))(), SMALL, catalogue)
+    trial = Trial(bad(lambda model, context: wrapper(small))(), SMALL, registry)
     (found,) = check_exportable(trial)
     assert found.startswith(problem)
 
@@ -233,17 +231,17 @@ def test_models_that_cannot_be_exported(wrapper: type[nn.Module], problem: str, 
     ids=["loses float", "is not int8", "still is float"],
 )
 def test_traits_that_are_not_so(
-    do: Callable[[nn.Module, Any], object], declares: dict[str, Any], problem: str, catalogue: Catalogue
+    do: Callable[[nn.Module, Any], object], declares: dict[str, Any], problem: str, registry: Registry
 ) -> None:
-    trial = Trial(bad(do, **declares)(), SMALL, catalogue)
+    trial = Trial(bad(do, **declares)(), SMALL, registry)
     trial.exported = (np.zeros(0), ConvolutionCount(27, 0))  # what export would find, without its seconds
     assert list(check_traits(trial)) == [problem]
 
 
-def test_a_trait_that_is_not_declared(catalogue: Catalogue) -> None:
-    qat = catalogue.passes.classes["qat"]
+def test_a_trait_that_is_not_declared(registry: Registry) -> None:
+    qat = registry.passes.classes["qat"]
     silent = type("Silent", (qat,), {"__doc__": "S.", "__module__": __name__, "provides": frozenset()})
-    verdicts = check_component(silent, catalogue, [{"epochs": 0}], architectures=[SMALL])
+    verdicts = check_component(silent, registry, [{"epochs": 0}], architectures=[SMALL])
     assert failed(verdicts)["traits"][0].startswith("the model has Trait.INT8 (convolutions that ONNX Runtime executes")
 
 
@@ -263,7 +261,7 @@ def test_a_trait_that_is_not_declared(catalogue: Catalogue) -> None:
     ],
 )
 def test_zeros_that_are_declared_are_there(
-    share: float, provides: set[Trait], problem: list[str], catalogue: Catalogue
+    share: float, provides: set[Trait], problem: list[str], registry: Registry
 ) -> None:
     def blank(model: nn.Module, context: Any) -> nn.Module:
         model = copy.deepcopy(model)
@@ -272,7 +270,7 @@ def test_zeros_that_are_declared_are_there(
                 layer.weight.data.flatten()[: int(share * layer.weight.numel())] = 0
         return model
 
-    trial = Trial(bad(blank, provides=frozenset(provides))(), SMALL, catalogue)
+    trial = Trial(bad(blank, provides=frozenset(provides))(), SMALL, registry)
     trial.exported = (np.zeros(0), ConvolutionCount(27, 0))
     assert list(check_traits(trial)) == problem
 
@@ -282,23 +280,23 @@ def test_every_trait_can_be_looked_at() -> None:
 
 
 @pytest.mark.usefixtures("without_export")
-def test_a_pass_may_refuse_some_models_but_not_all(catalogue: Catalogue) -> None:
+def test_a_pass_may_refuse_some_models_but_not_all(registry: Registry) -> None:
     def refuse(model: nn.Module, context: Any) -> nn.Module:
         if sum(1 for module in model.modules() if isinstance(module, nn.Conv2d)) > 30:
             raise MbcompressError("bad: too many layers")
         return model
 
-    verdicts = check_component(bad(refuse), catalogue, architectures=[SMALL, "mobilenet_v2"])
+    verdicts = check_component(bad(refuse), registry, architectures=[SMALL, "mobilenet_v2"])
     assert failed(verdicts) == {}
     assert str(verdicts[-1]).endswith("the pass refuses this model: bad: too many layers")
-    assert failed(check_component(bad(refuse), catalogue, architectures=["mobilenet_v2"])) == {
+    assert failed(check_component(bad(refuse), registry, architectures=["mobilenet_v2"])) == {
         "applies": ("refuses every model it was tried on; it must work on at least one of mobilenet_v2",)
     }
 
 
-def test_a_pass_on_int8_models_is_given_one(catalogue: Catalogue) -> None:
+def test_a_pass_on_int8_models_is_given_one(registry: Registry) -> None:
     needs = bad(lambda model, context: model, requires=frozenset({Trait.INT8}))
-    trial = Trial(needs(), SMALL, catalogue)
+    trial = Trial(needs(), SMALL, registry)
     assert any(tensor.dtype == torch.int8 for tensor in trial.before.state_dict().values())
     assert trial.traits == {Trait.INT8}
 

@@ -19,7 +19,7 @@ from pictures import GREY, RGB, SMALL, SPLITS, check_splits, failure, picture, r
 from pictures import cache_folder as cache_folder
 from PIL import Image
 
-from mbcompress.components import Dataset
+from mbcompress.contract.datasets import Dataset
 
 DIGITS = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
 """How many there are of each digit, as scikit-learn documents it."""

@@ -14,8 +14,8 @@ from mbcompress_data.image_folder import ImageFolder
 from PIL import Image
 from pydantic import ValidationError
 
+from mbcompress.contract.validation import first_problem
 from mbcompress.errors import MbcompressError
-from mbcompress.validation import first_problem
 
 SHAPE = (3, 16, 16)
 

@@ -22,16 +22,17 @@ from toys import toy as toy
 from mbcompress import MbcompressError, Progress, TrainingOptions, compress
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.cache.keys import machine
-from mbcompress.context import Context
-from mbcompress.data import Development, Images
-from mbcompress.distribution import Processes, ProcessLostError, join, launched
-from mbcompress.errors import TrainingDivergedError
-from mbcompress.host import discover
-from mbcompress.interruption import Interrupted
+from mbcompress.contract.context import Context
+from mbcompress.contract.process_group import ProcessGroup
+from mbcompress.data.splits import Development, Images
+from mbcompress.errors import ProcessLostError, TrainingDivergedError
+from mbcompress.pipeline.interruption import Interrupted
+from mbcompress.pipeline.launcher import join, launched
+from mbcompress.registry.discovery import discover
 from mbcompress.training import Batch, fit, label_loss
+from mbcompress.training.distributed import equalize
 from mbcompress.training.evaluation import evaluate
 from mbcompress.training.loop import check_shares
-from mbcompress.training.synchronization import equalize
 
 pytest.importorskip("accelerate")
 
@@ -67,7 +68,7 @@ def plain_model() -> nn.Module:
 
 def divided(context: Context) -> Any:
     """A training whose shares are uneven, in parts, with an average, a limit to the gradient and a loss that learns."""
-    torch.manual_seed(context.processes.index)  # main's weights count
+    torch.manual_seed(context.process_group.rank)  # main's weights count
     model, loss = plain_model(), Learning()
     history = fit(model, context, DIVIDED, loss, "divided")
     return model.state_dict(), loss.state_dict(), history
@@ -92,7 +93,7 @@ def quantized(context: Context) -> Any:
 
 def diverging(context: Context) -> Any:
     """The loss of one process is not a number."""
-    wrong = float("nan") if context.processes.index else 1.0
+    wrong = float("nan") if context.process_group.rank else 1.0
     with pytest.raises(TrainingDivergedError) as raised:
         fit(plain_model(), context, NOISY, lambda batch, logits: logits.mean() * wrong, "diverging")
     return str(raised.value)
@@ -100,7 +101,7 @@ def diverging(context: Context) -> Any:
 
 def resumed(context: Context, how: type[BaseException], at: tuple[int, int]) -> Any:
     """A training that ends in each process at a step of its own, and begins again."""
-    index = context.processes.index
+    index = context.process_group.rank
     folder = Path(f"{how.__name__}")
     checkpoints = [Checkpoints(folder, interval=0.0 if how is Killed else 1e9) if index == 0 else Checkpoints()] * 2
     with pytest.raises(how):
@@ -124,9 +125,9 @@ class Counting(Progress):
 
 def refused(context: Context) -> Any:
     """Other tensors than main's."""
-    width = 1 + context.processes.index
+    width = 1 + context.process_group.rank
     try:
-        equalize(nn.Linear(width, 1), context.processes)
+        equalize(nn.Linear(width, 1), context.process_group)
     except MbcompressError as error:
         return str(error)
     return None
@@ -138,13 +139,15 @@ def work(index: int, port: int, folder: str) -> None:
     os.chdir(folder)
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = join("cpu")
-    context = replace(digits_context(), processes=processes)
+    process_group = join("cpu")
+    context = replace(digits_context(), process_group=process_group)
     found = {
         "launched": launched(),
-        "from_main": processes.from_main(lambda: f"of {index}"),
-        "any": [processes.any(index == 1), processes.any(False)],
-        "score": evaluate(Noisy(), context.data.validation, context.data.normalization, torch.device("cpu"), processes),
+        "broadcast_object": process_group.broadcast_object(lambda: f"of {index}"),
+        "any": [process_group.any(index == 1), process_group.any(False)],
+        "score": evaluate(
+            Noisy(), context.data.validation, context.data.normalization, torch.device("cpu"), process_group
+        ),
         "divided": divided(context),
         "noisy": noisy(context),
         "quantized": quantized(context),
@@ -156,12 +159,12 @@ def work(index: int, port: int, folder: str) -> None:
     torch.save(found, f"{index}.pt")
     if index == 0:
         try:
-            processes.from_main(lambda: None)
-            processes.sum(torch.zeros(1))
+            process_group.broadcast_object(lambda: None)
+            process_group.all_reduce(torch.zeros(1))
         except ProcessLostError as error:
             Path("lost").write_text(str(error))
     else:
-        processes.from_main(lambda: None)
+        process_group.broadcast_object(lambda: None)
         os._exit(0)
 
 
@@ -185,7 +188,7 @@ def assert_same(one: Any, other: Any) -> None:
 def test_processes_know_each_other(found: list[Any]) -> None:
     for index, each in enumerate(found):
         assert each["launched"] == (index, 2)
-        assert each["from_main"] == "of 0"
+        assert each["broadcast_object"] == "of 0"
         assert each["any"] == [True, False]
 
 
@@ -234,14 +237,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(how: str, found
 def test_another_model_than_mains_is_refused(found: list[Any]) -> None:
     assert found[0]["refused"] is None
     assert re.search(
-        "Linear: is another in this process than in main .* context.processes.from_main", found[1]["refused"]
+        "Linear: is another in this process than in main .* context.process_group.broadcast_object", found[1]["refused"]
     )
 
 
 def test_one_process_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    alone, tensor = Processes(), torch.ones(2)
-    assert (alone.main, alone.share, alone.from_main(lambda: 3), alone.any(False)) == (True, (0, 1), 3, False)
+    alone, tensor = ProcessGroup(), torch.ones(2)
+    assert (alone.main, alone.share, alone.broadcast_object(lambda: 3), alone.any(False)) == (True, (0, 1), 3, False)
     assert alone.sum(tensor) is tensor
 
 

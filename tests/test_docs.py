@@ -14,9 +14,9 @@ import pytest
 from documents import DOCS, blocks, modules
 
 import mbcompress
-from mbcompress import hookspecs
 from mbcompress.cli import build_parser
-from mbcompress.host import discover
+from mbcompress.contract import hookspecs
+from mbcompress.registry.discovery import discover
 
 ROOT = DOCS.parent
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "mbcompress_spec")}
@@ -82,15 +82,13 @@ def sections(page: str) -> dict[str, str]:
 
 def test_recipe_reference_has_every_option() -> None:
     text = sections("recipes.md")
-    for registry in discover().registries:
-        for cls, origin in registry:
+    for kind in discover().kinds:
+        for cls, origin in kind:
             if origin.distribution != "mbcompress":
                 continue
             for name, field in cls.model_fields.items():
                 (row,) = [
-                    line
-                    for line in text[f"{registry.kind} {cls.name}"].splitlines()
-                    if line.startswith(f"| `{name}` |")
+                    line for line in text[f"{kind.name} {cls.name}"].splitlines() if line.startswith(f"| `{name}` |")
                 ]
                 assert " ".join(str(field.description).split()) in row.replace("\\|", "|")
                 assert ("| required |" in row) == field.is_required()

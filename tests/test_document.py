@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbcompress.errors import Location, MbcompressError, RecipeError, SpecError, dotted, shown, unknown
-from mbcompress.host import Catalogue, discover
+from mbcompress.pipeline.run_directory import RUNS, default_directory
 from mbcompress.recipe import Plan, from_mapping, read, resolve
 from mbcompress.recipe.document import MAX_BYTES, MAX_NODES, Document, read_value
-from mbcompress.run_directory import RUNS, default_directory
+from mbcompress.registry.discovery import Registry, discover
 
 GOOD = """\
 # a recipe with a bit of everything
@@ -68,7 +68,7 @@ EXTREMES = (
 
 
 @pytest.fixture(scope="module")
-def installed() -> Catalogue:
+def installed() -> Registry:
     return discover()
 
 
@@ -89,7 +89,7 @@ def test_data_and_places(tmp_path: Path) -> None:
     assert str(document.locate(())) == f"{path}:2:1"
 
 
-def test_resolved_recipe_gives_the_same_plan(tmp_path: Path, installed: Catalogue) -> None:
+def test_resolved_recipe_gives_the_same_plan(tmp_path: Path, installed: Registry) -> None:
     plan = resolve(read(write(tmp_path, GOOD)), installed)
     again = resolve(from_mapping(plan.to_mapping(), plan.name), installed)
     assert again == plan
@@ -97,7 +97,7 @@ def test_resolved_recipe_gives_the_same_plan(tmp_path: Path, installed: Catalogu
     assert plan.measure.threads == (1, 2)
 
 
-def test_only_passes_where_the_caller_has_the_rest(installed: Catalogue) -> None:
+def test_only_passes_where_the_caller_has_the_rest(installed: Registry) -> None:
     plan = resolve(from_mapping({"passes": ["train"]}), installed, ["model", "data"])
     assert (plan.model, plan.data) == (None, None)
     with pytest.raises(RecipeError, match="'data' is missing"):
@@ -202,7 +202,7 @@ MUTATIONS = st.tuples(
 @settings(derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck))
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
 def test_any_file_is_a_plan_or_one_error(
-    mutations: list[tuple[object, int, int]], tmp_path_factory: pytest.TempPathFactory, installed: Catalogue
+    mutations: list[tuple[object, int, int]], tmp_path_factory: pytest.TempPathFactory, installed: Registry
 ) -> None:
     text = GOOD.encode()
     for mutate, position, value in mutations:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from mbcompress.exported import drop_unread
+from mbcompress.graph.export import remove_unused
 
 
 class Leaf(nn.Module):
@@ -40,7 +40,7 @@ def test_only_what_a_node_reads_or_calls_stays(reads: list[str], kept: set[str])
     images = torch.randn(3, 3)
     with torch.no_grad():
         expected = graph(images)
-        drop_unread(graph)
+        remove_unused(graph)
         assert torch.equal(graph(images), expected)
     names = {name for name, _ in graph.named_parameters(remove_duplicate=False)}
     shared = {f"{module}.{name}" for module in ("read", "again") for name in kept}

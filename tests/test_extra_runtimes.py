@@ -15,8 +15,8 @@ from mbcompress_litert import environment
 
 from mbcompress import MbcompressError, Normalization
 from mbcompress.errors import SpecError
-from mbcompress.host import Catalogue
-from mbcompress.measurement.engine import Engine
+from mbcompress.measure.engine import Engine
+from mbcompress.registry.discovery import Registry
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
 
@@ -48,10 +48,10 @@ def extra(request: pytest.FixtureRequest) -> Extra:
 
 
 @pytest.fixture
-def runtime(extra: Extra, catalogue: Catalogue) -> Any:
+def runtime(extra: Extra, registry: Registry) -> Any:
     if importlib.util.find_spec(extra.theirs) is None:
         pytest.skip(f"{extra.title} is not installed: pip install 'mbcompress[{extra.runtime}]'")
-    return catalogue.runtimes.build(extra.runtime, {}, catalogue)
+    return registry.runtimes.build(extra.runtime, {}, registry)
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def exporter(extra: Extra, runtime: Any) -> Any:
 
 
 def test_a_missing_one_is_named_before_anything_runs(
-    extra: Extra, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    extra: Extra, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{extra.ours}.INSTALLED", False)
     expected = rf"{extra.title} is not installed.*`pip install mbcompress\[{extra.runtime}\]`"
     with pytest.raises(SpecError, match=expected):
-        catalogue.runtimes.build(extra.runtime, {}, catalogue)
+        registry.runtimes.build(extra.runtime, {}, registry)
 
 
 def test_a_file_that_is_none_is_one_sentence(extra: Extra, runtime: Any, tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_every_convolution_of_an_int8_network_is_int8(extra: Extra, exporter: An
 
 
 def test_openvino_runs_a_whole_network_in_any_batch_size(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], tmp_path: Path
+    registry: Registry, tiny_model: Callable[..., Any], tmp_path: Path
 ) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'mbcompress[openvino]'")
     model = tiny_model("mobilenet_v1")
-    runtime = catalogue.runtimes.build("openvino", {}, catalogue)
+    runtime = registry.runtimes.build("openvino", {}, registry)
     path = tmp_path / "model.openvino.onnx"
     runtime.export(model, (3, 32, 32), path)
     session = runtime.open(path, 1)

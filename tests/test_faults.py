@@ -19,9 +19,9 @@ from toys import toy as toy
 import mbcompress
 from mbcompress.cache.store import Store
 from mbcompress.cache.upkeep import evict, items
+from mbcompress.contract.progress import Progress
 from mbcompress.errors import system_limits
-from mbcompress.progress import Progress
-from mbcompress.repetition import compare_runs
+from mbcompress.pipeline.rerun import compare_runs
 
 Recipe = dict[str, Any]
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -187,11 +187,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_run_directory_that_was_copied_is_as_good(finished: Path, tmp_path: Path) -> None:
-    copied = shutil.copytree(finished, tmp_path / "elsewhere" / "renamed")
+    copy_model = shutil.copytree(finished, tmp_path / "elsewhere" / "renamed")
     images = torch.zeros(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(mbcompress.load(copied)(images), mbcompress.load(finished)(images))
-    assert all(finding.same for finding in compare_runs(finished, copied))
+        assert torch.equal(mbcompress.load(copy_model)(images), mbcompress.load(finished)(images))
+    assert all(finding.same for finding in compare_runs(finished, copy_model))
 
 
 def test_rerun_says_what_came_out_the_same(
@@ -220,8 +220,8 @@ def test_rerun_says_what_came_out_the_same(
 
 
 def test_differences_are_found(finished: Path, tmp_path: Path) -> None:
-    from mbcompress.repetition import compare_environments
-    from mbcompress.run_directory import write_manifest
+    from mbcompress.pipeline.rerun import compare_environments
+    from mbcompress.pipeline.run_directory import write_manifest
 
     other = shutil.copytree(finished, tmp_path / "other")
     report = (other / "report.json").read_text()

@@ -9,7 +9,7 @@ import pytest
 
 from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256, write_atomically, write_json
-from mbcompress.run_directory import default_directory, list_files, provisional, write_manifest
+from mbcompress.pipeline.run_directory import default_directory, list_files, provisional, write_manifest
 
 
 def names(directory: Path) -> list[str]:

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import mbcompress
 from mbcompress import MbcompressError, Progress
-from mbcompress.host import Catalogue
-from mbcompress.parts import load_parts
-from mbcompress.samples import read_images
+from mbcompress.data.loading import load_parts
+from mbcompress.data.samples import read_images
+from mbcompress.registry.discovery import Registry
 
 SHAPE = (3, 8, 8)
 GENERATOR = np.random.default_rng(0)
@@ -118,8 +118,8 @@ def test_floats_stay_as_they_are(kind: Any) -> None:
 
 
 def test_training_takes_floats_as_they_are() -> None:
-    from mbcompress.data import Augmentation, Images, Normalization
-    from mbcompress.training.batches import training_batches
+    from mbcompress.data.loader import training_batches
+    from mbcompress.data.splits import Augmentation, Images, Normalization
 
     images = Images(FLOATS, LABELS.astype(np.int64))
     arguments = Normalization.identity(3), Augmentation(), 40, torch.device("cpu")
@@ -164,9 +164,9 @@ def test_what_is_missing_is_split_off_and_said() -> None:
 
 
 def test_what_is_given_is_kept_and_nothing_is_said() -> None:
-    parts = {name: Subset(Items(), range(start, 40, 4)) for start, name in enumerate(mbcompress.parts.NAMES)}
+    parts = {name: Subset(Items(), range(start, 40, 4)) for start, name in enumerate(mbcompress.data.loading.NAMES)}
     splits = load_parts({**parts, "mean": [0.1, 0.2, 0.3], "std": [0.5], "flip": True}, None)
-    for start, name in enumerate(mbcompress.parts.NAMES):
+    for start, name in enumerate(mbcompress.data.loading.NAMES):
         np.testing.assert_array_equal(getattr(splits, name).pixels, PIXELS[start::4])
     assert splits.notes == ()
     assert (splits.normalization.mean, splits.normalization.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
@@ -385,7 +385,7 @@ def test_compress_takes_a_dataset_alone_at_the_shape_it_is_told(tmp_path: Path) 
     assert result.report["data"]["images"] == {"train": 16, "calibration": 128, "validation": 16, "test": 40}
 
 
-def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dataset_python_in_a_recipe(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = """
         import numpy as np
         def loaders(count):
@@ -394,7 +394,7 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
         def alone(): return loaders(90)["train"]
         def misspelt(): return {"trian": []}
         def divided():
-            from mbcompress.parts import load_parts
+            from mbcompress.data.loading import load_parts
             return load_parts({"train": loaders(50)["train"], "calibration": 4}, None)
     """
     (tmp_path / "own_data.py").write_text(textwrap.dedent(source))
@@ -402,24 +402,22 @@ def test_the_dataset_python_in_a_recipe(catalogue: Catalogue, tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "own_data", None)
     del sys.modules["own_data"]
     spec = {"name": "python", "calibration": 8}
-    loaded = catalogue.build_dataset({**spec, "target": "own_data:loaders", "args": {"count": 50}}).load(SHAPE, 0)
+    loaded = registry.build_dataset({**spec, "target": "own_data:loaders", "args": {"count": 50}}).load(SHAPE, 0)
     assert [len(part) for part in (loaded.train, loaded.calibration, loaded.validation, loaded.test)] == [37, 8, 5, 6]
     assert "validation 5, calibration 8, train 37" in loaded.notes[0]
-    assert len(catalogue.build_dataset({**spec, "target": "own_data:alone"}).load(SHAPE, 0).test) == 18
+    assert len(registry.build_dataset({**spec, "target": "own_data:alone"}).load(SHAPE, 0).test) == 18
     with pytest.raises(MbcompressError, match=r"own_data:misspelt: must return train, calibration, .*, got 'trian'"):
-        catalogue.build_dataset({**spec, "target": "own_data:misspelt"}).load(SHAPE, 0)
-    assert (
-        len(catalogue.build_dataset({"name": "python", "target": "own_data:divided"}).load(SHAPE, 0).calibration) == 4
-    )
+        registry.build_dataset({**spec, "target": "own_data:misspelt"}).load(SHAPE, 0)
+    assert len(registry.build_dataset({"name": "python", "target": "own_data:divided"}).load(SHAPE, 0).calibration) == 4
     with pytest.raises(
         MbcompressError, match=r"own_data:divided: returns Splits, .* already; leave out 'calibration'$"
     ):
-        catalogue.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
-    written = catalogue.build_dataset({"name": "python", "target": "own_data:divided"}).as_written()
-    again = catalogue.build_dataset({"name": "python", **written}).load(SHAPE, 0)  # from a run's own recipe
+        registry.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
+    written = registry.build_dataset({"name": "python", "target": "own_data:divided"}).as_written()
+    again = registry.build_dataset({"name": "python", **written}).load(SHAPE, 0)  # from a run's own recipe
     assert len(again.calibration) == 4
     with pytest.raises(MbcompressError, match=r"module 'own_data' .* has no 'loader'; did you mean 'loaders'"):
-        catalogue.build_dataset({**spec, "target": "own_data:loader"})
+        registry.build_dataset({**spec, "target": "own_data:loader"})
 
 
 class Broken:
@@ -447,7 +445,7 @@ def test_what_no_array_can_hold(item: Any, problem: str) -> None:
 
 
 def test_what_a_callable_draws_depends_on_the_split_seed_alone(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a model of another seed, or another model, would be tested on images that trained an earlier one."""
     source = """

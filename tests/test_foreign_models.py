@@ -16,9 +16,9 @@ from torch import nn
 
 import mbcompress
 from mbcompress import MbcompressError, Progress
-from mbcompress.admission import admit
-from mbcompress.counting import count_macs
-from mbcompress.host import Catalogue
+from mbcompress.graph.count import count_macs
+from mbcompress.pipeline.model import prepare_model
+from mbcompress.registry.discovery import Registry
 from mbcompress.training import fit, label_loss
 
 SHAPE = (3, 32, 32)
@@ -45,14 +45,14 @@ def warmed(model: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def tensorflow_net(catalogue: Catalogue, digits: Any) -> TensorFlowMobileNetV2:
+def tensorflow_net(registry: Registry, digits: Any) -> TensorFlowMobileNetV2:
     """MobileNetV2 at width 0.25 in TensorFlow's manner, trained on digits for six epochs, BatchNorm folded."""
-    from mbcompress.context import Context
+    from mbcompress.contract.context import Context
 
     torch.manual_seed(0)
     model = TensorFlowMobileNetV2(head=256)
-    options = catalogue.passes.build(
-        "train", {"epochs": 6, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 0, "norm_momentum": 0.3}, catalogue
+    options = registry.passes.build(
+        "train", {"epochs": 6, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 0, "norm_momentum": 0.3}, registry
     )
     fit(model, Context(digits.development(), model, SHAPE, torch.device("cpu"), 0), options, label_loss(options), "t")
     return model.eval().fold()
@@ -90,14 +90,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_convolution_becomes_an_integer_one(catalogue: Catalogue, tmp_path: Path, name: str) -> None:
+def test_every_convolution_becomes_an_integer_one(registry: Registry, tmp_path: Path, name: str) -> None:
     build, convolutions, quality = NETWORKS[name]
     model, images = warmed(build()), torch.randn(64, *SHAPE)
     graph = capture(model, images[:2], "test")
     calibrated = calibrate(graph, Scheme(), [images])
     assert calibrated.unsupported == []
     fake = FakeQuantized(graph, calibrated.scheme, calibrated.ranges)
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path / "model.onnx"
     runtime.export(fake.convert(), SHAPE, path)
     assert runtime.convolutions(path) == (convolutions, convolutions)
@@ -107,7 +107,7 @@ def test_every_convolution_becomes_an_integer_one(catalogue: Catalogue, tmp_path
         assert 10 * torch.log10(model(images).square().sum() / noise) > quality
 
 
-def test_pruned_stranger_equals_the_masked_one(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_pruned_stranger_equals_the_masked_one(registry: Registry, make_context: Callable[..., Any]) -> None:
     """Half of the hidden channels of a block with functional attention are zeroed; they must go, without effect."""
     model = HandWrittenMobileNetV3()
     warmed(model)
@@ -124,20 +124,18 @@ def test_pruned_stranger_equals_the_masked_one(catalogue: Catalogue, make_contex
     with torch.no_grad():
         masked = model(images)
     share = 1 - count_macs(model, images[:1]) ** -1  # the least possible step
-    prune = catalogue.passes.build("prune", {"target_macs": share, "round_to": 32, "recalibrate": False}, catalogue)
+    prune = registry.passes.build("prune", {"target_macs": share, "round_to": 32, "recalibrate": False}, registry)
     pruned = prune.apply(model, make_context(model))
     assert pruned.c1.out_channels == 32
     with torch.no_grad():
         torch.testing.assert_close(pruned(images), masked, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_cannot_be_pruned_are_told_or_refused(
-    catalogue: Catalogue, make_context: Callable[..., Any]
-) -> None:
+def test_layers_that_cannot_be_pruned_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
     told, model = Told(), Gelu().eval().requires_grad_(False)
     context = make_context(model, progress=told)
     options = {"target_macs": 0.8, "round_to": 4}
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert pruned.fixed.out_channels == 64
     assert pruned.first.out_channels < 16
     assert not any(parameter.requires_grad for parameter in pruned.parameters())  # as they came
@@ -145,49 +143,49 @@ def test_layers_that_cannot_be_pruned_are_told_or_refused(
     assert line.startswith("prune: keeps all channels: fixed (without some of its channels the model fails: ")
     assert "shape '[-1, 64, 64]' is invalid" in line
     assert context.metrics["unpruned_layers"] == 1
-    refusing = catalogue.passes.build("prune", {**options, "unsupported": "refuse"}, catalogue)
+    refusing = registry.passes.build("prune", {**options, "unsupported": "refuse"}, registry)
     with pytest.raises(MbcompressError, match=r"keeps all channels: fixed .*'unsupported: skip' would leave them so"):
         refusing.apply(model, context)
 
 
 def test_reshapes_that_torch_pruning_would_follow_for_ever_are_one_sentence(
-    catalogue: Catalogue, make_context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    registry: Registry, make_context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Inception().eval()
     monkeypatch.setattr("mbcompress_prune.channels.LARGEST_MAPPING", 100)
-    prune = catalogue.passes.build("prune", {"target_macs": 0.8}, catalogue)
+    prune = registry.passes.build("prune", {"target_macs": 0.8}, registry)
     with pytest.raises(
         MbcompressError, match=r"^prune: torch-pruning cannot trace the model \(RecursionError: its resha"
     ):
         prune.apply(model, make_context(model))
 
 
-def test_bn_scale_needs_batch_norm(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_bn_scale_needs_batch_norm(registry: Registry, make_context: Callable[..., Any]) -> None:
     told, model = Told(), Gelu().eval()
-    prune = catalogue.passes.build("prune", {"target_macs": 0.8, "criterion": "bn_scale"}, catalogue)
+    prune = registry.passes.build("prune", {"target_macs": 0.8, "criterion": "bn_scale"}, registry)
     with pytest.raises(MbcompressError, match=r"target_macs 0\.8 cannot be reached"):
         prune.apply(model, make_context(model, progress=told))
     assert "first (no BatchNorm follows)" in told.lines[0]
 
 
-def test_layers_that_stay_in_float_are_told_or_refused(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_layers_that_stay_in_float_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
-    catalogue.passes.build("qat", {"epochs": 0, "teacher": None}, catalogue).apply(model, context)
+    registry.passes.build("qat", {"epochs": 0, "teacher": None}, registry).apply(model, context)
     assert told.lines[0] == "qat: stays in float: the network itself (gelu: no int8 form)"
     assert context.metrics["float_layers"] == 1
-    refusing = catalogue.passes.build("qat", {"unsupported": "refuse"}, catalogue)
+    refusing = registry.passes.build("qat", {"unsupported": "refuse"}, registry)
     with pytest.raises(MbcompressError, match=r"^qat: stays in float: .*'unsupported: skip'"):
         refusing.apply(model, context)
 
 
 def test_a_model_that_cannot_be_captured_is_one_sentence(
-    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry, make_context: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Moody().eval()
     with pytest.raises(MbcompressError, match=r"^qat: torch.export cannot capture the model \(.*\); its forward"):
-        catalogue.passes.build("qat", {"epochs": 0}, catalogue).apply(model, make_context(model))
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+        registry.passes.build("qat", {"epochs": 0}, registry).apply(model, make_context(model))
+    runtime = registry.runtimes.build("onnx", {}, registry)
     with pytest.raises(MbcompressError, match=r"^onnx: the model cannot be exported \(.*\)$"):
         runtime.export(model, SHAPE, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
@@ -195,16 +193,16 @@ def test_a_model_that_cannot_be_captured_is_one_sentence(
 
 
 def test_a_view_of_a_feature_map_survives_training_in_channels_last(
-    catalogue: Catalogue, make_context: Callable[..., Any]
+    registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     model = Inception().eval()
     images = torch.randn(2, *SHAPE)
     with torch.no_grad():
         before = model(images)
-    admit(model, images)
+    prepare_model(model, images)
     torch.testing.assert_close(model(images), before)
     context = make_context(model)
-    options = catalogue.passes.build("train", {"epochs": 1}, catalogue)
+    options = registry.passes.build("train", {"epochs": 1}, registry)
     assert fit(copy.deepcopy(model), context, options, label_loss(options), "t").scores[1].top1 > 0.3
     assert calibrate(capture(model, images, "test"), Scheme(), [images]).unsupported == []
 
@@ -213,6 +211,6 @@ def test_a_frozen_module_is_unfrozen_only_as_a_whole() -> None:
     whole, part = Gelu().requires_grad_(False), Gelu()
     part.first.requires_grad_(False)
     for model in (whole, part):
-        admit(model.eval(), torch.zeros(2, *SHAPE))
+        prepare_model(model.eval(), torch.zeros(2, *SHAPE))
     assert all(parameter.requires_grad for parameter in whole.parameters())
     assert not part.first.weight.requires_grad

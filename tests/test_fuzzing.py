@@ -10,8 +10,8 @@ from fuzzing.suites import SUITES
 from fuzzing.supervision import SEEDS
 from fuzzing.trial import Trial, ready
 
-from mbcompress.conformance.writes import watched
 from mbcompress.errors import MbcompressError
+from mbcompress.testing.writes import watched
 
 CASES = {"recipes": 300, "weights": 250, "images": 250}
 

@@ -13,7 +13,7 @@ from toys import toy as toy
 import mbcompress
 from mbcompress import recipe as recipes
 from mbcompress.cli import main
-from mbcompress.host import Catalogue
+from mbcompress.registry.discovery import Registry
 from mbcompress.report.budget import budget_verdict
 from mbcompress.report.build import build_report
 from mbcompress.report.render import render_html, render_markdown
@@ -47,7 +47,7 @@ def comparison(runtime: str, missed: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize("name", SIDES)
 @pytest.mark.parametrize("failing", [0, 1])
 def test_each_limit_trips_in_the_runtime_that_misses_it(
-    name: str, failing: int, catalogue: Catalogue, digits: mbcompress.Splits, tmp_path: Path
+    name: str, failing: int, registry: Registry, digits: mbcompress.Splits, tmp_path: Path
 ) -> None:
     spec = {
         "model": {"source": "mobilenet_v1", "num_classes": 10},
@@ -57,7 +57,7 @@ def test_each_limit_trips_in_the_runtime_that_misses_it(
         "budget": {key: limit for options, _ in SIDES.values() for key, limit in options.items()},
     }
     pytest.importorskip("openvino")
-    plan = recipes.resolve(recipes.from_mapping(spec), catalogue)
+    plan = recipes.resolve(recipes.from_mapping(spec), registry)
     for runtime in plan.export:
         for stem in ("model", "baseline"):
             (tmp_path / plan.artifact(stem, runtime)).touch()

@@ -14,8 +14,8 @@ from documents import DOCS, GUIDE, blocks, modules
 
 import mbcompress
 from mbcompress.cli import main
-from mbcompress.host import Catalogue, discover
 from mbcompress.recipe import from_mapping, resolve
+from mbcompress.registry.discovery import Registry, discover
 
 MODULES = modules()
 TESTS = [block for block in blocks(GUIDE, "python") if (block.file or "").startswith("test_")]
@@ -48,12 +48,12 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def extended(guide: Path) -> Catalogue:
+def extended(guide: Path) -> Registry:
     """What is installed with the guide's plugins."""
     importlib.invalidate_caches()
-    catalogue = discover()
-    assert [each for each in catalogue.broken if each.origin.distribution == "mb-clip"] == []
-    return catalogue
+    registry = discover()
+    assert [each for each in registry.broken if each.origin.distribution == "mb-clip"] == []
+    return registry
 
 
 def test_the_smallest_pass_is_small() -> None:
@@ -62,10 +62,9 @@ def test_the_smallest_pass_is_small() -> None:
     assert len([line for line in module.code.splitlines()[1:] if line.strip()]) < 30
 
 
-def test_every_module_of_the_guide_is_found(extended: Catalogue) -> None:
+def test_every_module_of_the_guide_is_found(extended: Registry) -> None:
     theirs = {
-        registry.kind: {cls.name for cls, origin in registry if origin.distribution == "mb-clip"}
-        for registry in extended.registries
+        kind.name: {cls.name for cls, origin in kind if origin.distribution == "mb-clip"} for kind in extended.kinds
     }
     assert theirs == {
         "pass": {"clip", "band"},
@@ -76,7 +75,7 @@ def test_every_module_of_the_guide_is_found(extended: Catalogue) -> None:
     }
 
 
-def test_operators_of_the_guide(extended: Catalogue) -> None:
+def test_operators_of_the_guide(extended: Registry) -> None:
     import torch
 
     _, offered = extended.operators["mb_half"]
@@ -86,7 +85,9 @@ def test_operators_of_the_guide(extended: Catalogue) -> None:
 
 
 def test_discovery_of_the_guide_imports_no_torch(guide: Path) -> None:
-    code = "import sys; from mbcompress.host import discover; discover(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from mbcompress.registry.discovery import discover; discover(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -122,7 +123,7 @@ def test_the_message_of_the_guide(
     assert capsys.readouterr().err == said
 
 
-def test_the_error_of_the_guide(extended: Catalogue) -> None:
+def test_the_error_of_the_guide(extended: Registry) -> None:
     from torch import nn
 
     with pytest.raises(mbcompress.MbcompressError, match="the model has no convolutions"):
@@ -130,7 +131,7 @@ def test_the_error_of_the_guide(extended: Catalogue) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter, about its own internals
-def test_the_runtime_of_the_guide(extended: Catalogue, tmp_path: Path) -> None:
+def test_the_runtime_of_the_guide(extended: Registry, tmp_path: Path) -> None:
     """The file gives what the model gives, without torch in the process that runs it."""
     import numpy as np
     import torch
@@ -148,7 +149,7 @@ def test_the_runtime_of_the_guide(extended: Catalogue, tmp_path: Path) -> None:
     assert runtime.describe().startswith("onnx 1.")
 
 
-def test_the_dataset_and_the_metric_of_the_guide(extended: Catalogue) -> None:
+def test_the_dataset_and_the_metric_of_the_guide(extended: Registry) -> None:
     import numpy as np
 
     dataset = extended.build_dataset({"name": "stripes", "count": 500})
@@ -199,16 +200,16 @@ def test_the_tests_of_the_guide(guide: Path, tmp_path: Path) -> None:
         "worst_class",
     ],
 )
-def test_the_guide_keeps_the_contract(name: str, extended: Catalogue) -> None:
-    from mbcompress.conformance import check_plugin
+def test_the_guide_keeps_the_contract(name: str, extended: Registry) -> None:
+    from mbcompress.testing import check_plugin
 
     verdicts = check_plugin(name, extended)
     assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
     assert sum(verdict.outcome == "passed" for verdict in verdicts) > 3
 
 
-def test_the_pass_of_the_guide_keeps_the_contract(extended: Catalogue) -> None:
-    from mbcompress.conformance import check_component
+def test_the_pass_of_the_guide_keeps_the_contract(extended: Registry) -> None:
+    from mbcompress.testing import check_component
 
     clip = extended.passes.classes["clip"]
     verdicts = check_component(clip, extended, kind="pass", architectures=["mobilenet_v1"])
@@ -217,7 +218,7 @@ def test_the_pass_of_the_guide_keeps_the_contract(extended: Catalogue) -> None:
 
 @pytest.mark.parametrize("page", ["../README.md", *sorted(path.name for path in DOCS.glob("*.md"))])
 def test_recipes_in_the_documentation(
-    page: str, extended: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, extended: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever looks like a whole recipe resolves."""
     package = tmp_path / "my_package"  # what a recipe with `target` names

@@ -7,9 +7,9 @@ import pytest
 from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress.cli import main
-from mbcompress.components import Pass
+from mbcompress.contract.passes import Pass
 from mbcompress.errors import MbcompressError
-from mbcompress.host import Catalogue, Origin, Registry, discover
+from mbcompress.registry.discovery import Kind, Origin, Registry, discover
 
 BUILT_IN = {
     "passes": {"train", "prune", "sparsify", "distill", "qat"},
@@ -20,31 +20,31 @@ BUILT_IN = {
 }
 
 
-def assert_built_ins(catalogue: Catalogue) -> None:
+def assert_built_ins(registry: Registry) -> None:
     for attribute, names in BUILT_IN.items():
-        assert names <= set(getattr(catalogue, attribute).classes)
+        assert names <= set(getattr(registry, attribute).classes)
 
 
-def only_broken(catalogue: Catalogue) -> tuple[str, str]:
+def only_broken(registry: Registry) -> tuple[str, str]:
     """The one plugin that does not work, and why."""
-    assert_built_ins(catalogue)
-    (broken,) = catalogue.broken
+    assert_built_ins(registry)
+    (broken,) = registry.broken
     return str(broken.origin), broken.reason
 
 
 def test_built_ins() -> None:
-    catalogue = discover()
-    assert_built_ins(catalogue)
-    assert catalogue.broken == []
-    assert catalogue.passes.origins["prune"].distribution == "mbcompress"
-    assert catalogue.passes.origins["prune"].version == importlib.metadata.version("mbcompress")
+    registry = discover()
+    assert_built_ins(registry)
+    assert registry.broken == []
+    assert registry.passes.origins["prune"].distribution == "mbcompress"
+    assert registry.passes.origins["prune"].version == importlib.metadata.version("mbcompress")
 
 
 def test_built_ins_are_complete() -> None:
     """Pydantic finds the types of all options at run time: none is imported for type checkers only."""
-    catalogue = discover()
+    registry = discover()
     for attribute in BUILT_IN:
-        for cls, _ in getattr(catalogue, attribute):
+        for cls, _ in getattr(registry, attribute):
             assert cls.__pydantic_complete__, f"{cls.__name__}: {cls.__annotations__}"
 
 
@@ -56,10 +56,10 @@ def test_every_catalogue_is_fresh() -> None:
 
 def test_a_stranger(install: Install) -> None:
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
-    catalogue = discover()
-    assert catalogue.broken == []
-    assert str(catalogue.passes.origins["squeeze"]) == "plugin 'squeezer' of mb-squeeze 1.2"
-    assert catalogue.passes.build("squeeze", {"force": 2}, catalogue).name == "squeeze"
+    registry = discover()
+    assert registry.broken == []
+    assert str(registry.passes.origins["squeeze"]) == "plugin 'squeezer' of mb-squeeze 1.2"
+    assert registry.passes.build("squeeze", {"force": 2}, registry).name == "squeeze"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_stranger(install: Install) -> None:
             "unknown hook 'mbcompress_pases'; did you mean 'mbcompress_passes'? (known: mbcompress_datasets, ",
         ),
         (
-            SQUEEZE + OFFERS_SQUEEZE.replace("passes()", "passes(catalogue)"),
+            SQUEEZE + OFFERS_SQUEEZE.replace("passes()", "passes(registry)"),
             "PluginValidationError: Plugin 'squeezer' for hook 'mbcompress_passes'",
         ),
         (
@@ -146,24 +146,24 @@ def test_a_recipe_that_misses_a_broken_plugin(
 def test_one_entry_point_name_in_two_distributions(install: Install) -> None:
     install("mb-one", SQUEEZE + OFFERS_SQUEEZE)
     install("mb-two", SQUEEZE.replace('"squeeze"', '"crush"') + OFFERS_SQUEEZE)
-    catalogue = discover()
-    origin, reason = only_broken(catalogue)
+    registry = discover()
+    origin, reason = only_broken(registry)
     assert reason.startswith("its name is already taken by plugin 'squeezer' of mb-")
     assert {origin, reason.removeprefix("its name is already taken by ")} == {
         "plugin 'squeezer' of mb-one 1.2",
         "plugin 'squeezer' of mb-two 1.2",
     }
-    assert len({"squeeze", "crush"} & set(catalogue.passes.classes)) == 1
+    assert len({"squeeze", "crush"} & set(registry.passes.classes)) == 1
 
 
 def test_name_of_a_built_in_pass(install: Install) -> None:
     """A stranger cannot take the place of a built-in, wherever it stands on sys.path."""
     install("mb-squeeze", SQUEEZE.replace('"squeeze"', '"prune"') + OFFERS_SQUEEZE)
-    catalogue = discover()
-    origin, reason = only_broken(catalogue)
+    registry = discover()
+    origin, reason = only_broken(registry)
     assert origin == "plugin 'squeezer' of mb-squeeze 1.2"
     assert reason.startswith("pass 'prune' is already provided by plugin 'mbcompress_prune' of mbcompress ")
-    assert catalogue.passes.origins["prune"].distribution == "mbcompress"
+    assert registry.passes.origins["prune"].distribution == "mbcompress"
 
 
 def test_entry_point_name_of_a_built_in(install: Install) -> None:
@@ -195,10 +195,10 @@ def test_several_broken_at_once(install: Install) -> None:
     install("mb-one", "1 / 0", plugin="one")
     install("mb-two", OFFERS_SQUEEZE.replace("passes", "pases"), plugin="two")
     install("mb-three", SQUEEZE + OFFERS_SQUEEZE, plugin="three")
-    catalogue = discover()
-    assert_built_ins(catalogue)
-    assert {broken.origin.plugin for broken in catalogue.broken} == {"one", "two"}
-    assert "squeeze" in catalogue.passes.classes
+    registry = discover()
+    assert_built_ins(registry)
+    assert {broken.origin.plugin for broken in registry.broken} == {"one", "two"}
+    assert "squeeze" in registry.passes.classes
 
 
 def test_entry_point_to_nothing(install: Install) -> None:
@@ -217,9 +217,9 @@ def test_the_same_distribution_twice(install: Install, tmp_path: Path, monkeypat
     for file in (tmp_path / "again" / "mb_squeeze-1.2.dist-info").iterdir():
         (copy / file.name).write_text(file.read_text())
     monkeypatch.syspath_prepend(str(tmp_path / "again"))
-    catalogue = discover()
-    assert catalogue.broken == []
-    assert "squeeze" in catalogue.passes.classes
+    registry = discover()
+    assert registry.broken == []
+    assert "squeeze" in registry.passes.classes
 
 
 def test_registry_refuses_a_class_without_name() -> None:
@@ -230,4 +230,4 @@ def test_registry_refuses_a_class_without_name() -> None:
             return model
 
     with pytest.raises(MbcompressError, match="has no 'name'"):
-        Registry[Pass]("pass", Pass).register(Nameless, Origin("p", "d", "1"))
+        Kind[Pass]("pass", Pass).register(Nameless, Origin("p", "d", "1"))

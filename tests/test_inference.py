@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mbcompress.inference import for_inference
+from mbcompress.graph.fuse import fuse_conv_bn
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 
@@ -20,7 +20,7 @@ def kinds(model: nn.Module) -> set[type[nn.Module]]:
 @pytest.mark.parametrize("source", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
 def test_a_copy_that_computes_the_same(source: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(source)
-    twin = for_inference(model, EXAMPLE, inplace=False)
+    twin = fuse_conv_bn(model, EXAMPLE, inplace=False)
     assert not any(getattr(module, "inplace", False) for module in twin.modules())
     assert nn.BatchNorm2d not in kinds(twin)
     assert any(getattr(module, "inplace", False) for module in model.modules())
@@ -32,7 +32,7 @@ def test_a_copy_that_computes_the_same(source: str, tiny_model: Callable[..., An
 
 def test_activations_may_stay_as_they_are(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("mobilenet_v2")
-    twin = for_inference(model, EXAMPLE)
+    twin = fuse_conv_bn(model, EXAMPLE)
     assert any(getattr(module, "inplace", False) for module in twin.modules())
     assert nn.BatchNorm2d not in kinds(twin)
 
@@ -76,7 +76,7 @@ class Plain(nn.Module):
 def test_networks_that_stay_as_they_are(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = network().eval()
-    assert for_inference(model, EXAMPLE, inplace=False) is model
+    assert fuse_conv_bn(model, EXAMPLE, inplace=False) is model
 
 
 class Halved(nn.Module):
@@ -87,9 +87,9 @@ class Halved(nn.Module):
 def test_layers_that_do_more_are_not_folded() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert nn.BatchNorm2d not in kinds(for_inference(layers.eval(), EXAMPLE))
+    assert nn.BatchNorm2d not in kinds(fuse_conv_bn(layers.eval(), EXAMPLE))
     layers[0].register_forward_hook(lambda module, inputs, output: output + 1)
-    assert for_inference(layers, EXAMPLE) is layers
+    assert fuse_conv_bn(layers, EXAMPLE) is layers
     layers[0]._forward_hooks.clear()
     parametrize.register_parametrization(layers[0], "weight", Halved())
-    assert for_inference(layers, EXAMPLE) is layers
+    assert fuse_conv_bn(layers, EXAMPLE) is layers

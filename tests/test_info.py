@@ -18,7 +18,7 @@ from toys import toy as toy
 import mbcompress
 from mbcompress.cli import main
 from mbcompress.cli.info import render
-from mbcompress.inspection import describe_artifact
+from mbcompress.info import describe_artifact
 
 MODEL = {"source": "mobilenet_v1", "width": 0.25, "num_classes": 10, "input_size": 32}
 RECIPE = {
@@ -227,61 +227,61 @@ def test_checkpoints_with_code_are_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.fixture
-def copied(run: mbcompress.Result, tmp_path: Path) -> Path:
+def copy_model(run: mbcompress.Result, tmp_path: Path) -> Path:
     import shutil
 
-    return Path(shutil.copytree(run.path, tmp_path / "copied"))
+    return Path(shutil.copytree(run.path, tmp_path / "copy_model"))
 
 
-def test_changed_files_are_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (copied / "report.md").write_text("better than ever")
-    (copied / "model.onnx").unlink()
-    described, text = info(capsys, copied)
+def test_changed_files_are_named(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy_model / "report.md").write_text("better than ever")
+    (copy_model / "model.onnx").unlink()
+    described, text = info(capsys, copy_model)
     assert described["files"]["changed"] == ["model.onnx", "report.md"]
     assert "changed model.onnx, report.md" in text
-    state = copied / "steps" / "02-qat" / "state.safetensors"
+    state = copy_model / "steps" / "02-qat" / "state.safetensors"
     state.write_bytes(b"x")
     assert refused(capsys, state.parent).startswith(f"{state}: was changed after the run: ")
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "steps/../../x"])
-def test_manifests_that_point_outside(copied: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_manifests_that_point_outside(copy_model: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     manifest = {"files": [{"path": name, "bytes": 1, "sha256": "0"}]}
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    assert refused(capsys, copied) == f"{copied / 'manifest.json'}: lists {name!r}, which is outside the run"
+    (copy_model / "manifest.json").write_text(json.dumps(manifest))
+    assert refused(capsys, copy_model) == f"{copy_model / 'manifest.json'}: lists {name!r}, which is outside the run"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"result": 3, "ratio": [], "steps": "x", "artifacts": null}'])
-def test_damaged_reports(copied: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
-    (copied / "report.json").write_text(content)
+def test_damaged_reports(copy_model: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (copy_model / "report.json").write_text(content)
     if content.endswith("}"):  # a report with other contents is shown as far as it goes
-        assert describe_artifact(str(copied))["figures"][1]["bytes"] is None
-        assert main(["info", str(copied)]) == 0
+        assert describe_artifact(str(copy_model))["figures"][1]["bytes"] is None
+        assert main(["info", str(copy_model)]) == 0
     else:
-        assert refused(capsys, copied).startswith(f"{copied / 'report.json'}: ")
+        assert refused(capsys, copy_model).startswith(f"{copy_model / 'report.json'}: ")
 
 
-def test_hashes_that_are_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = copied / "manifest.json"
+def test_hashes_that_are_none(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = copy_model / "manifest.json"
     content = json.loads(manifest.read_text())
     for entry in content["files"]:
         entry["sha256"] = "\u202e\x1b[2J"
     manifest.write_text(json.dumps(content))
-    assert refused(capsys, next((copied / "steps").iterdir())).isprintable()
+    assert refused(capsys, next((copy_model / "steps").iterdir())).isprintable()
 
 
-def test_metrics_that_are_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = next((copied / "steps").iterdir()) / "metrics.json"
+def test_metrics_that_are_none(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next((copy_model / "steps").iterdir()) / "metrics.json"
     path.write_text('{"metrics": 0.5}')
-    described, _ = info(capsys, copied)
+    described, _ = info(capsys, copy_model)
     assert described["steps"][0]["parameters"] is None
 
 
-def test_a_recipe_that_is_none(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (copied / "recipe.yaml").write_text(yaml.safe_dump({"passes": {"a": 1}}))
-    assert describe_artifact(str(copied))["passes"] == []
-    (copied / "recipe.yaml").write_text("[")
-    assert "recipe.yaml" in refused(capsys, copied)
+def test_a_recipe_that_is_none(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy_model / "recipe.yaml").write_text(yaml.safe_dump({"passes": {"a": 1}}))
+    assert describe_artifact(str(copy_model))["passes"] == []
+    (copy_model / "recipe.yaml").write_text("[")
+    assert "recipe.yaml" in refused(capsys, copy_model)
 
 
 def test_render() -> None:

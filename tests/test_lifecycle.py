@@ -12,8 +12,8 @@ from toys import DIARY, MODEL, Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.host import discover
-from mbcompress.lifecycle import Notifier
+from mbcompress.pipeline.events import Notifier
+from mbcompress.registry.discovery import discover
 
 PASSES = [{"prune": {"target_macs": 0.8}}, {"prune": {"target_macs": 0.6}}]
 RAISES = """
@@ -91,7 +91,7 @@ def test_an_interrupt_is_told_too(diary: Notices, toy: Recipe, tmp_path: Path, m
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mbcompress.steps.evaluate", interrupted)
+    monkeypatch.setattr("mbcompress.pipeline.executor.evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mbcompress.compress(None, {**toy, "passes": PASSES}, out=tmp_path / "run")
     assert [notice[0] for notice in diary] == ["started", "failed"]
@@ -134,10 +134,10 @@ def test_a_listener_with_an_argument_that_nobody_gives(
 ) -> None:
     wrong = "@mbcompress.hookimpl\ndef mbcompress_run_started(run, weather):\n    pass\n"
     install("mb-wrong", wrong, plugin="wrong")
-    catalogue = discover()
-    assert [broken.origin.plugin for broken in catalogue.broken] == ["wrong"]
-    assert "weather" in catalogue.broken[0].reason
-    assert [origin.plugin for origin, _ in catalogue.listeners["mbcompress_run_started"]][-1] == "diary"
+    registry = discover()
+    assert [broken.origin.plugin for broken in registry.broken] == ["wrong"]
+    assert "weather" in registry.broken[0].reason
+    assert [origin.plugin for origin, _ in registry.listeners["mbcompress_run_started"]][-1] == "diary"
     assert diary == []
 
 

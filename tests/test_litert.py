@@ -8,7 +8,7 @@ import torch
 from mbcompress_litert import environment
 
 from mbcompress import MbcompressError
-from mbcompress.progress import Progress
+from mbcompress.contract.progress import Progress
 
 
 class Heard(Progress):

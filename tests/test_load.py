@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import mbcompress
-from mbcompress.context import Context
-from mbcompress.counting import count_macs, count_parameters
-from mbcompress.data import Images
-from mbcompress.host import Catalogue
-from mbcompress.run_directory import write_manifest
-from mbcompress.storage.saving import write_step
+from mbcompress.checkpoint.saving import write_step
+from mbcompress.contract.context import Context
+from mbcompress.data.splits import Images
+from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.pipeline.run_directory import write_manifest
+from mbcompress.registry.discovery import Registry
 
 SOURCES = {
     "mobilenet_v1": {"source": "mobilenet_v1"},
@@ -36,18 +36,18 @@ CHAIN: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module", params=SOURCES)
 def chain(
-    request: pytest.FixtureRequest, catalogue: Catalogue, digits: Any, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, registry: Registry, digits: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[nn.Module, Path]]:
     """The model after each built-in pass, and where it was written."""
     torch.manual_seed(0)
-    source = catalogue.build_model({**SOURCES[request.param], "num_classes": 10, "width": 0.25, "input_size": 32})
+    source = registry.build_model({**SOURCES[request.param], "num_classes": 10, "width": 0.25, "input_size": 32})
     model = source.load()
     few = Images(digits.train.pixels[:128], digits.train.labels[:128])
     context = Context(replace(digits, train=few).development(), source.load(), SHAPE, torch.device("cpu"), 0)
     directory = tmp_path_factory.mktemp(request.param)
     stages = {}
     for number, (name, options) in enumerate(CHAIN.items(), start=1):
-        step = catalogue.passes.build(name, options, catalogue)
+        step = registry.passes.build(name, options, registry)
         model = step.apply(model, context).eval()
         path = directory / "steps" / f"{number:02}-{name}"
         write_step(path, {"name": name}, model, SHAPE, INT8 if name == "qat" else FLOAT, source)
@@ -72,10 +72,10 @@ def test_every_pass_comes_back_to_the_last_bit(chain: dict[str, tuple[nn.Module,
 
 @pytest.mark.parametrize("chain", ["mobilenet_v3_small"], indirect=True)  # the one with every kind of operator
 def test_int8_gives_the_same_onnx_outputs(
-    chain: dict[str, tuple[nn.Module, Path]], catalogue: Catalogue, tmp_path: Path
+    chain: dict[str, tuple[nn.Module, Path]], registry: Registry, tmp_path: Path
 ) -> None:
     model, path = chain["qat"]
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     answers = []
     for name, each in (("written.onnx", model), ("loaded.onnx", mbcompress.load(path.parent.parent))):
         runtime.export(each, SHAPE, tmp_path / name)
@@ -86,12 +86,12 @@ def test_int8_gives_the_same_onnx_outputs(
 
 
 def test_a_loaded_float_model_can_be_trained_and_pruned_again(
-    chain: dict[str, tuple[nn.Module, Path]], catalogue: Catalogue, make_context: Callable[..., Any]
+    chain: dict[str, tuple[nn.Module, Path]], registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     loaded = mbcompress.load(chain["prune"][1])
     loaded.train()(noise()).square().mean().backward()
     assert all(parameter.grad is not None for parameter in loaded.parameters())
-    prune = catalogue.passes.build("prune", {"target_parameters": 0.9}, catalogue)
+    prune = registry.passes.build("prune", {"target_parameters": 0.9}, registry)
     smaller = prune.apply(loaded.eval(), make_context(loaded))
     assert count_parameters(smaller) <= 0.9 * count_parameters(loaded)
 
@@ -131,40 +131,38 @@ class Mask(nn.Module):
 
 
 @pytest.mark.parametrize("source", ["mobilenet_v2", None])
-def test_masks_come_back(tiny_model: Callable[..., Any], catalogue: Catalogue, tmp_path: Path, source: str) -> None:
+def test_masks_come_back(tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path, source: str) -> None:
     model = tiny_model("mobilenet_v2")
     for module in list(model.modules()):
         if isinstance(module, nn.Conv2d):
             parametrize.register_parametrization(module, "weight", Mask(module.weight))
     spec = {"source": source, "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, catalogue.build_model(spec) if source else None)
+    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec) if source else None)
     loaded = mbcompress.load(tmp_path / "step")
     assert difference(model, loaded) == 0
     masks = [name for name in loaded.state_dict() if name.endswith(".mask")]
     assert len(masks) == 52
 
 
-def test_zeroed_weights_come_back_as_zeros(
-    tiny_model: Callable[..., Any], catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_zeroed_weights_come_back_as_zeros(tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path) -> None:
     model = tiny_model("mobilenet_v1")
     weight = model.features[0][0].weight
     weight.data[weight.abs() < weight.abs().median()] = 0
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, catalogue.build_model(spec))
+    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
     loaded = mbcompress.load(tmp_path / "step")
     assert torch.equal(loaded.state_dict()["features.0.0.weight"], weight)
     assert int((weight == 0).sum()) > 100
 
 
 def test_a_source_whose_layers_were_exchanged_is_stored_as_a_graph(
-    tiny_model: Callable[..., Any], catalogue: Catalogue, tmp_path: Path
+    tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path
 ) -> None:
     """Same keys, same shapes, another function: only comparing outputs finds it."""
     model = tiny_model("mobilenet_v2")
     model.features[0][2] = nn.Hardswish()
     spec = {"source": "mobilenet_v2", "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, catalogue.build_model(spec))
+    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
     assert described(tmp_path / "step")["form"] == "graph"
     assert difference(model, mbcompress.load(tmp_path / "step")) == 0
 
@@ -179,11 +177,11 @@ def test_a_module_that_cannot_be_captured_needs_its_class(tmp_path: Path) -> Non
 
 
 def test_a_pruned_module_comes_back_in_its_class(
-    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
+    registry: Registry, make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     model = TensorFlowMobileNetV2().eval()
-    prune = catalogue.passes.build("prune", {"target_parameters": 0.8}, catalogue)
+    prune = registry.passes.build("prune", {"target_parameters": 0.8}, registry)
     pruned = prune.apply(model, make_context(model))
     write_step(tmp_path / "step", {}, pruned, SHAPE, FLOAT, None)
     skeleton = TensorFlowMobileNetV2()
@@ -191,7 +189,7 @@ def test_a_pruned_module_comes_back_in_its_class(
     loaded = mbcompress.load(tmp_path / "step", model=skeleton)
     assert type(loaded) is TensorFlowMobileNetV2
     assert difference(pruned, loaded) == 0
-    assert {name: value.shape for name, value in skeleton.state_dict().items()} == before  # it was copied
+    assert {name: value.shape for name, value in skeleton.state_dict().items()} == before  # it was copy_model
     assert count_parameters(loaded) < count_parameters(model)
 
 

@@ -13,18 +13,18 @@ from round_trip import FLOAT, INT8, SHAPE, Net, described, difference, refused
 from safetensors.torch import load_file, save_file
 
 import mbcompress
-from mbcompress.host import Catalogue
-from mbcompress.run_directory import write_manifest
-from mbcompress.storage.saving import write_step
+from mbcompress.checkpoint.saving import write_step
+from mbcompress.pipeline.run_directory import write_manifest
+from mbcompress.registry.discovery import Registry
 
 
 @pytest.fixture
-def run(tiny_model: Callable[..., Any], catalogue: Catalogue, tmp_path: Path) -> Path:
+def run(tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path) -> Path:
     """Two steps: one stored by its source, one as a graph."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
     model = tiny_model("mobilenet_v1")
     directory = tmp_path / "run"
-    write_step(directory / "steps" / "01-train", {}, model, SHAPE, FLOAT, catalogue.build_model(spec))
+    write_step(directory / "steps" / "01-train", {}, model, SHAPE, FLOAT, registry.build_model(spec))
     write_step(directory / "steps" / "02-own", {}, Net().eval(), SHAPE, FLOAT, None)
     write_manifest(directory)
     return directory

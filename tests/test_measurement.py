@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mbcompress import MbcompressError, Normalization
-from mbcompress.host import Catalogue
-from mbcompress.measurement.engine import Engine
-from mbcompress.measurement.interleaving import time_interleaved
-from mbcompress.measurement.statistics import hits, mcnemar, proportion, spread
+from mbcompress.measure.engine import Engine
+from mbcompress.measure.interleaving import time_interleaved
+from mbcompress.measure.statistics import hits, mcnemar, proportion, spread
+from mbcompress.registry.discovery import Registry
 
 
 def flags(right: int, wrong: int) -> np.ndarray:
@@ -67,14 +67,14 @@ def test_rounds_are_interleaved_in_turned_order_and_compared_round_by_round() ->
 
 
 @pytest.fixture(scope="module")
-def exported(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, np.ndarray]:
+def exported(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, np.ndarray]:
     """A float V1 in an ONNX file, with its logits for four images."""
     import torch
 
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
     torch.manual_seed(0)
-    model = catalogue.build_model(spec).load()
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    model = registry.build_model(spec).load()
+    runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     runtime.export(model, (3, 32, 32), path)
     with torch.no_grad():

@@ -12,13 +12,13 @@ from toys import MODEL
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.catalogue import Registry
 from mbcompress.cli import main
-from mbcompress.components import Measured, Metric, Predictions
+from mbcompress.contract.metrics import Measured, Metric, Predictions
 from mbcompress.errors import MetricError
-from mbcompress.host import Catalogue, Origin, discover
-from mbcompress.measurement import Metrics
+from mbcompress.measure import Metrics
 from mbcompress.recipe import from_mapping, resolve
+from mbcompress.registry.discovery import Origin, Registry, discover
+from mbcompress.registry.registry import Kind
 from mbcompress.report import measured
 
 
@@ -28,62 +28,62 @@ def logits_of(confidence: list[float]) -> np.ndarray:
     return np.stack([np.log(p), np.log(1 - p)], axis=1).astype(np.float32)
 
 
-def measure(catalogue: Catalogue, name: str, predictions: Predictions, **options: Any) -> dict[str, Measured]:
-    return catalogue.metrics.build(name, options, catalogue).measure(predictions)
+def measure(registry: Registry, name: str, predictions: Predictions, **options: Any) -> dict[str, Measured]:
+    return registry.metrics.build(name, options, registry).measure(predictions)
 
 
-def test_calibration_error_by_hand(catalogue: Catalogue) -> None:
+def test_calibration_error_by_hand(registry: Registry) -> None:
     """Two bins: three images at 0.8, two of them right; one at 0.4, predicted as class 1 with 0.6, right."""
     logits, labels = logits_of([0.8, 0.8, 0.8, 0.4]), np.array([0, 0, 1, 1])
-    figures = measure(catalogue, "calibration", Predictions(labels, logits, logits), bins=10)
+    figures = measure(registry, "calibration", Predictions(labels, logits, logits), bins=10)
     expected = 100 * (3 / 4 * abs(2 / 3 - 0.8) + 1 / 4 * abs(1 - 0.6))
     assert figures["ECE"].value == pytest.approx(expected, rel=1e-6)
     assert figures["ECE"].baseline == pytest.approx(expected, rel=1e-6)
     # in one bin, over- and underconfidence cancel out: 3 of 4 right at a mean confidence of 0.75
-    assert measure(catalogue, "calibration", Predictions(labels, logits, logits), bins=2)["ECE"].value < 1e-4
+    assert measure(registry, "calibration", Predictions(labels, logits, logits), bins=2)["ECE"].value < 1e-4
 
 
-def test_a_confidence_on_the_edge_belongs_to_the_bin_below(catalogue: Catalogue) -> None:
+def test_a_confidence_on_the_edge_belongs_to_the_bin_below(registry: Registry) -> None:
     """Guo's bins are open below and closed above, so that certainty has one: three of four right, all at 1.0."""
     logits = np.array([[200.0, -200.0]] * 4, np.float32)
-    figures = measure(catalogue, "calibration", Predictions(np.array([0, 0, 0, 1]), logits, logits))
+    figures = measure(registry, "calibration", Predictions(np.array([0, 0, 0, 1]), logits, logits))
     assert figures["ECE"].value == pytest.approx(25)
     assert figures["NLL"].value == pytest.approx(100)  # a quarter of 400 nats: no overflow
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_likelihood_is_torchs_cross_entropy(catalogue: Catalogue, seed: int) -> None:
+def test_likelihood_is_torchs_cross_entropy(registry: Registry, seed: int) -> None:
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 5, (2, 200, 10)).astype(np.float32)
     labels = generator.integers(0, 10, 200)
-    figures = measure(catalogue, "calibration", Predictions(labels, *logits))
+    figures = measure(registry, "calibration", Predictions(labels, *logits))
     for found, of in ((figures["NLL"].baseline, logits[0]), (figures["NLL"].value, logits[1])):
         assert found == pytest.approx(torch.nn.functional.cross_entropy(torch.tensor(of), torch.tensor(labels)).item())
     assert 0 <= figures["ECE"].value <= 100
 
 
-def test_labels_drawn_by_the_probabilities_are_calibrated(catalogue: Catalogue) -> None:
+def test_labels_drawn_by_the_probabilities_are_calibrated(registry: Registry) -> None:
     generator = np.random.default_rng(0)
     p = generator.uniform(0.02, 0.98, 200_000)
     labels = (generator.random(len(p)) > p).astype(np.int64)
     honest, bold = logits_of(list(p)), 3 * logits_of(list(p))
-    figures = measure(catalogue, "calibration", Predictions(labels, honest, bold))
+    figures = measure(registry, "calibration", Predictions(labels, honest, bold))
     assert figures["ECE"].baseline is not None
     assert figures["ECE"].baseline < 0.5
     assert figures["ECE"].value > 10
 
 
-def test_agreement_counts_answers_not_hits(catalogue: Catalogue) -> None:
+def test_agreement_counts_answers_not_hits(registry: Registry) -> None:
     before = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [np.nan, 0]], np.float32)
     after = np.array([[2, 0], [0, 2], [0, 2], [0, 2], [np.nan, 0]], np.float32)
-    figures = measure(catalogue, "agreement", Predictions(np.zeros(5, np.int64), before, after))
+    figures = measure(registry, "agreement", Predictions(np.zeros(5, np.int64), before, after))
     assert figures == {"agreement": Measured(60, "%", "higher")}
 
 
-def test_a_broken_models_calibration_is_undefined_and_no_error(catalogue: Catalogue) -> None:
+def test_a_broken_models_calibration_is_undefined_and_no_error(registry: Registry) -> None:
     fine, broken = np.zeros((4, 2), np.float32), np.full((4, 2), np.inf, np.float32)
-    chosen = [catalogue.metrics.build("calibration", {}, catalogue)]
-    figures = Metrics(chosen, catalogue.metrics).measure(Predictions(np.zeros(4, np.int64), fine, broken))
+    chosen = [registry.metrics.build("calibration", {}, registry)]
+    figures = Metrics(chosen, registry.metrics).measure(Predictions(np.zeros(4, np.int64), fine, broken))
     assert figures["calibration"]["ECE"] == {"value": None, "baseline": 50.0, "unit": "%", "better": "lower"}
     json.dumps(figures, allow_nan=False)
     assert measured.value(None, "%", 4) == "undefined"
@@ -117,10 +117,10 @@ class Odd(Metric):
     ],
 )
 def test_a_metric_that_breaks_the_contract_is_named(gives: Any, problem: str) -> None:
-    registry: Registry[Metric] = Registry("metric", Metric)
-    registry.register(Odd, Origin("odds", "mb-odds", "2.0"))
+    kind: Kind[Metric] = Kind("metric", Metric)
+    kind.register(Odd, Origin("odds", "mb-odds", "2.0"))
     with pytest.raises(MetricError) as raised:
-        Metrics([Odd(gives=gives)], registry).rehearse(10)
+        Metrics([Odd(gives=gives)], kind).rehearse(10)
     assert str(raised.value).startswith(f"metrics: 'odd' (plugin 'odds' of mb-odds 2.0) {problem}")
 
 
@@ -135,9 +135,9 @@ RECIPE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("metrics", "message"), RECIPE_MISTAKES)
-def test_mistakes_are_found_when_the_recipe_is_read(catalogue: Catalogue, metrics: Any, message: str) -> None:
+def test_mistakes_are_found_when_the_recipe_is_read(registry: Registry, metrics: Any, message: str) -> None:
     with pytest.raises(mbcompress.RecipeError) as raised:
-        resolve(from_mapping({"model": MODEL, "data": {"name": "digits"}, "passes": [], "metrics": metrics}), catalogue)
+        resolve(from_mapping({"model": MODEL, "data": {"name": "digits"}, "passes": [], "metrics": metrics}), registry)
     assert message in str(raised.value)
 
 

@@ -20,8 +20,8 @@ from mbcompress.cli import main
 from mbcompress.cli.console import BarProgress
 from mbcompress.cli.printing import lines_of
 from mbcompress.errors import PassError
-from mbcompress.host import BLOCK, discover
 from mbcompress.recipe import read, resolve
+from mbcompress.registry.discovery import BLOCK, discover
 
 PAGE = Path(__file__).parents[1] / "docs" / "misbehaviour.md"
 ORIGIN = "plugin 'squeezer' of mb-squeeze 1.2"
@@ -207,17 +207,17 @@ RUNNING = {
 
 @pytest.mark.parametrize("misbehaviour", RUNNING)
 def test_at_run_time(misbehaviour: str, install: Install, tmp_path: Path, tiny_model: Any, make_context: Any) -> None:
-    from mbcompress.applying import apply_pass
+    from mbcompress.pipeline.apply import apply_pass
 
     code, problem = RUNNING[misbehaviour]
     install("mb-squeeze", offers(code))
     recipe = tmp_path / "r.yaml"
     recipe.write_text(USES)
-    catalogue = discover()
-    plan = resolve(read(recipe), catalogue)
+    registry = discover()
+    plan = resolve(read(recipe), registry)
     model = tiny_model("mobilenet_v1")
     with pytest.raises(PassError) as found:
-        apply_pass(plan, 0, model, make_context(model), catalogue)
+        apply_pass(plan, 0, model, make_context(model), registry)
     message = str(found.value).replace(f"{tmp_path}/", "")
     assert message == f"r.yaml:5:5: pass 'squeeze' ({ORIGIN}) {problem}"
     assert (found.value.__cause__ is not None) == ("raise" in code or "cannot run" in problem)

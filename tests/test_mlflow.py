@@ -11,7 +11,7 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.lifecycle import Notifier
+from mbcompress.pipeline.events import Notifier
 
 # SQLAlchemy 2.1 says so of MLflow's own tables, for MLflow to mend
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from mbcompress import MbcompressError
-from mbcompress.counting import count_macs, count_parameters
-from mbcompress.host import Catalogue
-from mbcompress.storage.architecture import describe, resize
+from mbcompress.checkpoint.architecture import describe, resize
+from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.registry.discovery import Registry
 
 SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
@@ -24,8 +24,8 @@ SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_l
         ("mobilenet_v3_large", 5_483_032, 216.6),
     ],
 )
-def test_counts_are_the_published_ones(catalogue: Catalogue, source: str, parameters: int, mega_macs: float) -> None:
-    model = catalogue.build_model({"source": source, "num_classes": 1000}).load()
+def test_counts_are_the_published_ones(registry: Registry, source: str, parameters: int, mega_macs: float) -> None:
+    model = registry.build_model({"source": source, "num_classes": 1000}).load()
     assert count_parameters(model) == parameters
     assert count_macs(model, torch.zeros(1, 3, 224, 224)) / 1e6 == pytest.approx(mega_macs, abs=0.05)
 
@@ -77,22 +77,22 @@ def test_macs_of_a_convolution_and_a_linear_layer() -> None:
         ),
     ],
 )
-def test_keys_and_shapes_are_torchvisions(catalogue: Catalogue, source: str, keys: dict[str, tuple[int, ...]]) -> None:
-    state = catalogue.build_model({"source": source, "num_classes": 1000}).load().state_dict()
+def test_keys_and_shapes_are_torchvisions(registry: Registry, source: str, keys: dict[str, tuple[int, ...]]) -> None:
+    state = registry.build_model({"source": source, "num_classes": 1000}).load().state_dict()
     assert {key: tuple(state[key].shape) for key in keys} == keys
 
 
-def test_v3_normalisation_is_torchvisions(catalogue: Catalogue) -> None:
-    model = catalogue.build_model({"source": "mobilenet_v3_small", "num_classes": 10, "width": 0.25}).load()
+def test_v3_normalisation_is_torchvisions(registry: Registry) -> None:
+    model = registry.build_model({"source": "mobilenet_v3_small", "num_classes": 10, "width": 0.25}).load()
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 1e-2)}
 
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(("removed", "side"), [(0, 1), (1, 2), (2, 4), (5, 32)])
-def test_strides_removed_sets_the_final_resolution(catalogue: Catalogue, source: str, removed: int, side: int) -> None:
+def test_strides_removed_sets_the_final_resolution(registry: Registry, source: str, removed: int, side: int) -> None:
     spec = {"source": source, "num_classes": 10, "width": 0.25, "input_size": 32, "strides_removed": removed}
-    model = catalogue.build_model(spec).load()
+    model = registry.build_model(spec).load()
     with torch.no_grad():
         assert model.features(torch.zeros(1, 3, 32, 32)).shape[2:] == (side, side)
 
@@ -125,37 +125,37 @@ SMALL = {"source": "mobilenet_v2", "num_classes": 10, "width": 0.25, "input_size
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_weights_load_by_name(catalogue: Catalogue, tmp_path: Path, suffix: str, prefix: str) -> None:
-    state = catalogue.build_model(SMALL).load().state_dict()
+def test_weights_load_by_name(registry: Registry, tmp_path: Path, suffix: str, prefix: str) -> None:
+    state = registry.build_model(SMALL).load().state_dict()
     path = tmp_path / f"weights{suffix}"
     if suffix == ".pt":
         torch.save({"state_dict": {prefix + key: value for key, value in state.items()}, "epoch": 3}, path)
     else:
         save_file(state, path)
-    loaded = catalogue.build_model({**SMALL, "weights": str(path)}).load().state_dict()
+    loaded = registry.build_model({**SMALL, "weights": str(path)}).load().state_dict()
     assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
-def test_half_precision_weights_are_widened(catalogue: Catalogue, tmp_path: Path) -> None:
-    state = catalogue.build_model(SMALL).load().state_dict()
+def test_half_precision_weights_are_widened(registry: Registry, tmp_path: Path) -> None:
+    state = registry.build_model(SMALL).load().state_dict()
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     save_file(halves, tmp_path / "half.safetensors")
-    model = catalogue.build_model({**SMALL, "weights": str(tmp_path / "half.safetensors")}).load()
+    model = registry.build_model({**SMALL, "weights": str(tmp_path / "half.safetensors")}).load()
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_wrong_number_of_classes_names_the_layer(catalogue: Catalogue, tmp_path: Path) -> None:
-    save_file(catalogue.build_model({**SMALL, "num_classes": 7}).load().state_dict(), tmp_path / "w.safetensors")
-    source = catalogue.build_model({**SMALL, "weights": str(tmp_path / "w.safetensors")})
+def test_wrong_number_of_classes_names_the_layer(registry: Registry, tmp_path: Path) -> None:
+    save_file(registry.build_model({**SMALL, "num_classes": 7}).load().state_dict(), tmp_path / "w.safetensors")
+    source = registry.build_model({**SMALL, "weights": str(tmp_path / "w.safetensors")})
     message = "classifier.1.weight is 7x1280 in the file and 10x1280 in the model"
     with pytest.raises(MbcompressError, match=message):
         source.load()
 
 
-def test_another_architecture_says_which_keys_differ(catalogue: Catalogue, tmp_path: Path) -> None:
-    other = catalogue.build_model({**SMALL, "source": "mobilenet_v3_small"}).load()
+def test_another_architecture_says_which_keys_differ(registry: Registry, tmp_path: Path) -> None:
+    other = registry.build_model({**SMALL, "source": "mobilenet_v3_small"}).load()
     save_file(other.state_dict(), tmp_path / "w.safetensors")
-    source = catalogue.build_model({**SMALL, "weights": str(tmp_path / "w.safetensors")})
+    source = registry.build_model({**SMALL, "weights": str(tmp_path / "w.safetensors")})
     with pytest.raises(MbcompressError, match=r"does not fit mobilenet_v2 .* missing keys: .* unknown keys: .*"):
         source.load()
 
@@ -170,10 +170,10 @@ class Payload:
         return Path.touch, (self.path,)
 
 
-def test_checkpoint_with_code_is_refused_before_it_runs(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_checkpoint_with_code_is_refused_before_it_runs(registry: Registry, tmp_path: Path) -> None:
     marker, path = tmp_path / "executed", tmp_path / "evil.pt"
     torch.save({"state_dict": Payload(marker)}, path)
-    source = catalogue.build_model({**SMALL, "weights": str(path)})
+    source = registry.build_model({**SMALL, "weights": str(path)})
     with pytest.raises(MbcompressError, match="could execute code, so it was refused"):
         source.load()
     assert not marker.exists()
@@ -181,9 +181,9 @@ def test_checkpoint_with_code_is_refused_before_it_runs(catalogue: Catalogue, tm
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x02}q\x00.", b"PK\x03\x04broken"])
-def test_damaged_weights_are_one_sentence(catalogue: Catalogue, tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_weights_are_one_sentence(registry: Registry, tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    source = catalogue.build_model({**SMALL, "weights": str(tmp_path / name)})
+    source = registry.build_model({**SMALL, "weights": str(tmp_path / name)})
     with pytest.raises(MbcompressError) as caught:
         source.load()
     assert "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ from torch import nn
 
 from mbcompress import MbcompressError
 from mbcompress.cli import main
-from mbcompress.host import Catalogue
+from mbcompress.registry.discovery import Registry
 
 SHAPE = (3, 32, 32)
 
@@ -25,13 +25,13 @@ def python_model(target: str, **options: Any) -> dict[str, Any]:
     return {"source": "python", "target": target, "num_classes": 10, "input_size": 32, **options}
 
 
-def test_a_python_target_is_built_with_its_args_and_weights(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_python_target_is_built_with_its_args_and_weights(registry: Registry, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     model = HandWrittenMobileNetV3(classes=7)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     spec = python_model(f"{HERE}:HandWrittenMobileNetV3", args={"classes": 7}, num_classes=7)
-    source = catalogue.build_model({**spec, "weights": str(tmp_path / "w.safetensors")})
+    source = registry.build_model({**spec, "weights": str(tmp_path / "w.safetensors")})
     assert source.input_shape == SHAPE
     loaded = source.load()
     assert not loaded.training
@@ -50,10 +50,10 @@ BAD_AT_VALIDATION = {
 
 
 @pytest.mark.parametrize("case", BAD_AT_VALIDATION)
-def test_a_wrong_target_is_refused_before_anything_runs(catalogue: Catalogue, case: str) -> None:
+def test_a_wrong_target_is_refused_before_anything_runs(registry: Registry, case: str) -> None:
     target, message = BAD_AT_VALIDATION[case]
     with pytest.raises(MbcompressError, match=message):
-        catalogue.build_model(python_model(target))
+        registry.build_model(python_model(target))
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ BAD_AT_LOAD = {
 
 
 @pytest.mark.parametrize("case", BAD_AT_LOAD)
-def test_a_target_that_fails_is_one_sentence(catalogue: Catalogue, strange_module: str, case: str) -> None:
+def test_a_target_that_fails_is_one_sentence(registry: Registry, strange_module: str, case: str) -> None:
     target, args, message = BAD_AT_LOAD[case]
-    source = catalogue.build_model(python_model(target, args=args))
+    source = registry.build_model(python_model(target, args=args))
     with pytest.raises(MbcompressError, match=message) as error:
         source.load()
     assert "\n" not in str(error.value)
 
 
-def test_what_a_module_makes_at_run_time_is_found(catalogue: Catalogue, strange_module: str) -> None:
-    assert isinstance(catalogue.build_model(python_model("strange_net:made")).load(), nn.Module)
+def test_what_a_module_makes_at_run_time_is_found(registry: Registry, strange_module: str) -> None:
+    assert isinstance(registry.build_model(python_model("strange_net:made")).load(), nn.Module)
 
 
 def test_validation_does_not_run_the_module_and_finds_it_beside_the_recipe(tmp_path: Path) -> None:
@@ -166,39 +166,39 @@ def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("source", "architecture"), [("timm", "mobilenetv1_100"), ("torchvision", "mobilenet_v2")])
 @pytest.mark.usefixtures("hubs")
-def test_an_architecture_by_name(catalogue: Catalogue, tmp_path: Path, source: str, architecture: str) -> None:
+def test_an_architecture_by_name(registry: Registry, tmp_path: Path, source: str, architecture: str) -> None:
     from safetensors.torch import save_file
 
     spec = {"source": source, "architecture": architecture, "num_classes": 5, "input_size": 32}
-    unpretrained = catalogue.build_model(spec)
+    unpretrained = registry.build_model(spec)
     assert not unpretrained.pretrained
     model = unpretrained.load()
     assert model(torch.zeros(2, *SHAPE)).shape == (2, 5)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    again = catalogue.build_model({**spec, "weights": tmp_path / "w.safetensors"})
+    again = registry.build_model({**spec, "weights": tmp_path / "w.safetensors"})
     assert again.pretrained
     assert torch.equal(again.load()[0].weight, model[0].weight)
     with pytest.raises(MbcompressError, match=r"'download' and 'weights' exclude each other"):
-        catalogue.build_model({**spec, "weights": tmp_path / "w.safetensors", "download": True})
+        registry.build_model({**spec, "weights": tmp_path / "w.safetensors", "download": True})
 
 
 @pytest.mark.usefixtures("hubs")
-def test_wrong_architectures_are_one_sentence(catalogue: Catalogue) -> None:
+def test_wrong_architectures_are_one_sentence(registry: Registry) -> None:
     spec = {"source": "timm", "num_classes": 5, "input_size": 32}
     with pytest.raises(MbcompressError, match=r"^model: timm has no architecture 'mobilenetv4'; did you mean 'mobilen"):
-        catalogue.build_model({**spec, "architecture": "mobilenetv4"}).load()
-    failing = catalogue.build_model({**spec, "architecture": "mobilenetv1_100", "args": {"wide": True}})
+        registry.build_model({**spec, "architecture": "mobilenetv4"}).load()
+    failing = registry.build_model({**spec, "architecture": "mobilenetv1_100", "args": {"wide": True}})
     with pytest.raises(MbcompressError, match=r"timm cannot build 'mobilenetv1_100' \(ValueError: no wide one\)$"):
         failing.load()
 
 
 def test_a_build_for_another_torch_is_one_sentence(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms is missing')")
     monkeypatch.syspath_prepend(tmp_path)
-    source = catalogue.build_model({"source": "torchvision", "architecture": "mobilenet_v2", "num_classes": 5})
+    source = registry.build_model({"source": "torchvision", "architecture": "mobilenet_v2", "num_classes": 5})
     with pytest.raises(
         MbcompressError, match=r"torchvision cannot be imported beside this torch \(RuntimeError: opera"
     ):

@@ -3,7 +3,7 @@
 import pytest
 from strangers import Install
 
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 
 OFFERS = """
 from mbcompress import OperatorSet, hookimpl
@@ -34,11 +34,11 @@ REGISTER = "def register(self): pass"
 )
 def test_what_is_taken(name: str, operator: str, register: str, problem: str | None, install: Install) -> None:
     install("mb-mine", OFFERS.format(name=name, operator=operator, register=register))
-    catalogue = discover()
+    registry = discover()
     if problem is None:
-        assert catalogue.operators["mine"][1].status == "in Python"
-        assert catalogue.operators["mine"][1].library is None
-        assert not catalogue.broken
+        assert registry.operators["mine"][1].status == "in Python"
+        assert registry.operators["mine"][1].library is None
+        assert not registry.broken
     else:
-        (broken,) = catalogue.broken
+        (broken,) = registry.broken
         assert problem in broken.reason

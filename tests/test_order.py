@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mbcompress.components import Pass
+from mbcompress.contract.passes import Pass
+from mbcompress.contract.traits import Trait
 from mbcompress.errors import SpecError
 from mbcompress.recipe.order import LONGEST_REORDERED, check_order
-from mbcompress.traits import Trait
 
 FLOAT, INT8 = frozenset({Trait.FLOAT}), frozenset({Trait.INT8})
 

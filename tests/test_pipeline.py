@@ -16,7 +16,7 @@ from toys import toy as toy
 import mbcompress
 from mbcompress.cli import main
 from mbcompress.errors import PassError
-from mbcompress.host import Catalogue
+from mbcompress.registry.discovery import Registry
 
 FAST = {"rounds": 5, "round_ms": 1.0, "threads": [1]}
 MODEL = {
@@ -75,9 +75,9 @@ def test_figures_are_those_of_the_files(run: mbcompress.Result) -> None:
 
 
 def test_accuracy_is_that_of_the_exported_file(
-    run: mbcompress.Result, digits: mbcompress.Splits, catalogue: Catalogue
+    run: mbcompress.Result, digits: mbcompress.Splits, registry: Registry
 ) -> None:
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     logits = runtime.open(run.artifacts[0], 1).run(digits.normalization.apply(digits.test.pixels))
     right = int((np.argmax(logits, axis=1) == digits.test.labels).sum())
     assert abs(right - run.report["result"]["accuracy"]["top1"]["k"]) <= 1
@@ -95,11 +95,11 @@ def test_artifact_entries_and_manifest_hash_what_is_there(run: mbcompress.Result
         assert entry["bytes"] == len(content)
 
 
-def test_resolved_recipe_gives_the_same_plan(run: mbcompress.Result, catalogue: Catalogue) -> None:
+def test_resolved_recipe_gives_the_same_plan(run: mbcompress.Result, registry: Registry) -> None:
     from mbcompress.recipe import from_mapping, resolve
 
     resolved = yaml.safe_load((run.path / "recipe.yaml").read_text())
-    assert resolve(from_mapping(resolved), catalogue).to_mapping() == resolved
+    assert resolve(from_mapping(resolved), registry).to_mapping() == resolved
     assert resolved["passes"][0]["prune"]["steps"] == 1  # defaults are written out
 
 
@@ -125,13 +125,13 @@ class OwnNet(nn.Module):
 
 
 def test_own_module_with_own_splits_and_passes_as_objects(
-    digits: mbcompress.Splits, tmp_path: Path, catalogue: Catalogue
+    digits: mbcompress.Splits, tmp_path: Path, registry: Registry
 ) -> None:
     model = OwnNet()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     passes = [
-        catalogue.passes.build("prune", {"target_parameters": 0.8}, catalogue),
-        catalogue.passes.build("qat", {"epochs": 0}, catalogue),
+        registry.passes.build("prune", {"target_parameters": 0.8}, registry),
+        registry.passes.build("qat", {"epochs": 0}, registry),
     ]
     result = mbcompress.compress(model, {"passes": passes, "measure": FAST}, digits, out=tmp_path / "own")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

@@ -13,7 +13,7 @@ import pytest
 from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress.cli import main
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = "src/mbcompress_halve.py"
@@ -85,9 +85,9 @@ def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pyt
     metadata(halve)
     monkeypatch.syspath_prepend(str(halve / "src"))
     importlib.invalidate_caches()
-    catalogue = discover()
-    assert catalogue.broken == []
-    assert str(catalogue.passes.origins["halve"]) == "plugin 'halve' of mbcompress-halve 0.1.0"
+    registry = discover()
+    assert registry.broken == []
+    assert str(registry.passes.origins["halve"]) == "plugin 'halve' of mbcompress-halve 0.1.0"
     sys.modules.pop("mbcompress_halve")
 
 
@@ -168,7 +168,7 @@ def test_nothing_is_overwritten(
 
 def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules["mbcompress.scaffold"].FILES, "last", "there is no such template")
+    monkeypatch.setitem(sys.modules["mbcompress.cli.scaffold"].FILES, "last", "there is no such template")
     with pytest.raises(FileNotFoundError):
         main(["plugin", "new", "halve"])
     assert list(tmp_path.iterdir()) == []

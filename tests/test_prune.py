@@ -13,16 +13,16 @@ from toys import toy as toy
 
 import mbcompress
 from mbcompress import MbcompressError, Pass, Progress, Trait
-from mbcompress.counting import count_macs, count_parameters
 from mbcompress.errors import PassError, SpecError
-from mbcompress.host import Catalogue
+from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.registry.discovery import Registry
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale"])
 def test_pruned_model_equals_the_masked_one(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any], criterion: str
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any], criterion: str
 ) -> None:
     """Half of one block's hidden channels are zeroed everywhere; they must be what goes, and no output may change."""
     model = tiny_model("mobilenet_v2", width=1.0)
@@ -40,7 +40,7 @@ def test_pruned_model_equals_the_masked_one(
     share = 1 - count_macs(model, EXAMPLE) ** -1  # the least possible step
     options = {"criterion": criterion, "target_macs": share, "round_to": 48, "recalibrate": False}
     context = make_context(model)
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert pruned.features[2].conv[0][0].out_channels == 48
     with torch.no_grad():
         torch.testing.assert_close(pruned(images), masked, rtol=1e-4, atol=1e-5)
@@ -60,7 +60,7 @@ def test_pruned_model_equals_the_masked_one(
     ],
 )
 def test_target_is_met_and_channels_are_round(
-    catalogue: Catalogue,
+    registry: Registry,
     tiny_model: Callable[..., Any],
     make_context: Callable[..., Any],
     source: str,
@@ -73,7 +73,7 @@ def test_target_is_met_and_channels_are_round(
         return count_macs(model, EXAMPLE) if option == "target_macs" else count_parameters(model)
 
     context = make_context(model)
-    pruned = catalogue.passes.build("prune", {option: 0.6, "scope": scope}, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", {option: 0.6, "scope": scope}, registry).apply(model, context)
     left = size(pruned) / size(context.baseline)
     assert 0.35 < left <= 0.6
     assert context.metrics["left"] == left
@@ -83,7 +83,7 @@ def test_target_is_met_and_channels_are_round(
 
 
 def test_steps_approach_the_target_with_recovery_between(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
     labels: list[str] = []
 
@@ -95,7 +95,7 @@ def test_steps_approach_the_target_with_recovery_between(
     model = tiny_model("mobilenet_v1", width=0.5)
     context = make_context(model, progress=Recorder())
     options = {"target_macs": 0.4, "steps": 3, "recovery": {"epochs": 1, "teacher": None}}
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert count_macs(pruned, EXAMPLE) <= 0.4 * count_macs(context.baseline, EXAMPLE)
     assert [label.partition(", epoch")[0] for label in labels] == [
         "prune, recovery 1/3",
@@ -105,10 +105,10 @@ def test_steps_approach_the_target_with_recovery_between(
 
 
 def test_unreachable_target_says_what_could_be_reached(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
     model = tiny_model("mobilenet_v2")
-    prune = catalogue.passes.build("prune", {"target_macs": 0.01}, catalogue)
+    prune = registry.passes.build("prune", {"target_macs": 0.01}, registry)
     with pytest.raises(
         MbcompressError, match=r"target_macs 0.01 cannot be reached with round_to 8, the least is 0\.\d+"
     ):
@@ -116,56 +116,56 @@ def test_unreachable_target_says_what_could_be_reached(
 
 
 def test_random_criterion_is_deterministic_by_seed(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    prune = catalogue.passes.build("prune", {"target_macs": 0.5, "criterion": "random"}, catalogue)
+    prune = registry.passes.build("prune", {"target_macs": 0.5, "criterion": "random"}, registry)
     first, second = (prune.apply(m, make_context(m)).state_dict() for m in (tiny_model("mobilenet_v1"),) * 2)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_statistics_are_those_of_the_pruned_network(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_statistics_are_those_of_the_pruned_network(registry: Registry, make_context: Callable[..., Any]) -> None:
     from mbcompress.training import evaluate
 
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = make_context(model)
     accuracy = {}
     for recalibrate in (False, True):
         options = {"target_macs": 0.5, "round_to": 16, "recalibrate": recalibrate}
-        pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+        pruned = registry.passes.build("prune", options, registry).apply(model, context)
         data = context.data
         accuracy[recalibrate] = evaluate(pruned, data.validation, data.normalization, context.device).top1
     assert accuracy[True] > 0.8 > accuracy[False]
 
 
-def test_gradual_needs_recovery(catalogue: Catalogue) -> None:
+def test_gradual_needs_recovery(registry: Registry) -> None:
     with pytest.raises(SpecError, match="'gradual', which needs 'recovery' and goes in one step"):
-        catalogue.passes.build("prune", {"target_macs": 0.5, "gradual": 0.5}, catalogue)
+        registry.passes.build("prune", {"target_macs": 0.5, "gradual": 0.5}, registry)
     options = {"target_macs": 0.5, "gradual": 0.5, "recovery": {"epochs": 0}}
     with pytest.raises(SpecError, match="'gradual', during which the model trains; give 'recovery' epochs, or leave"):
-        catalogue.passes.build("prune", options, catalogue)
+        registry.passes.build("prune", options, registry)
 
 
-def test_one_target_is_needed(catalogue: Catalogue) -> None:
+def test_one_target_is_needed(registry: Registry) -> None:
     for options, got in (({}, "got none"), ({"target_macs": 0.5, "target_size": 0.5}, "got target_macs, target_size")):
         with pytest.raises(SpecError, match=f"needs one target of 'target_macs', .* 'target_latency'; {got}"):
-            catalogue.passes.build("prune", options, catalogue)
+            registry.passes.build("prune", options, registry)
 
 
 @pytest.mark.parametrize(
     ("scope", "criterion"), [("global", "l1"), ("global", "random"), ("uniform", "taylor"), ("sensitivity", "l1")]
 )
 def test_channels_fade_until_removing_them_changes_nothing(
-    catalogue: Catalogue, make_context: Callable[..., Any], scope: str, criterion: str, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, make_context: Callable[..., Any], scope: str, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The model at the end of the gradual training, and the one without the channels, answer alike."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = small_context(make_context(model))
     recovery = {"epochs": 2, "lr": 0.05, "batch_size": 16, "teacher": None, "ema": 0.5}
     options = {"target_macs": 0.6, "gradual": 0.5, "recovery": recovery, "round_to": 8, "recalibrate": False}
-    prune = catalogue.passes.build("prune", {**options, "scope": scope, "criterion": criterion}, catalogue)
+    prune = registry.passes.build("prune", {**options, "scope": scope, "criterion": criterion}, registry)
     faded: list[Any] = []
     recover = type(prune)._recover
 
@@ -182,47 +182,47 @@ def test_channels_fade_until_removing_them_changes_nothing(
         assert not torch.allclose(pruned(images), model(images), atol=0.1)
 
 
-def test_fading_takes_no_more_than_was_asked_for(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_fading_takes_no_more_than_was_asked_for(registry: Registry, make_context: Callable[..., Any]) -> None:
     """What is zero stays zero, so that one step that goes too far on the way could not be taken back."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     recovery = {"epochs": 3, "lr": 0.05, "batch_size": 8, "teacher": None}
     options = {"target_macs": 0.5, "gradual": 0.7, "recovery": recovery, "round_to": 4}
     context = small_context(make_context(model))
-    catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    registry.passes.build("prune", options, registry).apply(model, context)
     assert 0.47 < context.metrics["left"] <= 0.5
 
 
 def test_zeros_of_single_weights_survive_while_channels_fade(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
     model = tiny_model("mobilenet_v1", width=0.5)
     context = replace(small_context(make_context(model)), traits=frozenset({Trait.FLOAT, Trait.SPARSE}))
     told: list[str] = []
     context.progress.say = told.append
     options = {"pattern": "2:4", "epochs": 0}
-    sparse = catalogue.passes.build("sparsify", options, catalogue).apply(model, context)
+    sparse = registry.passes.build("sparsify", options, registry).apply(model, context)
     recovery = {"epochs": 1, "lr": 0.01, "batch_size": 16, "teacher": None}
     options = {"target_macs": 0.6, "gradual": 0.5, "recovery": recovery, "round_to": 8}
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(sparse, context)
+    pruned = registry.passes.build("prune", options, registry).apply(sparse, context)
     pointwise = [m.weight for m in pruned.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
     zeros = sum(int((weight == 0).sum()) for weight in pointwise) / sum(weight.numel() for weight in pointwise)
     assert zeros > 0.4
     assert any("in the pattern 2:4 held in 14 layers and no more in" in line for line in told)
 
 
-def test_a_mild_target_by_sensitivity_takes_little(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_a_mild_target_by_sensitivity_takes_little(registry: Registry, make_context: Callable[..., Any]) -> None:
     """Where curves are flat, even no tolerance at all would take far more than asked for."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = make_context(model)
     options = {"scope": "sensitivity", "target_macs": 0.9, "round_to": 8, "sensitivity_ratios": [0.5]}
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert 0.75 * count_macs(model, EXAMPLE) < count_macs(pruned, EXAMPLE) <= 0.9 * count_macs(model, EXAMPLE)
 
 
 def test_a_choice_by_the_clock_is_not_made_twice(
-    catalogue: Catalogue,
+    registry: Registry,
     tiny_model: Callable[..., Any],
     make_context: Callable[..., Any],
     tmp_path: Path,
@@ -230,12 +230,12 @@ def test_a_choice_by_the_clock_is_not_made_twice(
 ) -> None:
     """A training that was stopped could not go on with other channels than it began with."""
     from mbcompress.cache.checkpoints import Checkpoints
-    from mbcompress.deployment import Deployment
+    from mbcompress.measure.deployment import Deployment
 
     monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 3)
     model = tiny_model("mobilenet_v1", width=0.5)
-    context = make_context(model, runtimes=(catalogue.runtimes.build("onnx", {}, catalogue),))
-    prune = catalogue.passes.build("prune", {"target_latency": 0.7, "recalibrate": False}, catalogue)
+    context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),))
+    prune = registry.passes.build("prune", {"target_latency": 0.7, "recalibrate": False}, registry)
     shapes = []
     for error in (1.0, 1.3):  # what a clock says of the same network may differ
         monkeypatch.setattr(
@@ -254,7 +254,7 @@ def test_a_choice_by_the_clock_is_not_made_twice(
 
 
 def test_an_analysis_is_not_lost_when_a_run_goes_on(
-    catalogue: Catalogue,
+    registry: Registry,
     tiny_model: Callable[..., Any],
     make_context: Callable[..., Any],
     tmp_path: Path,
@@ -265,7 +265,7 @@ def test_an_analysis_is_not_lost_when_a_run_goes_on(
 
     model = tiny_model("mobilenet_v1")
     options = {"scope": "sensitivity", "target_macs": 0.7, "round_to": 8, "sensitivity_ratios": [0.5]}
-    prune = catalogue.passes.build("prune", {**options, "sensitivity_images": 20}, catalogue)
+    prune = registry.passes.build("prune", {**options, "sensitivity_images": 20}, registry)
     runs = []
     for _ in range(2):
         context = make_context(model, checkpoints=Checkpoints(tmp_path))
@@ -320,10 +320,10 @@ def test_a_gradual_training_that_was_interrupted_fades_the_same_channels(
     assert sum(int(each.sum()) for each in more.values()) > sum(int(each.sum()) for each in zeros.values())
 
 
-def test_taylor_spares_what_the_loss_depends_on(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_taylor_spares_what_the_loss_depends_on(registry: Registry, make_context: Callable[..., Any]) -> None:
     """A block's channels that the next layer ignores go first, however large their weights."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     last = model.features[-1][1][0]  # 1x1 convolution before the classifier
     channels = last.out_channels
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_taylor_spares_what_the_loss_depends_on(catalogue: Catalogue, make_conte
         last.weight[: channels // 2] *= 10
     context = make_context(model)
     options = {"criterion": "taylor", "target_macs": 0.97, "round_to": channels // 2, "recalibrate": False}
-    pruned = catalogue.passes.build("prune", options, catalogue).apply(model, context)
+    pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert pruned.features[-1][1][0].out_channels == channels // 2
     images = torch.from_numpy(context.data.normalization.apply(context.data.validation.pixels))
     with torch.no_grad():
@@ -339,20 +339,20 @@ def test_taylor_spares_what_the_loss_depends_on(catalogue: Catalogue, make_conte
 
 
 def test_sensitivity_finds_the_group_that_matters_and_spares_it(
-    catalogue: Catalogue, make_context: Callable[..., Any]
+    registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = make_context(model)
     options = {"round_to": 8, "sensitivity_ratios": [0.5]}
-    same = catalogue.passes.build("sensitivity", options, catalogue).apply(model, context)
+    same = registry.passes.build("sensitivity", options, registry).apply(model, context)
     assert same is model
     rows = [line.split(",") for line in context.files["sensitivity.csv"].splitlines()]
     assert rows[0] == ["layer", "channels", "pruned", "top1", "images"]
     assert context.metrics["groups"] == (len(rows) - 1) / 2 == 14
     assert context.files["sensitivity.svg"].startswith("<svg")
     drops = {row[0]: float(whole[3]) - float(row[3]) for whole, row in zip(rows[1::2], rows[2::2], strict=True)}
-    pruned = catalogue.passes.build("prune", {**options, "target_macs": 0.6, "scope": "sensitivity"}, catalogue)
+    pruned = registry.passes.build("prune", {**options, "target_macs": 0.6, "scope": "sensitivity"}, registry)
     result = pruned.apply(model, context)
     assert count_macs(result, EXAMPLE) <= 0.6 * count_macs(model, EXAMPLE)
     left = {name: len(result.get_submodule(name).weight) / len(model.get_submodule(name).weight) for name in drops}
@@ -373,13 +373,13 @@ def test_ratios_are_read_off_the_curves() -> None:
 
 @pytest.mark.parametrize("option", ["target_size", "target_latency"])
 def test_a_measured_target_is_met_by_the_exported_file(
-    catalogue: Catalogue,
+    registry: Registry,
     tiny_model: Callable[..., Any],
     make_context: Callable[..., Any],
     option: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mbcompress.deployment import Deployment
+    from mbcompress.measure.deployment import Deployment
 
     monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 2)
     if option == "target_latency":  # real times differ from run to run: here operations stand for them
@@ -389,21 +389,21 @@ def test_a_measured_target_is_met_by_the_exported_file(
             lambda self, model: count_macs(model, EXAMPLE) / count_macs(self.context.baseline, EXAMPLE),
         )
     model = tiny_model("mobilenet_v1", width=0.5)
-    context = make_context(model, runtimes=(catalogue.runtimes.build("onnx", {}, catalogue),))
-    prune = catalogue.passes.build("prune", {option: 0.8}, catalogue)
+    context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),))
+    prune = registry.passes.build("prune", {option: 0.8}, registry)
     pruned = prune.apply(model, context)
     assert 0.3 < context.metrics["left"] <= 0.8
     assert all(m.out_channels % 16 == 0 for m in pruned.modules() if isinstance(m, torch.nn.Conv2d))  # as it likes it
 
 
 def test_a_network_that_will_be_int8_is_measured_in_int8(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.deployment import Deployment
+    from mbcompress.measure.deployment import Deployment
 
     model = tiny_model("mobilenet_v1")
-    ptq = catalogue.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.11.*"]}, catalogue)
-    context = make_context(model, runtimes=(catalogue.runtimes.build("onnx", {}, catalogue),), later=(ptq,))
+    ptq = registry.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.11.*"]}, registry)
+    context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),), later=(ptq,))
     with Deployment(context) as deployment, Deployment(replace(context, later=())) as plain:
         size = deployment.size(model)
         assert size == pytest.approx(plain.size(ptq.apply(model, context)), rel=0.001)
@@ -413,7 +413,7 @@ def test_a_network_that_will_be_int8_is_measured_in_int8(
 
 
 def test_what_follows_belongs_to_a_step_that_looks_ahead(
-    toy: dict[str, Any], catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: dict[str, Any], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mbcompress_prune.channel_passes import Prune
 
@@ -421,7 +421,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
 
     given: list[Any] = []
     monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
-    monkeypatch.setattr(catalogue.passes.classes["ptq"], "apply", lambda self, model, context: model)
+    monkeypatch.setattr(registry.passes.classes["ptq"], "apply", lambda self, model, context: model)
     for target in ("target_size", "target_macs"):
         passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0, "teacher": None}}, {"ptq": {}}]
         mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / target)
@@ -433,8 +433,8 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
         for later in (
             (),
             context.later,
-            (catalogue.passes.build("ptq", {"symmetric": True}, catalogue),),
-            (catalogue.passes.build("qat", {"epochs": 0}, catalogue),),
+            (registry.passes.build("ptq", {"symmetric": True}, registry),),
+            (registry.passes.build("qat", {"epochs": 0}, registry),),
         )
     }
     assert len(keys) == 4
@@ -453,24 +453,24 @@ class Unlucky(Pass):
 
 
 def test_a_preview_that_fails_is_its_own_passes_fault(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.applying import apply_checked
+    from mbcompress.pipeline.apply import apply_checked
 
     model = tiny_model("mobilenet_v1")
-    runtimes = (catalogue.runtimes.build("onnx", {}, catalogue),)
-    prune = catalogue.passes.build("prune", {"target_size": 0.7}, catalogue)
+    runtimes = (registry.runtimes.build("onnx", {}, registry),)
+    prune = registry.passes.build("prune", {"target_size": 0.7}, registry)
     with pytest.raises(PassError, match=r"^the preview of pass 'unlucky' raised ZeroDivisionError: no luck$"):
         apply_checked(prune, model, make_context(model, runtimes=runtimes, later=(Unlucky(),)), "recipe.yaml:3")
 
 
 def test_latency_is_a_ratio_of_files_in_their_runtime(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.deployment import Deployment
+    from mbcompress.measure.deployment import Deployment
 
     model = tiny_model("mobilenet_v1")
-    context = make_context(model, runtimes=(catalogue.runtimes.build("onnx", {}, catalogue),))
+    context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),))
     with Deployment(context) as deployment:
         assert 0.2 < deployment.latency(model) < 5  # itself beside itself
         assert deployment.size(model) == 1
@@ -479,15 +479,15 @@ def test_latency_is_a_ratio_of_files_in_their_runtime(
 
 
 def test_blocks_that_matter_least_go_and_come_back_from_files(
-    catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
+    registry: Registry, make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
     from mbcompress_prune.blocks import residual_blocks
 
     from mbcompress import load
-    from mbcompress.storage.saving import write_step
+    from mbcompress.checkpoint.saving import write_step
 
     spec = {"source": "mobilenet_v2", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 2}
-    source = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v2_digits"})
+    source = registry.build_model({**spec, "weights": "zoo:mobilenet_v2_digits"})
     model = source.load()
     context = make_context(model)
     blocks = residual_blocks(model, context)
@@ -497,7 +497,7 @@ def test_blocks_that_matter_least_go_and_come_back_from_files(
             parameter.zero_()
     images = torch.randn(4, 3, 32, 32)
     options = {"target_macs": 0.99, "recalibrate": False}
-    shallow = catalogue.passes.build("prune_blocks", options, catalogue).apply(model, context)
+    shallow = registry.passes.build("prune_blocks", options, registry).apply(model, context)
     assert type(shallow.features[9]) is torch.nn.Identity
     assert context.metrics["blocks_removed"] == 1
     with torch.no_grad():
@@ -527,13 +527,13 @@ def test_blocks_in_a_row_are_blocks_each(make_context: Callable[..., Any]) -> No
 
 
 def test_networks_without_residual_blocks_are_refused(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
     model = tiny_model("mobilenet_v1")
     with pytest.raises(MbcompressError, match="prune_blocks: the model has no residual blocks; prune channels"):
-        catalogue.passes.build("prune_blocks", {"target_macs": 0.9}, catalogue).apply(model, make_context(model))
+        registry.passes.build("prune_blocks", {"target_macs": 0.9}, registry).apply(model, make_context(model))
     deep = tiny_model("mobilenet_v3_small")
     with pytest.raises(MbcompressError, match=r"by removing all \d+ residual blocks, which leaves 0\.\d+"):
-        catalogue.passes.build("prune_blocks", {"target_macs": 0.1, "images": 50}, catalogue).apply(
+        registry.passes.build("prune_blocks", {"target_macs": 0.1, "images": 50}, registry).apply(
             deep, make_context(deep)
         )

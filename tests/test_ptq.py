@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from toys import Lines
 
 from mbcompress import MbcompressError
-from mbcompress.host import Catalogue
-from mbcompress.layout import copied
+from mbcompress.graph.layout import copy_model
+from mbcompress.registry.discovery import Registry
 from mbcompress.training import Score
 
 IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -88,12 +88,12 @@ def test_neural_compressor_says_nothing(
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_convolution_is_int8_but_those_that_stay_float(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], tmp_path: Path, source: str
+    registry: Registry, tiny_model: Callable[..., Any], tmp_path: Path, source: str
 ) -> None:
     graph = capture(tiny_model(source), IMAGES[:2], "test")
     names = [name for name, layer in layers(graph).items() if "conv2d" in layer.nodes[0].name]
     spared = frozenset(names[1:3])
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path / "model.onnx"
     runtime.export(simulated(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
     assert runtime.convolutions(path) == (len(names), len(names) - 2)
@@ -117,9 +117,9 @@ def test_a_layer_that_is_switched_off_is_one_that_stays_float(tiny_model: Callab
 
 
 @pytest.mark.slow
-def test_autotune_leaves_the_harmed_layer_in_float(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_autotune_leaves_the_harmed_layer_in_float(registry: Registry, make_context: Callable[..., Any]) -> None:
     options = {"width": 0.5, "strides_removed": 1, "weights": "zoo:mobilenet_v1_digits"}
-    model = catalogue.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
+    model = registry.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
     convolution = model.get_submodule("features.3.1.0")
     with torch.no_grad():  # one dead channel of input with a huge weight: harmless in float, the rest is lost in int8
         model.get_submodule("features.3.0.1").weight[0] = 0
@@ -127,11 +127,11 @@ def test_autotune_leaves_the_harmed_layer_in_float(catalogue: Catalogue, make_co
         convolution.weight[:, 0] = 300 * convolution.weight.abs().amax((1, 2, 3))[:, None, None]
     told = Lines()
     context = make_context(model.eval(), progress=told)
-    plain = catalogue.passes.build("ptq", {"algorithm": "minmax"}, catalogue)
+    plain = registry.passes.build("ptq", {"algorithm": "minmax"}, registry)
     plain.apply(model, context)
     assert context.metrics["ptq_top1"] < context.metrics["float_top1"] - 0.05
     tuned = {"algorithm": "minmax", "autotune": {"accuracy_drop": 2.0, "max_trials": 2}}
-    catalogue.passes.build("ptq", tuned, catalogue).apply(model, context)
+    registry.passes.build("ptq", tuned, registry).apply(model, context)
     assert context.metrics["float_layers"] == 1
     assert context.metrics["budget_met"] == 1
     assert context.metrics["ptq_top1"] >= context.metrics["float_top1"] - 0.02
@@ -139,21 +139,21 @@ def test_autotune_leaves_the_harmed_layer_in_float(catalogue: Catalogue, make_co
     assert max(rows, key=lambda row: float(row[3]))[0] == "features.3.1.0"
     assert context.files["quantization.svg"].startswith("<svg")
     hopeless = {"algorithm": "minmax", "autotune": {"accuracy_drop": 2.0, "max_float": 0.0}}
-    catalogue.passes.build("ptq", hopeless, catalogue).apply(model, context)
+    registry.passes.build("ptq", hopeless, registry).apply(model, context)
     assert context.metrics["budget_met"] == 0
     assert any(line.startswith("ptq: no set of at most 0 layers in float keeps ") for line in told.lines)
 
 
 def test_keep_float_by_pattern_and_a_pattern_that_fits_nothing(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
     model = tiny_model("mobilenet_v1")
     context = make_context(model)
-    catalogue.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.1.*"]}, catalogue).apply(
+    registry.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.1.*"]}, registry).apply(
         model, context
     )
     assert context.metrics["float_layers"] == 2
-    wrong = catalogue.passes.build("ptq", {"keep_float": ["body.*"]}, catalogue)
+    wrong = registry.passes.build("ptq", {"keep_float": ["body.*"]}, registry)
     with pytest.raises(
         MbcompressError, match=r"^ptq: 'keep_float' has 'body\.\*', which is no convolution .* features"
     ):
@@ -171,7 +171,7 @@ def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
         model = torch.nn.Sequential(first, activation, depthwise, activation, last).eval()
         images = IMAGES.clamp(-largest, largest)
         graph = capture(model, images[:2], "test")
-        even = copied(graph)
+        even = copy_model(graph)
         assert equalize(even, [images]) == 2
         with torch.no_grad():
             torch.testing.assert_close(even(images), graph(images), rtol=1e-4, atol=1e-5)
@@ -255,7 +255,7 @@ def test_processors_are_told_by_their_flags(
     [("auto", True, False), ("auto", False, True), ("always", True, True), ("never", False, False)],
 )
 def test_weights_lose_a_bit_where_the_processor_needs_it(
-    catalogue: Catalogue,
+    registry: Registry,
     make_context: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     option: str,
@@ -274,7 +274,7 @@ def test_weights_lose_a_bit_where_the_processor_needs_it(
         model[0].weight.fill_(1.0)
     told = Lines()
     context = make_context(model, progress=told)
-    result = catalogue.passes.build("ptq", {"algorithm": "minmax", "reduce_range": option}, catalogue).apply(
+    result = registry.passes.build("ptq", {"algorithm": "minmax", "reduce_range": option}, registry).apply(
         model, context
     )
     largest = max(

@@ -15,10 +15,10 @@ from mbcompress_quantize.graph import FakeQuantized, capture
 from mbcompress_quantize.scheme import Scheme
 from toys import Lines
 
-from mbcompress.counting import count_parameters
-from mbcompress.deployment import Deployment
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.host import Catalogue
+from mbcompress.graph.count import count_parameters
+from mbcompress.measure.deployment import Deployment
+from mbcompress.registry.discovery import Registry
 from mbcompress.training import History, Score, evaluate, fit
 
 
@@ -46,10 +46,10 @@ ZOO = {
 
 @pytest.mark.parametrize("source", ZOO)
 def test_trained_networks_keep_their_outputs_with_every_convolution_in_int8(
-    catalogue: Catalogue, digits: Any, tmp_path: Path, source: str
+    registry: Registry, digits: Any, tmp_path: Path, source: str
 ) -> None:
     options, convolutions = ZOO[source]
-    model = catalogue.build_model({"source": source, "num_classes": 10, "input_size": 32, **options}).load()
+    model = registry.build_model({"source": source, "num_classes": 10, "input_size": 32, **options}).load()
     calibration, validation = (
         torch.from_numpy(digits.normalization.apply(part.pixels)) for part in (digits.calibration, digits.validation)
     )
@@ -57,7 +57,7 @@ def test_trained_networks_keep_their_outputs_with_every_convolution_in_int8(
         reference = model(validation)
         _, quantized = quantize(model, calibration)
         simulated = quantized(validation)
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path / "model.onnx"
     runtime.export(quantized, (3, 32, 32), path)
     assert runtime.convolutions(path) == (convolutions, convolutions)
@@ -145,12 +145,12 @@ def test_hard_sigmoid_becomes_one_integer_addition() -> None:
 
 
 def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_network(
-    catalogue: Catalogue, make_context: Callable[..., Any]
+    registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     options, _ = ZOO["mobilenet_v1"]
-    model = catalogue.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
+    model = registry.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
     context = make_context(model)
-    qat = catalogue.passes.build("qat", {"epochs": 1, "lr": 5.0, "teacher": None}, catalogue)
+    qat = registry.passes.build("qat", {"epochs": 1, "lr": 5.0, "teacher": None}, registry)
     result = qat.apply(model, context)
     assert context.metrics["best_epoch"] == 0
     assert context.metrics["ptq_top1"] > 0.95
@@ -187,7 +187,7 @@ def test_hard_sigmoid_that_is_an_output_keeps_its_clip() -> None:
 
 @pytest.fixture
 def tiny_qat(
-    catalogue: Catalogue, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
+    registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Runs `qat` for an epoch on 128 images, and gives the result, the context, and what was said."""
 
@@ -197,7 +197,7 @@ def tiny_qat(
         few = replace(context.data, train=context.data.train.take(np.arange(128)))
         context = replace(context, data=few)
         options = {"epochs": 1, "lr": 0.01, "teacher": None, "algorithm": "minmax"}
-        result = catalogue.passes.build("qat", options, catalogue).apply(model, context)
+        result = registry.passes.build("qat", options, registry).apply(model, context)
         return result, context, told.lines
 
     return run
@@ -224,10 +224,10 @@ def test_a_training_that_diverges_leaves_post_training_quantization(
 
 
 def test_the_better_file_is_the_result(
-    catalogue: Catalogue, tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    registry: Registry, tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the networks in memory are worth, the files decide; what they answer is nearly the same."""
-    onnx = catalogue.runtimes.build("onnx", {}, catalogue)
+    onnx = registry.runtimes.build("onnx", {}, registry)
     better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
     monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_: better)
     result, context, _ = tiny_qat(runtimes=(onnx,))
@@ -248,7 +248,7 @@ def test_the_better_file_is_the_result(
 
 
 def test_phases_are_shares_of_the_training_whatever_a_step_is_divided_into(
-    catalogue: Catalogue,
+    registry: Registry,
     tiny_model: Callable[..., Any],
     make_context: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -267,7 +267,7 @@ def test_phases_are_shares_of_the_training_whatever_a_step_is_divided_into(
     for accumulation in (1, 4):
         options = {"epochs": 1, "batch_size": 16, "lr": 0.001, "algorithm": "minmax", "teacher": None}
         options |= {"accumulation": accumulation, "round_from": 0.25, "observe": 0.5}
-        catalogue.passes.build("qat", options, catalogue).apply(model, few)
+        registry.passes.build("qat", options, registry).apply(model, few)
     assert phases == [(2, 4, 8), (8, 16, 32)]
 
 

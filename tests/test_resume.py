@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mbcompress import Progress, TrainingOptions
 from mbcompress.cache.checkpoints import Checkpoints
-from mbcompress.data import Images
-from mbcompress.interruption import Interrupted, Interruption, Stoppable, listening
+from mbcompress.data.splits import Images
+from mbcompress.pipeline.interruption import Interrupted, Interruption, Stoppable, listening
 from mbcompress.training import fit, label_loss
 
 OPTIONS = TrainingOptions(epochs=3, batch_size=32, lr=0.05)

@@ -11,12 +11,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mbcompress.cli import main
-from mbcompress.components import Pass
+from mbcompress.contract.passes import Pass
 from mbcompress.errors import MbcompressError
-from mbcompress.host import Catalogue, Origin, discover
 from mbcompress.recipe import read
 from mbcompress.recipe.resolve import KEYS
-from mbcompress.schema import recipe_schema
+from mbcompress.recipe.schema import recipe_schema
+from mbcompress.registry.discovery import Origin, Registry, discover
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -146,12 +146,12 @@ def test_forms_that_are_not(change: dict[str, Any], problems: Callable[[Any], li
     assert problems({**GOOD, **change})
 
 
-def test_every_option_is_described(schema: dict[str, Any], catalogue: Catalogue) -> None:
+def test_every_option_is_described(schema: dict[str, Any], registry: Registry) -> None:
     """What an editor shows: the description of every option of every component, and its default."""
     titled = {each["title"]: each for each in schema["$defs"].values() if "title" in each}
-    for registry in catalogue.registries:
-        for cls, _ in registry:
-            options = titled[f"{registry.kind} {cls.name}"]
+    for kind in registry.kinds:
+        for cls, _ in kind:
+            options = titled[f"{kind.name} {cls.name}"]
             assert options["additionalProperties"] is False
             assert options["description"].startswith(cls.summary())
             for name, field in cls.model_fields.items():
@@ -171,9 +171,9 @@ class Halve(Pass):
 
 
 def test_strangers_are_in_it() -> None:
-    catalogue = discover()
-    catalogue.passes.register(Halve, Origin("halve", "mb-halve", "1.0"))
-    schema = recipe_schema(catalogue)
+    registry = discover()
+    registry.passes.register(Halve, Origin("halve", "mb-halve", "1.0"))
+    schema = recipe_schema(registry)
     validator = Draft202012Validator(schema)
     Draft202012Validator.check_schema(schema)
     assert validator.is_valid({**GOOD, "passes": [{"halve": {"layer": "anything", "where": ["a"]}}]})
@@ -182,7 +182,7 @@ def test_strangers_are_in_it() -> None:
 
 
 def test_nothing_installed_is_still_a_schema() -> None:
-    schema = recipe_schema(Catalogue())
+    schema = recipe_schema(Registry())
     Draft202012Validator.check_schema(schema)
     assert not Draft202012Validator(schema).is_valid(GOOD)
 

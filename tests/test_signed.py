@@ -4,14 +4,14 @@ import pytest
 import torch
 from integer_models import Blocks, integer
 
-from mbcompress.signed import signed_graph
+from mbcompress.graph.int8 import signed_int8_graph
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch and torchao, about themselves
 def test_the_same_answers_without_unsigned_activations() -> None:
     model = integer(Blocks())
     images = torch.randn(2, 3, 32, 32)
-    graph = signed_graph(model, images)
+    graph = signed_int8_graph(model, images)
     with torch.no_grad():
         expected, answered = model(images), graph(images)
     assert float((answered - expected).abs().max()) < 0.02 * float(expected.abs().max())  # a half step here and there
@@ -24,6 +24,6 @@ def test_the_same_answers_without_unsigned_activations() -> None:
 def test_a_float_network_stays_as_it_is() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Hardsigmoid()).eval()
     images = torch.randn(1, 3, 8, 8)
-    graph = signed_graph(model, images)
+    graph = signed_int8_graph(model, images)
     torch.testing.assert_close(graph(images), model(images), rtol=0, atol=0)
     assert any(node.target == torch.ops.aten.hardsigmoid.default for node in graph.graph.nodes)

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from mbcompress import Progress, Trait, WeightCount
 from mbcompress.cache.checkpoints import Checkpoints
-from mbcompress.data import Images
-from mbcompress.host import Catalogue
+from mbcompress.contract.training import TrainingOptions
+from mbcompress.data.splits import Images
+from mbcompress.registry.discovery import Registry
 from mbcompress.training import Batch, KeepZeros, fit, label_loss
-from mbcompress.training_options import TrainingOptions
 
 SMALL = "mobilenet_v1"
 SPARSE = frozenset({Trait.FLOAT, Trait.SPARSE})
@@ -65,8 +65,8 @@ def few(context: Any, **changes: Any) -> Any:
     return replace(context, data=replace(context.data, train=train), **changes)
 
 
-def build(catalogue: Catalogue, name: str = "sparsify", **options: Any) -> Any:
-    return catalogue.passes.build(name, options, catalogue)
+def build(registry: Registry, name: str = "sparsify", **options: Any) -> Any:
+    return registry.passes.build(name, options, registry)
 
 
 def test_which_layers_are_pruned() -> None:
@@ -178,13 +178,13 @@ def test_zeros_grow_by_the_schedule_and_nothing_comes_back() -> None:
 
 
 def test_a_masked_model_answers_like_the_pruned_one(
-    catalogue: Catalogue, make_context: Callable[..., Any], tiny_model: Callable[..., Any]
+    registry: Registry, make_context: Callable[..., Any], tiny_model: Callable[..., Any]
 ) -> None:
     model = tiny_model(SMALL)
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     context = few(make_context(model))
-    pruned = build(catalogue, epochs=0, sparsity=0.6).apply(copy.deepcopy(model), context)
+    pruned = build(registry, epochs=0, sparsity=0.6).apply(copy.deepcopy(model), context)
     masked = copy.deepcopy(pruned)  # with its BatchNorm statistics
     with torch.no_grad():
         for name, parameter in masked.named_parameters():
@@ -197,10 +197,10 @@ def test_a_masked_model_answers_like_the_pruned_one(
 
 @pytest.mark.parametrize("options", [{"scope": "global"}, {"pattern": "2:4"}, {"ema": 0.9}])
 def test_a_training_ends_as_sparse_as_was_asked(
-    options: dict[str, Any], catalogue: Catalogue, make_context: Callable[..., Any]
+    options: dict[str, Any], registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     context = few(make_context(Net().eval()))
-    step = build(catalogue, epochs=2, batch_size=BATCH, interval=2, teacher=None, **options)
+    step = build(registry, epochs=2, batch_size=BATCH, interval=2, teacher=None, **options)
     model = step.apply(Net().eval(), context)
     names = PRUNED[:2] if "pattern" in options else PRUNED
     assert sum(zeros(model, names)) == round(0.5 * sum(model.get_parameter(name).numel() for name in names))
@@ -208,7 +208,7 @@ def test_a_training_ends_as_sparse_as_was_asked(
     assert context.metrics["best_epoch"] >= 1  # what was before was not sparse
 
 
-def test_layers_that_stay_dense_are_told_or_refused(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_layers_that_stay_dense_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
     class Told(Progress):
         def __init__(self) -> None:
             self.lines: list[str] = []
@@ -218,12 +218,12 @@ def test_layers_that_stay_dense_are_told_or_refused(catalogue: Catalogue, make_c
 
     told = Told()
     context = few(make_context(Net().eval()), progress=told)
-    build(catalogue, epochs=0, pattern="2:4").apply(Net().eval(), context)
+    build(registry, epochs=0, pattern="2:4").apply(Net().eval(), context)
     assert told.lines == ["sparsify: stays dense: head (10 input channels, no multiple of 4)"]
     with pytest.raises(Exception, match="'unsupported: skip' would leave them so"):
-        build(catalogue, epochs=0, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
+        build(registry, epochs=0, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
     with pytest.raises(Exception, match=r"^sparsify: the model has no weights that could go; beside"):
-        build(catalogue, epochs=0).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
+        build(registry, epochs=0).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_layers_that_stay_dense_are_told_or_refused(catalogue: Catalogue, make_c
         ({"pattern": "1:2"}, "'none', '2:4' or '4:8'"),
     ],
 )
-def test_contradictions_are_refused(options: dict[str, Any], problem: str, catalogue: Catalogue) -> None:
+def test_contradictions_are_refused(options: dict[str, Any], problem: str, registry: Registry) -> None:
     with pytest.raises(ValidationError, match=problem):
-        catalogue.passes.classes["sparsify"](**options)
+        registry.passes.classes["sparsify"](**options)
 
 
 class Killed(Exception):  # noqa: N818  # it stands for no error
@@ -283,12 +283,12 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
     assert sum(int((state[name] == 0).sum()) for name in PRUNED) == pytest.approx(0.7 * total, abs=2)
 
 
-def test_zeros_of_an_earlier_pass_stay(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
-    model = build(catalogue, epochs=0, depthwise=True).apply(Net().eval(), few(make_context(Net().eval())))
+def test_zeros_of_an_earlier_pass_stay(registry: Registry, make_context: Callable[..., Any]) -> None:
+    model = build(registry, epochs=0, depthwise=True).apply(Net().eval(), few(make_context(Net().eval())))
     assert zeros(model, ["body.3.weight"]) == [72]
     context = few(make_context(model), traits=SPARSE)
     options = {"epochs": 1, "batch_size": BATCH, "sparsity": 0.7, "ramp": 1.0}
-    after = build(catalogue, teacher=None, **options).apply(copy.deepcopy(model), context)
+    after = build(registry, teacher=None, **options).apply(copy.deepcopy(model), context)
     assert zeros(after, ["body.3.weight"]) == [72]
 
 
@@ -301,7 +301,7 @@ def initializers(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("options", [{"sparsity": 0.7}, {"pattern": "2:4"}])
 def test_zeros_survive_distillation_quantization_and_export(
     options: dict[str, Any],
-    catalogue: Catalogue,
+    registry: Registry,
     make_context: Callable[..., Any],
     tiny_model: Callable[..., Any],
     tmp_path: Path,
@@ -310,16 +310,16 @@ def test_zeros_survive_distillation_quantization_and_export(
     monkeypatch.setattr(KeepZeros, "settled", False)  # the last epoch is taken, not what was before
     model = tiny_model(SMALL)
     train = {"epochs": 1, "batch_size": BATCH, "lr": 0.01}
-    sparse = build(catalogue, epochs=0, **options).apply(copy.deepcopy(model), few(make_context(model)))
+    sparse = build(registry, epochs=0, **options).apply(copy.deepcopy(model), few(make_context(model)))
     where = {name: parameter == 0 for name, parameter in sparse.named_parameters() if parameter.dim() > 1}
     context = few(make_context(model), traits=SPARSE)
-    taught = build(catalogue, "distill", **train).apply(sparse, context)
+    taught = build(registry, "distill", **train).apply(sparse, context)
     assert context.metrics["best_epoch"] == 1
     for name, zero in where.items():
         if bool(zero.any()):
             assert torch.equal(taught.get_parameter(name) == 0, zero), name
-    quantized = build(catalogue, "qat", **train).apply(taught, few(make_context(model), traits=SPARSE))
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    quantized = build(registry, "qat", **train).apply(taught, few(make_context(model), traits=SPARSE))
+    runtime = registry.runtimes.build("onnx", {}, registry)
     counted = sum(int(zero.sum()) for zero in where.values())
     total = sum(zero.numel() for zero in where.values())
     for given, dtype in ((taught, np.float32), (quantized, np.int8)):
@@ -380,7 +380,7 @@ def onnx_file(path: Path, nodes: list[Any], **constants: np.ndarray) -> Path:
     return path
 
 
-def test_zero_weights_of_a_file(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_zero_weights_of_a_file(registry: Registry, tmp_path: Path) -> None:
     node = helper.make_node
     float_weights = np.array([[1, 0, 0], [0, 2, 3]], np.float32)
     path = onnx_file(
@@ -407,5 +407,5 @@ def test_zero_weights_of_a_file(catalogue: Catalogue, tmp_path: Path) -> None:
         iz=np.array(3, np.int8),
         l=np.array([[[[3]]], [[[3]]]], np.int8),  # 2 of 2
     )
-    runtime = catalogue.runtimes.build("onnx", {}, catalogue)
+    runtime = registry.runtimes.build("onnx", {}, registry)
     assert runtime.zero_weights(path) == WeightCount(18, 13)

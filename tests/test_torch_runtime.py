@@ -15,10 +15,10 @@ from mbcompress_winograd.graph import find, replace
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
-from mbcompress.conformance.tiny import tiny_model as learnt_model
-from mbcompress.exported import capture
-from mbcompress.host import Catalogue
-from mbcompress.measurement.engine import Engine
+from mbcompress.graph.export import capture
+from mbcompress.measure.engine import Engine
+from mbcompress.registry.discovery import Registry
+from mbcompress.testing.tiny import tiny_model as learnt_model
 
 SHAPE = (3, 32, 32)
 
@@ -37,8 +37,8 @@ def logits_of(model: Any, images: torch.Tensor) -> torch.Tensor:
     return answers
 
 
-def test_a_program_runs_in_a_process_of_its_own(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
-    runtime = catalogue.runtimes.build("torch", {"mode": "eager"}, catalogue)
+def test_a_program_runs_in_a_process_of_its_own(registry: Registry, substituted: Any, tmp_path: Path) -> None:
+    runtime = registry.runtimes.build("torch", {"mode": "eager"}, registry)
     path = tmp_path / "model.pt2"
     runtime.export(substituted, SHAPE, path)
     images = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
@@ -53,9 +53,9 @@ def test_a_program_runs_in_a_process_of_its_own(catalogue: Catalogue, substitute
         assert engine.memory()["peak_bytes"] > 2e8
 
 
-def test_a_file_that_is_none_is_one_sentence(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_file_that_is_none_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
     for name in ("torch", "aotinductor"):
-        runtime = catalogue.runtimes.build(name, {}, catalogue)
+        runtime = registry.runtimes.build(name, {}, registry)
         with pytest.raises(MbcompressError, match=r"absent\.pt2: no such file"):
             runtime.open(tmp_path / "absent.pt2", 1)
         (tmp_path / "bad.pt2").write_text("nothing")
@@ -89,8 +89,8 @@ def check_alone(path: Path, images: torch.Tensor, expected: torch.Tensor) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(not KERNELS.is_file(), reason="the kernels were not built: no C++ compiler")
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
-def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
-    runtime = catalogue.runtimes.build("aotinductor", {}, catalogue)
+def test_a_package_carries_its_operators(registry: Registry, substituted: Any, tmp_path: Path) -> None:
+    runtime = registry.runtimes.build("aotinductor", {}, registry)
     path = tmp_path / "model.aoti.pt2"
     runtime.export(substituted, SHAPE, path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -108,12 +108,12 @@ def test_a_package_carries_its_operators(catalogue: Catalogue, substituted: Any,
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
 @pytest.mark.parametrize(("freezing", "integers"), [(False, 0), (True, 52)])
 def test_a_package_of_integers_answers_the_same(
-    freezing: bool, integers: int, catalogue: Catalogue, make_context: Callable[..., Any], tmp_path: Path
+    freezing: bool, integers: int, registry: Registry, make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
     """One that was compiled for images in channels_last answered contiguous ones wrongly."""
-    model = learnt_model("mobilenet_v2", catalogue)
-    quantized = catalogue.passes.build("ptq", {"algorithm": "minmax"}, catalogue).apply(model, make_context(model))
-    runtime = catalogue.runtimes.build("aotinductor", {"freezing": freezing}, catalogue)
+    model = learnt_model("mobilenet_v2", registry)
+    quantized = registry.passes.build("ptq", {"algorithm": "minmax"}, registry).apply(model, make_context(model))
+    runtime = registry.runtimes.build("aotinductor", {"freezing": freezing}, registry)
     path = tmp_path / "model.aoti.pt2"
     runtime.export(quantized, SHAPE, path)
     images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -125,8 +125,8 @@ def test_a_package_of_integers_answers_the_same(
 
 
 @pytest.mark.slow
-def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: Any, tmp_path: Path) -> None:
-    runtime = catalogue.runtimes.build("torch", {"freezing": True}, catalogue)
+def test_a_compiled_program_answers_the_same(registry: Registry, substituted: Any, tmp_path: Path) -> None:
+    runtime = registry.runtimes.build("torch", {"freezing": True}, registry)
     path = tmp_path / "model.pt2"
     runtime.export(substituted, SHAPE, path)
     images = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -139,9 +139,9 @@ def test_a_compiled_program_answers_the_same(catalogue: Catalogue, substituted: 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
-def test_integer_convolutions_are_those_that_are_executed(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_integer_convolutions_are_those_that_are_executed(registry: Registry, tmp_path: Path) -> None:
     eager, compiled, frozen = (
-        catalogue.runtimes.build("torch", options, catalogue) for options in ({"mode": "eager"}, {}, {"freezing": True})
+        registry.runtimes.build("torch", options, registry) for options in ({"mode": "eager"}, {}, {"freezing": True})
     )
     path = tmp_path / "model.pt2"
     eager.export(integer(Blocks()), SHAPE, path)

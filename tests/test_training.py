@@ -22,11 +22,11 @@ from mbcompress import (
     Trait,
     compress,
 )
+from mbcompress.data.loader import to_float, training_batches
+from mbcompress.data.transforms import augment
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.host import Catalogue
-from mbcompress.training import Batch, Constraint, Distillation, estimate_statistics, evaluate, fit, label_loss
-from mbcompress.training.augmentation import augment
-from mbcompress.training.batches import to_float, training_batches
+from mbcompress.registry.discovery import Registry
+from mbcompress.training import Batch, Constraint, Distillation, evaluate, fit, label_loss, update_bn
 
 CPU = torch.device("cpu")
 
@@ -119,7 +119,7 @@ def test_divergence_is_named_with_place_and_advice(make_context: Callable[..., A
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
 def test_schedule_rises_to_the_peak_and_ends_where_it_says(schedule: str) -> None:
-    from mbcompress.training.optimization import rate
+    from mbcompress.training.optim import rate
 
     factor = rate(TrainingOptions(schedule=schedule, warmup=0.1), 100)
     rates = [factor(step) for step in range(100)]
@@ -129,7 +129,7 @@ def test_schedule_rises_to_the_peak_and_ends_where_it_says(schedule: str) -> Non
 
 
 def test_weight_decay_spares_biases_and_norms() -> None:
-    from mbcompress.training.optimization import optimizer
+    from mbcompress.training.optim import optimizer
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     sgd = optimizer([model], TrainingOptions(weight_decay=0.1))
@@ -294,11 +294,11 @@ def test_options_override_the_datasets_augmentation(make_context: Callable[..., 
     assert not torch.equal(weights(context), weights(still))
 
 
-def test_a_teacher_with_other_classes_is_refused(catalogue: Any, make_context: Callable[..., Any]) -> None:
+def test_a_teacher_with_other_classes_is_refused(registry: Any, make_context: Callable[..., Any]) -> None:
     spec = {"source": "mobilenet_v1", "num_classes": 7, "width": 0.25, "input_size": 32}
     context = make_context(Linear())
     with pytest.raises(MbcompressError, match="teacher: answers with 7 classes, the model with 10"):
-        context.teacher(catalogue.build_model(spec))
+        context.teacher(registry.build_model(spec))
 
 
 def test_norm_momentum_holds_while_training_only(make_context: Callable[..., Any]) -> None:
@@ -449,18 +449,18 @@ def test_statistics_are_of_whole_batches(make_context: Callable[..., Any]) -> No
     data = replace(context.data, augmentation=Augmentation())
     for count, used in ((257, 256), (700, 512), (100, 100)):
         train = data.train.take(np.arange(count))
-        estimate_statistics(model, replace(context, data=replace(data, train=train)))
+        update_bn(model, replace(context, data=replace(data, train=train)))
         mean = data.normalization.apply(train.pixels[:used]).mean((0, 2, 3))
         np.testing.assert_allclose(model[0].running_mean.numpy(), mean, rtol=1e-4, atol=1e-5)
 
 
-def test_statistics_are_those_of_training(catalogue: Catalogue, make_context: Callable[..., Any]) -> None:
+def test_statistics_are_those_of_training(registry: Registry, make_context: Callable[..., Any]) -> None:
     """Weights are used to the augmentation: without it, a network that nobody changed would get other statistics."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
-    model = catalogue.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
+    model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = make_context(model)
     estimated = copy.deepcopy(model)
-    estimate_statistics(estimated, context)
+    update_bn(estimated, context)
     learned = dict(model.named_buffers())
     differences = [
         float(((value - learned[name]).abs() / learned[name]).mean())

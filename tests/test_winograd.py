@@ -15,13 +15,13 @@ from mbcompress_winograd.graph import find, replace
 from torch import nn
 
 from mbcompress import MbcompressError, load
-from mbcompress.counting import count_macs
-from mbcompress.exported import ExportedGraph, capture
-from mbcompress.host import Catalogue
-from mbcompress.processor import processor
-from mbcompress.storage.saving import write_step
-from mbcompress.storage.stored import open_step
-from mbcompress.traits import Trait
+from mbcompress.checkpoint.saving import write_step
+from mbcompress.checkpoint.stored import open_step
+from mbcompress.contract.traits import Trait
+from mbcompress.graph.count import count_macs
+from mbcompress.graph.export import ExportedGraph, capture
+from mbcompress.measure.processor import processor
+from mbcompress.registry.discovery import Registry
 
 Model = Callable[..., Any]
 
@@ -123,20 +123,20 @@ def test_only_what_is_faster_and_exact_is_kept(measured: list[Timed], chosen: st
 
 
 def test_the_whole_network_has_the_last_word(
-    tiny_model: Model, make_context: Model, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue
+    tiny_model: Model, make_context: Model, monkeypatch: pytest.MonkeyPatch, registry: Registry
 ) -> None:
     model = tiny_model("mobilenet_v1")
-    runtime = catalogue.runtimes.build("torch", {"mode": "eager"}, catalogue)
+    runtime = registry.runtimes.build("torch", {"mode": "eager"}, registry)
     fast = [timed("eager", 10, 1), timed("direct", 1, 10)]
     monkeypatch.setattr(substitution, "measure", lambda *_: fast)
-    monkeypatch.setattr("mbcompress.deployment.Deployment.speedup", lambda *_: [0.8, 0.9, 0.99])
+    monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [0.8, 0.9, 0.99])
     context = make_context(model, runtimes=(runtime,))
     assert Winograd(tolerance=1e-4).apply(model, context) is model
     assert context.metrics["kept"] == 0
     assert context.metrics["network_speedup"] == 0.9
     (note,) = json.loads(context.files["winograd.json"])["notes"]
     assert note == "nothing is substituted: the whole network is 0.90 times as fast with it"
-    monkeypatch.setattr("mbcompress.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
+    monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
     context = make_context(model, runtimes=(runtime,))
     assert isinstance(Winograd(tolerance=1e-4).apply(model, context), ExportedGraph)
     context = make_context(model, runtimes=(runtime,))
@@ -290,8 +290,8 @@ def test_operators_that_nobody_offers_are_refused(tmp_path: Path, tiny_model: Mo
         path.write_text(path.read_text().replace(name, "aten.relu6_.default"))
 
 
-def test_operator_set_is_catalogued(catalogue: Catalogue) -> None:
-    origin, offered = catalogue.operators["mbcompress"]
+def test_operator_set_is_catalogued(registry: Registry) -> None:
+    origin, offered = registry.operators["mbcompress"]
     assert origin.plugin == "mbcompress_winograd"
     assert isinstance(offered, Depthwise)
     assert offered.status.startswith(("compiled, ", "in Python, slowly: "))

@@ -11,10 +11,10 @@ import pytest
 from mbcompress_data import cifar10
 
 from mbcompress import Splits
+from mbcompress.contract.zoo import Zoo
 from mbcompress.files import sha256
-from mbcompress.host import Catalogue
 from mbcompress.recipe.provenance import other_images
-from mbcompress.zoo import Zoo
+from mbcompress.registry.discovery import Registry
 
 ZOOS = (mbcompress_mobilenet.ZOO, mbcompress_resnet.ZOO)
 BUNDLED = [(zoo, name) for zoo in ZOOS for name in zoo.names()]
@@ -34,42 +34,42 @@ def test_the_card_describes_the_file(zoo: Zoo, name: str) -> None:
 
 
 @pytest.mark.parametrize(("zoo", "name"), by_data("digits"))
-def test_accuracy_on_digits(catalogue: Catalogue, digits: Any, zoo: Zoo, name: str) -> None:
-    check_accuracy(catalogue, digits, zoo, name)
+def test_accuracy_on_digits(registry: Registry, digits: Any, zoo: Zoo, name: str) -> None:
+    check_accuracy(registry, digits, zoo, name)
 
 
 @pytest.mark.cifar10
 @pytest.mark.skipif(not cifar10.default_path().is_dir(), reason="CIFAR-10 is not there")
 @pytest.mark.parametrize(("zoo", "name"), by_data("cifar10"))
-def test_accuracy_on_cifar10(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, zoo: Zoo, name: str) -> None:
+def test_accuracy_on_cifar10(registry: Registry, monkeypatch: pytest.MonkeyPatch, zoo: Zoo, name: str) -> None:
     monkeypatch.delenv("MBCOMPRESS_CACHE")  # the user's own has the decoded images
-    data = catalogue.build_dataset({"name": "cifar10", "validation": 0.05}).load((3, 32, 32), 0)
-    check_accuracy(catalogue, data, zoo, name)
+    data = registry.build_dataset({"name": "cifar10", "validation": 0.05}).load((3, 32, 32), 0)
+    check_accuracy(registry, data, zoo, name)
 
 
-def check_accuracy(catalogue: Catalogue, data: Splits, zoo: Zoo, name: str) -> None:
+def check_accuracy(registry: Registry, data: Splits, zoo: Zoo, name: str) -> None:
     import torch
 
     from mbcompress.training import evaluate
 
     card = zoo.card(name)
     assert card["data"]["sha256"] == data.fingerprint()
-    model = catalogue.build_model({**card["model"], "weights": f"zoo:{name}"}).load()
+    model = registry.build_model({**card["model"], "weights": f"zoo:{name}"}).load()
     score = evaluate(model, data.test, data.normalization, torch.device("cpu"))
     assert score.count == card["top1"]["n"]
     assert abs(score.correct - card["top1"]["k"]) <= score.count / 1000 + 1  # weights were rounded to half precision
 
 
-def test_images_of_another_order_are_told_of(catalogue: Catalogue, digits: Splits) -> None:
+def test_images_of_another_order_are_told_of(registry: Registry, digits: Splits) -> None:
     """The same options divide them in another way, and validation images may have trained the weights."""
     zoo, name = next((zoo, name) for zoo, name in BUNDLED if zoo.card(name)["data"]["name"] == "digits")
-    model = catalogue.build_model({**zoo.card(name)["model"], "weights": f"zoo:{name}"})
-    dataset = catalogue.build_dataset({"name": "digits"})
+    model = registry.build_model({**zoo.card(name)["model"], "weights": f"zoo:{name}"})
+    dataset = registry.build_dataset({"name": "digits"})
     assert list(other_images(model, (), dataset, digits)) == []
     moved = replace(digits, train=digits.train.take(np.arange(len(digits.train))[::-1]))
     (sentence,) = other_images(model, (), dataset, moved)
     assert "not those of the training of the model's weights; validation images may be among those" in sentence
-    fewer = catalogue.build_dataset({"name": "digits", "validation": 0.05})
+    fewer = registry.build_dataset({"name": "digits", "validation": 0.05})
     assert list(other_images(model, (), fewer, moved)) == []
 
 
@@ -80,9 +80,9 @@ def test_there_are_weights_to_check_and_they_stay_small() -> None:
         assert 0 < sum(sizes) < most
 
 
-def test_weights_for_another_width_are_refused(catalogue: Catalogue) -> None:
+def test_weights_for_another_width_are_refused(registry: Registry) -> None:
     from mbcompress.errors import SpecError
 
     name = "mobilenet_v1_digits"
     with pytest.raises(SpecError, match=r"were trained with width 0\.5, got 0\.75"):
-        catalogue.build_model({**mbcompress_mobilenet.ZOO.card(name)["model"], "width": 0.75, "weights": f"zoo:{name}"})
+        registry.build_model({**mbcompress_mobilenet.ZOO.card(name)["model"], "width": 0.75, "weights": f"zoo:{name}"})

@@ -7,16 +7,18 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.components import Component, ModelSource, Pass
-from mbcompress.host import discover
-from mbcompress.schema import PREFIX, recipe_schema
+from mbcompress.contract.models import ModelSource
+from mbcompress.contract.passes import Pass
+from mbcompress.recipe.schema import PREFIX, recipe_schema
+from mbcompress.registry.discovery import discover
 from render.markdown import anchor, notice, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mbcompress.catalogue import Catalogue
-    from mbcompress.traits import Trait
+    from mbcompress.contract.options import Component
+    from mbcompress.contract.traits import Trait
+    from mbcompress.registry.registry import Registry
 
 Schema = dict[str, Any]
 BUILT_IN = "mbcompress"
@@ -54,23 +56,23 @@ only `mbcompress validate` can say."""
 
 def page() -> str:
     """Keys, then every component with every option."""
-    catalogue = _built_in(discover())
-    schema = recipe_schema(catalogue)
+    registry = _built_in(discover())
+    schema = recipe_schema(registry)
     writer = _Writer(schema["$defs"])
     sections = [notice("the JSON Schema of recipes"), INTRODUCTION, *_keys(schema, writer)]
     kinds = (
-        ("Model sources", "`model: {source: NAME, …}`", catalogue.models),
-        ("Datasets", "`data: {name: NAME, …}`", catalogue.datasets),
-        ("Passes", "Entries of `passes:`, as `NAME` or `NAME: {option: value}`", catalogue.passes),
-        ("Runtimes", "Entries of `export:`, as `NAME` or `NAME: {option: value}`", catalogue.runtimes),
-        ("Metrics", "Entries of `metrics:`, as `NAME` or `NAME: {option: value}`", catalogue.metrics),
+        ("Model sources", "`model: {source: NAME, …}`", registry.models),
+        ("Datasets", "`data: {name: NAME, …}`", registry.datasets),
+        ("Passes", "Entries of `passes:`, as `NAME` or `NAME: {option: value}`", registry.passes),
+        ("Runtimes", "Entries of `export:`, as `NAME` or `NAME: {option: value}`", registry.runtimes),
+        ("Metrics", "Entries of `metrics:`, as `NAME` or `NAME: {option: value}`", registry.metrics),
     )
-    for heading, form, registry in kinds:
+    for heading, form, kind in kinds:
         sections += [f"## {heading}", f"{form}."]
-        for cls, origin in registry:
+        for cls, origin in kind:
             sections += [
-                f"### {registry.kind} `{cls.name}`",
-                *writer.component(registry.kind, cls),
+                f"### {kind.name} `{cls.name}`",
+                *writer.component(kind.name, cls),
                 f"Distribution: {origin.distribution}.",
             ]
     for heading, definition in writer.shared():
@@ -78,16 +80,16 @@ def page() -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _built_in(catalogue: Catalogue) -> Catalogue:
+def _built_in(registry: Registry) -> Registry:
     """Without what strangers have installed beside us; what is broken of ours must not be left out unnoticed."""
-    for broken in catalogue.broken:
+    for broken in registry.broken:
         if broken.origin.distribution == BUILT_IN:
             sys.exit(f"{broken.origin}: {broken.reason}")
-    for registry in catalogue.registries:
-        foreign = [name for name, origin in registry.origins.items() if origin.distribution != BUILT_IN]
+    for kind in registry.kinds:
+        foreign = [name for name, origin in kind.origins.items() if origin.distribution != BUILT_IN]
         for name in foreign:
-            del registry.classes[name], registry.origins[name]
-    return catalogue
+            del kind.classes[name], kind.origins[name]
+    return registry
 
 
 def _keys(schema: Schema, writer: _Writer) -> Iterator[str]:

@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.cache.place import number_from_environment
+from mbcompress.contract.progress import Progress
 from mbcompress.errors import MbcompressError
 from mbcompress.files import slug, write_atomically
-from mbcompress.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,20 +18,22 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic_core import PydanticSerializationError
 
 import mbcompress
-from mbcompress.components import ModelSource, teachers_in
+from mbcompress.contract.models import ModelSource
+from mbcompress.contract.teachers import teachers_in
 from mbcompress.files import sha256
-from mbcompress.layout import noise
-from mbcompress.processor import processor
+from mbcompress.graph.layout import noise
+from mbcompress.measure.processor import processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
 
-    from mbcompress.catalogue import Origin
-    from mbcompress.components import Component, Pass
-    from mbcompress.context import Context
-    from mbcompress.data import Development
+    from mbcompress.contract.context import Context
+    from mbcompress.contract.options import Component
+    from mbcompress.contract.passes import Pass
+    from mbcompress.data.splits import Development
+    from mbcompress.registry.registry import Origin
 
 LIBRARIES = ("torch", "torchao")
 """Packages whose versions say what their modules do."""
@@ -84,7 +86,7 @@ def step_key(
         "later": [[each.name, each.as_written()] for each in context.later],
         "seed": context.seed,
         "processor": processor().model,  # some passes measure time, or ask what it can
-        "machine": machine(context.device, context.processes.count),
+        "machine": machine(context.device, context.process_group.world_size),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mbcompress.progress import Progress
+    from mbcompress.contract.progress import Progress
 
 STEPS, TRAININGS, LOCKS = "steps", "trainings", "locks"
 ENTRY = "entry.json"

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from mbcompress.cli.printing import lines_of
-from mbcompress.interruption import Interruption, Stoppable, listening
-from mbcompress.progress import Progress
+from mbcompress.contract.progress import Progress
+from mbcompress.pipeline.interruption import Interruption, Stoppable, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -40,17 +40,17 @@ def examine() -> dict[str, Any]:
     """What `execute` prints."""
     import torch
 
-    from mbcompress.host import discover
-    from mbcompress.processor import processor
+    from mbcompress.measure.processor import processor
+    from mbcompress.registry.discovery import discover
 
-    catalogue = discover()
+    registry = discover()
     return {
         "processor": processor().model,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "operators": [
             {"name": name, "plugin": origin.plugin, "status": offered.status}
-            for name, (origin, offered) in catalogue.operators.items()
+            for name, (origin, offered) in registry.operators.items()
         ],
-        "broken": [f"{each.origin}: {each.reason}" for each in catalogue.broken],
+        "broken": [f"{each.origin}: {each.reason}" for each in registry.broken],
     }

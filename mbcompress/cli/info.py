@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """Describe one artifact."""
-    from mbcompress.inspection import describe_artifact
+    from mbcompress.info import describe_artifact
 
     described = describe_artifact(options.path)
     if options.json:

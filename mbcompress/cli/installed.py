@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from mbcompress.errors import MbcompressError, unknown
-from mbcompress.host import BLOCK, Catalogue, blocked_names, discover
+from mbcompress.registry.discovery import BLOCK, Registry, blocked_names, discover
 
 if TYPE_CHECKING:
     import argparse
@@ -45,33 +45,33 @@ def blocking(options: argparse.Namespace) -> Iterator[None]:
             del os.environ[BLOCK]
 
 
-def catalogue_for(options: argparse.Namespace) -> Catalogue:
+def registry_for(options: argparse.Namespace) -> Registry:
     """What is installed and not blocked.
 
     Raises:
         MbcompressError: --block names nothing that is installed, so it would not keep out what the user fears.
     """
-    catalogue = discover()
+    registry = discover()
     for name in getattr(options, "block", []):
-        if problem := _not_there(name, catalogue):
+        if problem := _not_there(name, registry):
             raise MbcompressError(f"--block: {problem}")
-    return catalogue
+    return registry
 
 
-def report_needless_blocks(catalogue: Catalogue) -> None:
+def report_needless_blocks(registry: Registry) -> None:
     """Name what the environment blocks though nothing of that name is installed: it may be misspelt."""
     for name in sorted(blocked_names()):
-        if problem := _not_there(name, catalogue):
+        if problem := _not_there(name, registry):
             print(f"{BLOCK}: {problem}", file=sys.stderr)
 
 
-def _not_there(name: str, catalogue: Catalogue) -> str:
-    there = [*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)]
+def _not_there(name: str, registry: Registry) -> str:
+    there = [*registry.plugins, *registry.blocked, *(broken.origin for broken in registry.broken)]
     names = {each for origin in there for each in (origin.plugin, origin.distribution)}
     return "" if canonicalize_name(name) in map(canonicalize_name, names) else unknown("plugin", name, names)
 
 
-def report_broken(catalogue: Catalogue) -> None:
+def report_broken(registry: Registry) -> None:
     """Name plugins that are not, or not wholly, in what the command lists."""
-    for broken in catalogue.broken:
+    for broken in registry.broken:
         print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic_core import to_jsonable_python
 
-from mbcompress.cli.installed import add_block_argument, catalogue_for, report_broken
+from mbcompress.cli.installed import add_block_argument, registry_for, report_broken
 from mbcompress.errors import MbcompressError, unknown
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-    from mbcompress.catalogue import Origin, Registry
-    from mbcompress.components import Component
+    from mbcompress.contract.options import Component
+    from mbcompress.registry.registry import Kind, Origin
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,9 +36,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """List everything, or one component."""
-    catalogue = catalogue_for(options)
-    report_broken(catalogue)
-    components = [entry for registry in catalogue.registries for entry in _entries(registry)]
+    registry = registry_for(options)
+    report_broken(registry)
+    components = [entry for kind in registry.kinds for entry in _entries(kind)]
     if options.name:
         chosen = [entry for entry in components if entry["name"] == options.name]
         if not chosen:
@@ -53,8 +53,8 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
-    return [_entry(registry.kind, cls, origin) for cls, origin in registry]
+def _entries(kind: Kind[Any]) -> list[dict[str, Any]]:
+    return [_entry(kind.name, cls, origin) for cls, origin in kind]
 
 
 def _entry(kind: str, cls: type[Component], origin: Origin) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.installed import catalogue_for
+from mbcompress.cli.installed import registry_for
 from mbcompress.errors import MbcompressError
 
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.conformance import Verdict
+    from mbcompress.testing import Verdict
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,9 +42,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute_new(options: argparse.Namespace) -> int:
     """Write the package and say how to go on."""
-    from mbcompress.scaffold import write_package
+    from mbcompress.cli.scaffold import write_package
 
-    directory = write_package(options.name, options.directory, catalogue_for(options))
+    directory = write_package(options.name, options.directory, registry_for(options))
     print(f"{directory}: a package with one pass, its tests and a README; next:")
     print(f"    pip install {_as_argument(directory)}")
     print(f"    mbcompress plugin check {options.name}")
@@ -59,10 +59,10 @@ def _as_argument(directory: Path) -> str:
 def execute_check(options: argparse.Namespace) -> int:
     """Run the checks, print one line each, and return 1 if one failed."""
     from mbcompress.cli.console import front
-    from mbcompress.conformance import check_plugin
+    from mbcompress.testing import check_plugin
 
     with front(shown=not options.json) as progress:
-        verdicts = check_plugin(options.name, catalogue_for(options), _read_options(options.option), progress)
+        verdicts = check_plugin(options.name, registry_for(options), _read_options(options.option), progress)
     failed = sum(not verdict.passed for verdict in verdicts)
     if options.json:
         json.dump([verdict.to_mapping() for verdict in verdicts], sys.stdout, indent=2)

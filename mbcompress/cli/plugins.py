@@ -6,12 +6,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.cli.installed import add_block_argument, catalogue_for, report_needless_blocks
+from mbcompress.cli.installed import add_block_argument, registry_for, report_needless_blocks
 
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.catalogue import Catalogue, Origin
+    from mbcompress.registry.registry import Origin, Registry
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,9 +26,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """List every plugin, ours first."""
-    catalogue = catalogue_for(options)
-    report_needless_blocks(catalogue)
-    found = describe_plugins(catalogue)
+    registry = registry_for(options)
+    report_needless_blocks(registry)
+    found = describe_plugins(registry)
     if options.json:
         json.dump(found, sys.stdout, indent=2)
         print()
@@ -44,35 +44,32 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def describe_plugins(catalogue: Catalogue) -> list[dict[str, Any]]:
+def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
     """Each plugin with what it offers; `status` is 'fine', 'broken' (wholly or in part) or 'blocked'."""
     # two distributions may give one name, and one plugin may be broken in several ways
-    there = dict.fromkeys([*catalogue.plugins, *catalogue.blocked, *(broken.origin for broken in catalogue.broken)])
-    return [_describe(origin, catalogue) for origin in there]
+    there = dict.fromkeys([*registry.plugins, *registry.blocked, *(broken.origin for broken in registry.broken)])
+    return [_describe(origin, registry) for origin in there]
 
 
-def _describe(origin: Origin, catalogue: Catalogue) -> dict[str, Any]:
-    problems = [broken.reason for broken in catalogue.broken if broken.origin == origin]
+def _describe(origin: Origin, registry: Registry) -> dict[str, Any]:
+    problems = [broken.reason for broken in registry.broken if broken.origin == origin]
     offers = [
-        {"kind": registry.kind, "name": cls.name}
-        for registry in catalogue.registries
-        for cls, provider in registry
-        if provider == origin
+        {"kind": kind.name, "name": cls.name} for kind in registry.kinds for cls, provider in kind if provider == origin
     ]
     return {
         "plugin": origin.plugin,
         "distribution": origin.distribution,
         "version": origin.version,
         "location": origin.location,
-        "status": "blocked" if origin in catalogue.blocked else "broken" if problems else "fine",
-        "offers": [*offers, *_listeners(origin, catalogue)],
+        "status": "blocked" if origin in registry.blocked else "broken" if problems else "fine",
+        "offers": [*offers, *_listeners(origin, registry)],
         "problems": problems,
     }
 
 
-def _listeners(origin: Origin, catalogue: Catalogue) -> list[dict[str, str]]:
+def _listeners(origin: Origin, registry: Registry) -> list[dict[str, str]]:
     return [
         {"kind": "listener", "name": hook}
-        for hook, listeners in catalogue.listeners.items()
+        for hook, listeners in registry.listeners.items()
         if any(provider == origin for provider, _ in listeners)
     ]

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress import recipe as recipes
-from mbcompress.cli.installed import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, registry_for
 
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.host import Catalogue
+    from mbcompress.registry.discovery import Registry
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_plan(options: argparse.Namespace) -> tuple[recipes.Plan, Catalogue]:
+def read_plan(options: argparse.Namespace) -> tuple[recipes.Plan, Registry]:
     """Read, override and resolve."""
     document = recipes.override(recipes.read(options.recipe), options.override)
-    catalogue = catalogue_for(options)
-    return recipes.resolve(document, catalogue), catalogue
+    registry = registry_for(options)
+    return recipes.resolve(document, registry), registry

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress import recipe as recipes
-from mbcompress.cli.installed import add_block_argument, catalogue_for
+from mbcompress.cli.installed import add_block_argument, registry_for
 from mbcompress.cli.run import add_run_arguments
-from mbcompress.distribution import behind_main, is_main
 from mbcompress.errors import MbcompressError
+from mbcompress.pipeline.launcher import behind_main, is_main
 
 if TYPE_CHECKING:
     import argparse
@@ -34,10 +34,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def execute(options: argparse.Namespace) -> int:
     """Run without the cache, compare, and return 3 if anything differs."""
     from mbcompress.api import run_plan
+    from mbcompress.checkpoint.stored import read_manifest
     from mbcompress.cli import BUDGET_MISSED, FINE
     from mbcompress.cli.console import front
-    from mbcompress.repetition import compare_environments, compare_runs
-    from mbcompress.storage.stored import read_manifest
+    from mbcompress.pipeline.rerun import compare_environments, compare_runs
 
     run = options.run.absolute()
     read_manifest(run).read(run / RECIPE, recipes.MAX_BYTES)  # it is what the run wrote
@@ -45,11 +45,11 @@ def execute(options: argparse.Namespace) -> int:
     document = recipes.read(recipe)
     if "model" not in document.data or "data" not in document.data:
         raise MbcompressError(f"{recipe}: model or data came from a program, which alone can repeat the run")
-    catalogue = catalogue_for(options)
-    plan = recipes.resolve(document, catalogue)
+    registry = registry_for(options)
+    plan = recipes.resolve(document, registry)
     with behind_main():
         shown = is_main() and not options.quiet
-        result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown), cache=False)
+        result = run_plan(plan, registry, options.out, options.device, front(shown=shown), cache=False)
     findings = compare_runs(options.run, result.path)
     for finding in findings:
         verdict = f"the same, {finding.first}" if finding.same else f"{finding.first} then, {finding.second} now"

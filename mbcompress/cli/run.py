@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbcompress.cli.recipes import add_recipe_arguments, read_plan
-from mbcompress.distribution import behind_main, is_main
+from mbcompress.pipeline.launcher import behind_main, is_main
 
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.result import Result
+    from mbcompress.pipeline.result import Result
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,12 +45,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Run, show, and return 3 if a limit was missed; of several processes, main alone shows and returns it."""
     with behind_main():
-        plan, catalogue = read_plan(options)
+        plan, registry = read_plan(options)
         from mbcompress.api import run_plan
         from mbcompress.cli.console import front
 
         shown = is_main() and not (options.quiet or options.json)
-        result = run_plan(plan, catalogue, options.out, options.device, front(shown=shown), cache=not options.no_cache)
+        result = run_plan(plan, registry, options.out, options.device, front(shown=shown), cache=not options.no_cache)
     if options.json:
         json.dump(result.report, sys.stdout, indent=2)
         print()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.installed import add_block_argument, catalogue_for, report_broken
+from mbcompress.cli.installed import add_block_argument, registry_for, report_broken
 
 if TYPE_CHECKING:
     import argparse
@@ -23,11 +23,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """Print or write the schema; broken plugins are named and left out."""
-    from mbcompress.schema import recipe_schema
+    from mbcompress.recipe.schema import recipe_schema
 
-    catalogue = catalogue_for(options)
-    report_broken(catalogue)
-    schema = recipe_schema(catalogue)
+    registry = registry_for(options)
+    report_broken(registry)
+    schema = recipe_schema(registry)
     if options.out is None:
         json.dump(schema, sys.stdout, indent=2)
         print()

@@ -1,4 +1,4 @@
-"""Recipes: read a YAML file, apply overrides, resolve it against the catalogue into a plan. Imports no torch."""
+"""Recipes: read a YAML file, apply overrides, resolve it against the registry into a plan. Imports no torch."""
 
 from mbcompress.recipe.document import MAX_BYTES, Document, from_mapping, read
 from mbcompress.recipe.overrides import override

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mbcompress.components import Pass
+from mbcompress.contract.passes import Pass
+from mbcompress.contract.traits import INITIAL, Trait
 from mbcompress.errors import SpecError
-from mbcompress.traits import INITIAL, Trait
 
 LONGEST_REORDERED = 8  # the search is exhaustive
 

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt
 
-from mbcompress.components import Dataset, Metric, ModelSource, Options, Pass, Runtime
+from mbcompress.contract.options import Options
 
 if TYPE_CHECKING:
+    from mbcompress.contract.datasets import Dataset
+    from mbcompress.contract.metrics import Metric
+    from mbcompress.contract.models import ModelSource
+    from mbcompress.contract.passes import Pass
+    from mbcompress.contract.runtimes import Runtime
     from mbcompress.errors import Location
 
 

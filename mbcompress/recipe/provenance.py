@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.components import Dataset, ModelSource, Pass, teachers_in
+from mbcompress.contract.models import ModelSource
+from mbcompress.contract.teachers import teachers_in
 from mbcompress.errors import SpecError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mbcompress.data import Splits
+    from mbcompress.contract.datasets import Dataset
+    from mbcompress.contract.passes import Pass
+    from mbcompress.data.splits import Splits
 
 DIVIDES = (
     ("test", "equal", "test"),

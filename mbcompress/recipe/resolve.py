@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from mbcompress.components import Component, Options
+from mbcompress.contract.options import Component, Options
+from mbcompress.contract.validation import first_problem
 from mbcompress.errors import PathPart, RecipeError, SpecError, shown, unknown
 from mbcompress.recipe.order import check_order
 from mbcompress.recipe.plan import Budget, Measure, Plan
 from mbcompress.recipe.provenance import check_splits, check_teachers
-from mbcompress.validation import first_problem
 
 if TYPE_CHECKING:
-    from mbcompress.components import Dataset, Metric, ModelSource, Pass, Runtime
-    from mbcompress.host import Catalogue, Registry
+    from mbcompress.contract.datasets import Dataset
+    from mbcompress.contract.metrics import Metric
+    from mbcompress.contract.models import ModelSource
+    from mbcompress.contract.passes import Pass
+    from mbcompress.contract.runtimes import Runtime
     from mbcompress.recipe.document import Document
+    from mbcompress.registry.discovery import Kind, Registry
 
 KEYS = ("model", "data", "passes", "export", "metrics", "measure", "budget", "seed")
 MAX_SEED = 2**32 - 1
@@ -25,24 +29,24 @@ C = TypeVar("C", bound=Component)
 Settings = TypeVar("Settings", bound=Options)
 
 
-def resolve(document: Document, catalogue: Catalogue, given: Collection[str] = ()) -> Plan:
+def resolve(document: Document, registry: Registry, given: Collection[str] = ()) -> Plan:
     """Check a recipe and put components in place of names.
 
     Args:
         document: the recipe.
-        catalogue: what it can name.
+        registry: what it can name.
         given: 'model' or 'data' where the caller hands those over itself; the recipe may then leave them out.
 
     Raises:
         RecipeError: the first mistake, with its place.
     """
     try:
-        return _resolve(document, catalogue, given)
+        return _resolve(document, registry, given)
     except SpecError as error:
         raise RecipeError(document.locate(error.path, at_key=error.at_key), str(error)) from None
 
 
-def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -> Plan:
+def _resolve(document: Document, registry: Registry, given: Collection[str]) -> Plan:
     data = document.data
     for key in data:
         if key not in KEYS:
@@ -50,17 +54,17 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
     for key in ("model", "data", "passes"):
         if key not in data and key not in given:
             raise SpecError((), f"{key!r} is missing; a recipe needs 'model', 'data' and 'passes'")
-    model = _under("model", lambda spec: _model(spec, catalogue), data)
-    dataset = _under("data", lambda spec: _dataset(spec, catalogue), data)
-    passes = _components(document, "passes", catalogue.passes, catalogue)
+    model = _under("model", lambda spec: _model(spec, registry), data)
+    dataset = _under("data", lambda spec: _dataset(spec, registry), data)
+    passes = _components(document, "passes", registry.passes, registry)
     check_order(passes)
     plan = Plan(
         name=document.name,
         model=model,
         data=dataset,
         passes=tuple(passes),
-        export=_runtimes(document, catalogue),
-        metrics=_metrics(document, catalogue),
+        export=_runtimes(document, registry),
+        metrics=_metrics(document, registry),
         measure=_options(Measure, data.get("measure"), "measure"),
         budget=_options(Budget, data.get("budget"), "budget"),
         seed=_seed(data.get("seed", 0)),
@@ -77,14 +81,14 @@ def _resolve(document: Document, catalogue: Catalogue, given: Collection[str]) -
     return plan
 
 
-def _runtimes(document: Document, catalogue: Catalogue) -> tuple[Runtime, ...]:
-    runtimes = _components(document, "export", catalogue.runtimes, catalogue, default=["onnx"])
+def _runtimes(document: Document, registry: Registry) -> tuple[Runtime, ...]:
+    runtimes = _components(document, "export", registry.runtimes, registry, default=["onnx"])
     for index, runtime in enumerate(runtimes):
-        if catalogue.runtimes.origin_of(runtime) is None:
+        if registry.runtimes.origin_of(runtime) is None:
             found = f"{type(runtime).__name__} is not an installed runtime"
             raise SpecError(("export", index), f"{found}, and the process that measures its files could not find it")
     if not runtimes:
-        raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(catalogue.runtimes.classes))})")
+        raise SpecError(("export",), f"must name a runtime (known: {', '.join(sorted(registry.runtimes.classes))})")
     _refuse_twice("export", runtimes, "each runtime writes one file")
     return tuple(runtimes)
 
@@ -100,8 +104,8 @@ def _check_runtimes(passes: Sequence[Pass], runtimes: Sequence[Runtime]) -> None
                 raise SpecError(("passes", index, step.name), f"{problem}; {advice}", at_key=True)
 
 
-def _metrics(document: Document, catalogue: Catalogue) -> tuple[Metric, ...]:
-    metrics = _components(document, "metrics", catalogue.metrics, catalogue, default=[])
+def _metrics(document: Document, registry: Registry) -> tuple[Metric, ...]:
+    metrics = _components(document, "metrics", registry.metrics, registry, default=[])
     _refuse_twice("metrics", metrics, "a report lists each metric once")
     return tuple(metrics)
 
@@ -122,16 +126,16 @@ def _under(key: str, build: Any, data: Mapping[str, Any]) -> Any:
         raise error.under(key) from None
 
 
-def _model(spec: object, catalogue: Catalogue) -> ModelSource:
+def _model(spec: object, registry: Registry) -> ModelSource:
     if isinstance(spec, Component):
-        return catalogue.models.adopt(spec)
-    return catalogue.build_model(_mapping(spec, "{source: NAME, …}"))
+        return registry.models.adopt(spec)
+    return registry.build_model(_mapping(spec, "{source: NAME, …}"))
 
 
-def _dataset(spec: object, catalogue: Catalogue) -> Dataset:
+def _dataset(spec: object, registry: Registry) -> Dataset:
     if isinstance(spec, Component):
-        return catalogue.datasets.adopt(spec)
-    return catalogue.build_dataset(_mapping(spec, "{name: NAME, …}"))
+        return registry.datasets.adopt(spec)
+    return registry.build_dataset(_mapping(spec, "{name: NAME, …}"))
 
 
 def _mapping(spec: object, form: str) -> Mapping[str, Any]:
@@ -141,28 +145,28 @@ def _mapping(spec: object, form: str) -> Mapping[str, Any]:
 
 
 def _components(
-    document: Document, key: str, registry: Registry[C], catalogue: Catalogue, default: list[str] | None = None
+    document: Document, key: str, kind: Kind[C], registry: Registry, default: list[str] | None = None
 ) -> list[C]:
     entries = document.data.get(key, default)
     if not isinstance(entries, list):
         raise SpecError((key,), f"must be a list, got {shown(entries)}")
-    return [_component(entry, (key, index), registry, catalogue) for index, entry in enumerate(entries)]
+    return [_component(entry, (key, index), kind, registry) for index, entry in enumerate(entries)]
 
 
-def _component(entry: Any, path: tuple[PathPart, ...], registry: Registry[C], catalogue: Catalogue) -> C:
+def _component(entry: Any, path: tuple[PathPart, ...], kind: Kind[C], registry: Registry) -> C:
     if isinstance(entry, Component):
         try:
-            return registry.adopt(entry)
+            return kind.adopt(entry)
         except SpecError as error:
             raise error.under(*path) from None
     if isinstance(entry, str):
         entry = {entry: {}}
     if not (isinstance(entry, Mapping) and len(entry) == 1):
-        form = f"must be one {registry.kind}, as 'name' or 'name: {{option: value}}'"
+        form = f"must be one {kind.name}, as 'name' or 'name: {{option: value}}'"
         raise SpecError(path, f"{form}, got {shown(entry)}")
     ((name, options),) = entry.items()
     try:
-        return registry.build(name, options, catalogue)
+        return kind.build(name, options, registry)
     except SpecError as error:
         raise error.under(*path, name) from None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.run_directory import describe_file
+from mbcompress.pipeline.run_directory import describe_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mbcompress.components import Runtime
-    from mbcompress.data import Splits
+    from mbcompress.contract.runtimes import Runtime
+    from mbcompress.data.splits import Splits
     from mbcompress.recipe.plan import Plan
 
 SCHEMA = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbcompress.pictures import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
 from mbcompress.report import wording
+from mbcompress.report.pictures import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
 from mbcompress.report.stages import Figure, Stage, stages
 
 WIDTH = 340  # legible where a phone shows it at its own size

@@ -1,12 +1,12 @@
 """The training loop that every pass with a loss shares. Imports torch: a plugin imports it inside its verbs."""
 
-from mbcompress.training.batches import Batch, batches_per_epoch, evaluation_batches
-from mbcompress.training.constraints import Constraint, KeepZeros, zero_masks
-from mbcompress.training.curve import History
+from mbcompress.data.loader import Batch, batches_per_epoch, evaluation_batches
+from mbcompress.training.batchnorm import update_bn
+from mbcompress.training.callbacks import Constraint, KeepZeros, zero_masks
 from mbcompress.training.evaluation import Score, evaluate
+from mbcompress.training.history import History
 from mbcompress.training.loop import fit
-from mbcompress.training.losses import Distillation, Loss, label_loss, task_loss
-from mbcompress.training.normalization import estimate_statistics
+from mbcompress.training.objectives import Distillation, Loss, label_loss, task_loss
 
 __all__ = [
     "Batch",
@@ -17,11 +17,11 @@ __all__ = [
     "Loss",
     "Score",
     "batches_per_epoch",
-    "estimate_statistics",
     "evaluate",
     "evaluation_batches",
     "fit",
     "label_loss",
     "task_loss",
+    "update_bn",
     "zero_masks",
 ]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mbcompress.data import Images, Normalization
-from mbcompress.distribution import Processes
-from mbcompress.training.batches import evaluation_batches
+from mbcompress.contract.process_group import ProcessGroup
+from mbcompress.data.loader import evaluation_batches
+from mbcompress.data.splits import Images, Normalization
 
 
 @dataclass(frozen=True, order=True)
@@ -31,23 +31,23 @@ def evaluate(
     images: Images,
     normalization: Normalization,
     device: torch.device,
-    processes: Processes | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Score:
     """Top-1 and mean cross-entropy of `model` in eval mode; its mode is restored.
 
     Args:
-        processes: those that divide the images among them, and all get the score; None for this one alone.
+        process_group: the processes that divide the images among them, and all get the score; None for this one alone.
     """
-    processes = processes or Processes()
+    process_group = process_group or ProcessGroup()
     training = model.training
     model.eval()
     correct, loss = 0, 0.0
-    for batch, labels in evaluation_batches(_share(images, processes), normalization, device):
+    for batch, labels in evaluation_batches(_share(images, process_group), normalization, device):
         logits = model(batch).float()
         correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
         loss += float(cross_entropy(logits, labels, reduction="sum"))
     model.train(training)
-    sums: Tensor = processes.sum(torch.tensor([correct, loss], dtype=torch.float64))
+    sums: Tensor = process_group.all_reduce(torch.tensor([correct, loss], dtype=torch.float64))
     return Score(int(sums[0]), -float(sums[1]) / len(images), len(images))
 
 
@@ -58,7 +58,7 @@ def score_of(logits: Tensor, labels: Tensor) -> Score:
     return Score(correct, -float(cross_entropy(logits, labels)), len(labels))
 
 
-def _share(images: Images, processes: Processes) -> Images:
-    index, count = processes.share
+def _share(images: Images, process_group: ProcessGroup) -> Images:
+    index, count = process_group.shard
     part = slice(index * len(images) // count, (index + 1) * len(images) // count)
     return Images(images.pixels[part], images.labels[part])

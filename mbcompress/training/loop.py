@@ -9,24 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mbcompress.context import Context
-from mbcompress.data import Augmentation
+from mbcompress.contract.context import Context
+from mbcompress.contract.training import TrainingOptions
+from mbcompress.contract.traits import Trait
+from mbcompress.data.loader import Batch, batches_per_epoch, derived_seed, training_batches
+from mbcompress.data.splits import Augmentation
 from mbcompress.errors import MbcompressError, TrainingDivergedError
 from mbcompress.files import slug
-from mbcompress.interruption import Interrupted
-from mbcompress.layout import channels_last
-from mbcompress.training.batches import Batch, batches_per_epoch, derived_seed, training_batches
-from mbcompress.training.constraints import Constraint, KeepZeros
-from mbcompress.training.curve import FEWEST_EPOCHS, History
+from mbcompress.graph.layout import to_channels_last
+from mbcompress.pipeline.interruption import Interrupted
+from mbcompress.training.callbacks import Constraint, KeepZeros
+from mbcompress.training.distributed import Synchronization
 from mbcompress.training.evaluation import Score, evaluate
-from mbcompress.training.losses import Loss
+from mbcompress.training.history import FEWEST_EPOCHS, History
 from mbcompress.training.memory import kept_memory
-from mbcompress.training.optimization import average, norm_momentum, optimizer, rate
+from mbcompress.training.objectives import Loss
+from mbcompress.training.optim import average, norm_momentum, optimizer, rate
 from mbcompress.training.precision import mixed_precision
 from mbcompress.training.resolutions import check_sizes, scale
-from mbcompress.training.synchronization import Synchronization
-from mbcompress.training_options import TrainingOptions
-from mbcompress.traits import Trait
 
 State = dict[str, Tensor]
 
@@ -59,7 +59,7 @@ def fit(
     """Train `model` in place and leave it in eval mode with its best weights, those before training included.
 
     A training that was killed goes on where its last checkpoint was, and ends with the same weights to the last bit.
-    Several processes (`context.processes`) divide every batch, and all end with the same weights.
+    Several processes (`context.process_group`) divide every batch, and all end with the same weights.
 
     Args:
         label: what the progress bar and a divergence error call this training.
@@ -93,7 +93,7 @@ def _tell(history: History, context: Context, label: str) -> None:
     name = f"{slug(label)}-curve"
     if history.losses:
         context.files[f"{name}.csv"] = history.table()
-    if len(history.losses) >= FEWEST_EPOCHS and context.processes.main:
+    if len(history.losses) >= FEWEST_EPOCHS and context.process_group.is_main_process:
         context.files[f"{name}.svg"] = history.picture(name, label)
 
 
@@ -109,12 +109,12 @@ class _Training:
         label: str,
         constraint: Constraint | None,
     ) -> None:
-        self.model = channels_last(model.to(context.device))
-        self.processes = context.processes
+        self.model = to_channels_last(model.to(context.device))
+        self.process_group = context.process_group
         self.batch_images = min(options.batch_size, len(context.data.train))
-        check_shares(label, self.batch_images, self.processes.count, options.accumulation)
+        check_shares(label, self.batch_images, self.process_group.world_size, options.accumulation)
         trained = [model, *([loss] if isinstance(loss, nn.Module) else [])]
-        self.synchronization = Synchronization(trained, self.processes)
+        self.synchronization = Synchronization(trained, self.process_group)
         self.synchronization.begin()
         self.averaged = average(model, options.ema) if options.ema else None
         self.context = context
@@ -128,7 +128,7 @@ class _Training:
         self.steps = batches_per_epoch(len(context.data.train), options.batch_size)
         self.rate = rate(options, max(1, self.steps * options.epochs))
         self.checkpoint = context.checkpoints.open(label)
-        found = self.processes.from_main(self.checkpoint.read)
+        found = self.process_group.broadcast_object(self.checkpoint.read)
         self.reached = self._resume(*found) if found else self._begin()
 
     def _begin(self) -> _Reached:
@@ -157,7 +157,7 @@ class _Training:
             first=reached.step,
             classes=self.outputs,
             scale=scale(options, reached.epoch),
-            share=self.processes.share,
+            share=self.process_group.shard,
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, from {reached.scores[-1].top1:.1%} of validation"
         self.model.train()
@@ -184,7 +184,7 @@ class _Training:
                 batch = next(batches, None)
             except Interrupted as interrupt:
                 wish = interrupt
-            if self.processes.any(wish is not None):
+            if self.process_group.any(wish is not None):
                 raise wish or Interrupted
             if batch is None:
                 return
@@ -192,9 +192,9 @@ class _Training:
 
     def _step(self, batch: Batch) -> float:
         """Learn from a batch; gives its loss."""
-        options, reached, processes = self.options, self.reached, self.processes
+        options, reached, process_group = self.options, self.reached, self.process_group
         # dropout must not depend on where a training was interrupted, and not be the same in every process
-        own = () if processes.main else processes.share
+        own = () if process_group.is_main_process else process_group.shard
         torch.manual_seed(derived_seed(self.context.seed, reached.epoch, reached.step, *own))
         lr = options.lr * self.rate((reached.epoch - 1) * self.steps + reached.step)
         for group in self.optimizer.param_groups:
@@ -223,7 +223,7 @@ class _Training:
 
     def _evaluate(self) -> Score:
         data = self.context.data
-        return evaluate(self.kept, data.validation, data.normalization, self.context.device, self.processes)
+        return evaluate(self.kept, data.validation, data.normalization, self.context.device, self.process_group)
 
     def save(self) -> None:
         """Everything that the rest of the training depends on, beside the options, the data and the code."""

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from mbcompress.context import Context
+from mbcompress.contract.context import Context
+from mbcompress.contract.training import TrainingOptions
 from mbcompress.errors import MbcompressError, first_line
-from mbcompress.training_options import TrainingOptions
 
 
 def scale(options: TrainingOptions, epoch: int) -> float:

@@ -11,10 +11,10 @@ from executorch.exir import to_edge_transform_and_lower
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
-from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
-from mbcompress.layout import contiguous
-from mbcompress.signed import signed_graph
+from mbcompress.graph.export import silenced
+from mbcompress.graph.int8 import signed_int8_graph
+from mbcompress.graph.layout import to_contiguous
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
     example = torch.zeros(1, *input_shape)
     with silenced():
         try:
-            graph = signed_graph(contiguous(model), example)
+            graph = signed_int8_graph(to_contiguous(model), example)
             for node in list(graph.graph.nodes):
                 _spell_out_hard_sigmoid(graph, node)
                 _quantize_input_of_float_output(graph, node)

@@ -12,10 +12,10 @@ import torch
 
 from mbcompress import MbcompressError, Progress
 from mbcompress.errors import brief
-from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
-from mbcompress.layout import contiguous
-from mbcompress.signed import signed_graph
+from mbcompress.graph.export import silenced
+from mbcompress.graph.int8 import signed_int8_graph
+from mbcompress.graph.layout import to_contiguous
 
 from .environment import make
 
@@ -37,7 +37,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
         captured, converted = Path(name) / "model.pt2", Path(name) / "model.tflite"
         with silenced():
             try:
-                graph = signed_graph(contiguous(model), example)
+                graph = signed_int8_graph(to_contiguous(model), example)
                 torch.export.save(torch.export.export(graph, (example,)), captured)
             except Exception as error:  # torch.export passes on what the model raises
                 reason = f"{type(error).__name__}: {brief(str(error))}"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from mbcompress import ModelSource, hookimpl
-from mbcompress.trained_source import TrainedSource
-from mbcompress.zoo import Zoo
+from mbcompress.contract.models import ArchitectureSource
+from mbcompress.contract.zoo import Zoo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ HALVINGS = 5
 ZOO = Zoo(Path(__file__).parent / "zoo")
 
 
-class MobileNet(TrainedSource):
+class MobileNet(ArchitectureSource):
     """What the four architectures have in common."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"width": 0.25, "input_size": 32},)

@@ -8,10 +8,10 @@ from torch import nn
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
-from mbcompress.exported import silenced
 from mbcompress.files import write_atomically
-from mbcompress.inference import for_inference
-from mbcompress.layout import contiguous
+from mbcompress.graph.export import silenced
+from mbcompress.graph.fuse import fuse_conv_bn
+from mbcompress.graph.layout import to_contiguous
 
 from .lowering import lower
 
@@ -24,7 +24,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     """
     # channels_last weights would add a reordering around every pooling
     example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
-    model = for_inference(contiguous(model), example, inplace=False)
+    model = fuse_conv_bn(to_contiguous(model), example, inplace=False)
     with silenced():
         try:
             program = torch.onnx.export(

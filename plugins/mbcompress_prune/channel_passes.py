@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers, Trait
-from mbcompress.unsupported import Unsupported, report_unsupported
+from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
 from .targets import Targets, goal_of
 
@@ -157,7 +157,7 @@ class Prune(_Channels, Targets):
         return self.measured
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import estimate_statistics
+        from mbcompress.training import update_bn
 
         from .patterns import tell_lost_patterns
 
@@ -173,7 +173,7 @@ class Prune(_Channels, Targets):
                 elif amount:
                     model = self._shrinking(model, context, self.scope).prune(model, context.example(), amount, kept)
                 if self.recalibrate:
-                    estimate_statistics(model, context)
+                    update_bn(model, context)
                 if self.recovery and self.gradual is None:
                     self._recover(model, context, f"{self.name}, recovery {step}/{self.steps}")
             context.metrics["left"] = goal.share(model)

@@ -41,7 +41,7 @@ class PruneBlocks(Pass, Targets):
         return self.measured or self.only_if_faster
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import estimate_statistics
+        from mbcompress.training import update_bn
 
         from .blocks import least_important, residual_blocks, without
 
@@ -68,13 +68,13 @@ class PruneBlocks(Pass, Targets):
                 shallow = self._faster(shallow, model, context)
             context.metrics["left"] = goal.share(shallow)
         if self.recalibrate:
-            estimate_statistics(shallow, context)
+            update_bn(shallow, context)
         return shallow
 
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
-        from mbcompress.counting import count_macs
-        from mbcompress.deployment import Deployment
+        from mbcompress.graph.count import count_macs
+        from mbcompress.measure.deployment import Deployment
 
         example = context.example()
         share = count_macs(shallow, example) / count_macs(context.baseline, example)

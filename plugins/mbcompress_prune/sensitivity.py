@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbcompress.layout import copied
-from mbcompress.pictures import ACCENT, FAINT, MUTED, inline_svg
-from mbcompress.training import estimate_statistics, evaluate
+from mbcompress.graph.layout import copy_model
+from mbcompress.report.pictures import ACCENT, FAINT, MUTED, inline_svg
+from mbcompress.training import evaluate, update_bn
 
 from .channels import LARGEST_RATIO
 
@@ -146,8 +146,8 @@ def analyse(
     def top1(model: nn.Module) -> float:
         return evaluate(model, validation, normalization, context.device).top1
 
-    settled, curves = copied(model), []
-    estimate_statistics(settled, context, STATISTICS_IMAGES)  # as of those that are pruned
+    settled, curves = copy_model(model), []
+    update_bn(settled, context, STATISTICS_IMAGES)  # as of those that are pruned
     whole = top1(settled)
     free = {root: layers for root, layers in groups.items() if not set(layers) & set(kept)}
     for root, layers in context.progress.track(free.items(), "sensitivity", len(free)):
@@ -157,7 +157,7 @@ def analyse(
             pruned = shrinking.prune(model, context.example(), dict.fromkeys(layers, ratio), kept)
             gone = 1 - _channels(pruned, root) / channels  # rounding may have moved it
             if gone > points[-1][0]:
-                estimate_statistics(pruned, context, STATISTICS_IMAGES)
+                update_bn(pruned, context, STATISTICS_IMAGES)
                 points.append((gone, top1(pruned)))
         if len(points) > 1:
             curves.append(Curve(tuple(layers), channels, *map(tuple, zip(*points, strict=True))))

@@ -88,8 +88,8 @@ class Goal:
 @contextmanager
 def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
     """The goal that the options name, to be measured while the block runs."""
-    from mbcompress.counting import count_macs, count_parameters
-    from mbcompress.deployment import Deployment
+    from mbcompress.graph.count import count_macs, count_parameters
+    from mbcompress.measure.deployment import Deployment
 
     name, limit = targets.chosen()
     if targets.measured:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from mbcompress import Dataset, MbcompressError, Splits
-from mbcompress.parts import NAMES, Loading, load_splits
+from mbcompress.data.loading import NAMES, Loading, load_splits
 
 from . import target
 from .model import Target

@@ -18,9 +18,9 @@ import torch
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import MovingAverageMinMaxObserver, ObserverBase
 
-from mbcompress import exported
-from mbcompress.exported import ExportedGraph
-from mbcompress.layout import copied
+from mbcompress.graph import export as exported
+from mbcompress.graph.export import ExportedGraph
+from mbcompress.graph.layout import copy_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ def calibrate(captured: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) 
 
         from . import compressor
 
-        prepared = prepare(compressor.exported(copied(captured)), compressor.config(scheme))
+        prepared = prepare(compressor.exported(copy_model(captured)), compressor.config(scheme))
         observe(prepared, batches)
         return Calibrated(scheme, _ranges(prepared), prepared.meta[compressor.UNSUPPORTED])
 
@@ -115,7 +115,7 @@ def tune(
             tolerable_loss=1 - (1 + wanted) / baseline,
             max_trials=len(schemes),
         )
-        autotune(compressor.exported(copied(captured)), goal, evaluate, run_fn=calibrate)
+        autotune(compressor.exported(copy_model(captured)), goal, evaluate, run_fn=calibrate)
     return list(zip(found, scores[1:], strict=False))  # the first score is the float graph's
 
 

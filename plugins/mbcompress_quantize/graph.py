@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchao.quantization.pt2e import FakeQuantizeBase, enable_fake_quant
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from mbcompress import exported
-from mbcompress.exported import ExportedGraph, drop_unread
-from mbcompress.layout import contiguous, copied
+from mbcompress.graph import export as exported
+from mbcompress.graph.export import ExportedGraph, remove_unused
+from mbcompress.graph.layout import copy_model, to_contiguous
 
 from .quantizer import IntegerQuantizer, Simulated, simulated_weight, trained_activation
 from .rewrites import fold_norms, simplify
@@ -46,7 +46,7 @@ class FakeQuantized(ExportedGraph):
         observed_calls: int = 0,
     ) -> None:
         quantizer = IntegerQuantizer(scheme, trained_activation(scheme.symmetric), simulated_weight)
-        super().__init__(prepare_pt2e(copied(captured), quantizer))
+        super().__init__(prepare_pt2e(copy_model(captured), quantizer))
         for name, module in self.activations().items():
             module.set_parameters(*ranges[name])
         self.free_calls = free_calls
@@ -83,7 +83,7 @@ class FakeQuantized(ExportedGraph):
         images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
         with torch.no_grad():  # lets the ranges of weights be those of the weights as they are now
             self(torch.zeros(2, *images.shape[1:], device=images.device))
-        return converted(copied(self.captured))
+        return converted(copy_model(self.captured))
 
     def _set_phase(self, training: bool) -> None:
         rounding = not training or self.calls >= self.free_calls
@@ -117,6 +117,6 @@ def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
 
 def converted(prepared: GraphModule) -> nn.Module:
     """A prepared graph with int8 weights and explicit quantize and dequantize operators; the prepared one goes."""
-    graph = convert_pt2e(contiguous(prepared), fold_quantize=True)
-    drop_unread(graph)  # float weights beside their int8 form
+    graph = convert_pt2e(to_contiguous(prepared), fold_quantize=True)
+    remove_unused(graph)  # float weights beside their int8 form
     return ExportedGraph(graph).eval()

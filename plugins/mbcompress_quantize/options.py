@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from mbcompress import Options
-from mbcompress.unsupported import Unsupported
+from mbcompress.contract.unsupported import Unsupported
 
 
 class Autotune(Options):

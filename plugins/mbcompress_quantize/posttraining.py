@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mbcompress import MbcompressError
-from mbcompress.exported import ExportedGraph
-from mbcompress.layout import copied
+from mbcompress.contract.unsupported import report_unsupported
+from mbcompress.graph.export import ExportedGraph
+from mbcompress.graph.layout import copy_model
 from mbcompress.training import Score, evaluate
-from mbcompress.unsupported import report_unsupported
 
 from . import saturation
 from .calibration import Calibrated, calibrate, tune
@@ -183,7 +183,7 @@ class PostTrainer:
     def _equalize(self, base: Scheme, found: Calibrated, score: Score) -> tuple[Calibrated, Score]:
         """What is best on the equalized graph, if that is better; other layers may saturate there."""
         graph = self.graph
-        self.graph = copied(graph)
+        self.graph = copy_model(graph)
         pairs = equalize(self.graph, self.batches)
         equal, after = self._choose(replace(base, narrow_layers=self._narrow()))
         self._tell("equalization", f"{pairs} pairs of layers", score, after)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbcompress.deployment import Deployment
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.layout import copied
+from mbcompress.graph.layout import copy_model
+from mbcompress.measure.deployment import Deployment
 from mbcompress.training import batches_per_epoch, evaluate, fit, task_loss
 
 from . import saturation
@@ -27,7 +27,7 @@ def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Mo
     model = start.model
     calls = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size) * options.accumulation
     model.free_calls, model.observed_calls = round(options.round_from * calls), round(options.observe * calls)
-    plain = copied(model)
+    plain = copy_model(model)
     assert isinstance(plain, FakeQuantized)
     context.metrics["best_epoch"] = 0
     try:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from mbcompress import ModelSource, hookimpl
-from mbcompress.trained_source import TrainedSource
-from mbcompress.zoo import Zoo
+from mbcompress.contract.models import ArchitectureSource
+from mbcompress.contract.zoo import Zoo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ZOO = Zoo(Path(__file__).parent / "zoo")
 
 
-class ResNet9Source(TrainedSource):
+class ResNet9Source(ArchitectureSource):
     """ResNet-9 for small images: eight dense 3x3 convolutions, two residual blocks (Page 2018)."""
 
     name: ClassVar[str] = "resnet9"

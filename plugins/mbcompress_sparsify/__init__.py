@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mbcompress import DistillationOptions, MbcompressError, Pass, Trait, hookimpl
-from mbcompress.unsupported import Unsupported, report_unsupported
+from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +77,7 @@ class Sparsify(Pass, DistillationOptions):
         return self
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import batches_per_epoch, estimate_statistics, fit, task_loss
+        from mbcompress.training import batches_per_epoch, fit, task_loss, update_bn
 
         from .layers import find_layers, share_of_zeros
         from .masks import GradualZeros, set_zeros
@@ -99,7 +99,7 @@ class Sparsify(Pass, DistillationOptions):
             context.metrics["best_epoch"] = history.best
         else:
             set_zeros(model, layers.pruned, selection, self.sparsity)
-            estimate_statistics(model, context)
+            update_bn(model, context)
         context.metrics["sparsity"] = share_of_zeros(model, layers.pruned)
         context.metrics["sparsity_of_all_layers"] = share_of_zeros(model, layers.every)
         context.metrics["layers_pruned"] = len(layers.pruned)

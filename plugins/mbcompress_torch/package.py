@@ -13,8 +13,8 @@ import torch
 
 from mbcompress import ConvolutionCount, MbcompressError, Session
 from mbcompress.errors import brief, first_line
-from mbcompress.exported import silenced
-from mbcompress.host import discover
+from mbcompress.graph.export import silenced
+from mbcompress.registry.discovery import discover
 
 from .program import count_convolutions as count_in_program
 from .program import program_of

@@ -11,10 +11,10 @@ from torch._dynamo.utils import counters
 
 from mbcompress import MbcompressError, Session
 from mbcompress.errors import first_line
-from mbcompress.exported import program, silenced
 from mbcompress.files import write_atomically
-from mbcompress.host import discover
-from mbcompress.layout import channels_last, to_export
+from mbcompress.graph.export import program, silenced
+from mbcompress.graph.layout import prepare_for_export, to_channels_last
+from mbcompress.registry.discovery import discover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedP
     Raises:
         MbcompressError: torch.export cannot capture it.
     """
-    plain = channels_last(to_export(model)).requires_grad_(False)
+    plain = to_channels_last(prepare_for_export(model)).requires_grad_(False)
     return program(plain, torch.zeros(2, *input_shape), "torch")
 
 

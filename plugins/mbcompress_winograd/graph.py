@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from mbcompress.exported import drop_unread
-from mbcompress.layout import copied
+from mbcompress.graph.export import remove_unused
+from mbcompress.graph.layout import copy_model
 
 from .operators import operator as depthwise3x3
 from .reference import pack
@@ -92,11 +92,11 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
     """A copy in which layers are computed by the operator.
 
     Args:
-        graph: from `mbcompress.exported.capture`.
+        graph: from `mbcompress.graph.export.capture`.
         layers: name -> name of the tile.
         found: what `find` gave for this graph.
     """
-    twin = copied(graph)
+    twin = copy_model(graph)
     nodes = {node.name: node for node in twin.graph.nodes}
     for layer in found:
         if layer.name not in layers:
@@ -113,7 +113,7 @@ def replace(graph: GraphModule, layers: Mapping[str, str], found: list[Layer]) -
         old[-1].replace_all_uses_with(new)
         for node in reversed(old):
             twin.graph.erase_node(node)
-    drop_unread(twin)
+    remove_unused(twin)
     return twin
 
 

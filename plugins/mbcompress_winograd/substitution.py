@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from mbcompress import MbcompressError
-from mbcompress.deployment import Deployment
-from mbcompress.exported import ExportedGraph, capture
-from mbcompress.processor import processor
+from mbcompress.graph.export import ExportedGraph, capture
+from mbcompress.measure.deployment import Deployment
+from mbcompress.measure.processor import processor
 
 from .candidates import inputs_of, measure
 from .decisions import ORIGINAL, Candidate, Decision, Decisions, decision, read
@@ -52,7 +52,7 @@ def substitute(model: nn.Module, step: Winograd, context: Context) -> nn.Module:
     if not status.compiled:
         context.progress.say(f"winograd: the compiled kernel is missing ({status.reason}); its reference is slow")
     with _threads(step.threads):
-        found = context.processes.from_main(lambda: _decide(graph, layers, others, step, context))
+        found = context.process_group.broadcast_object(lambda: _decide(graph, layers, others, step, context))
     substituted = ExportedGraph(replace(graph, found.kept, layers)).eval()
     if step.mode == "auto" and found.kept:
         found = _last_word(found, substituted, model, step, context)

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from fuzzing import damage
 from fuzzing.checkpoints import Payload, archived
 from fuzzing.suites import Reading
+from mbcompress.contract.validation import first_problem
 from mbcompress.errors import MbcompressError
-from mbcompress.validation import first_problem
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 SHAPES = ("(20, 8, 8)", "(20,)", "()", "(0, 8, 8)", "(20, 8, 8, 3)", "(-1, 8)", "(2**70,)", "(4611686018427387904, 4)", "(1280, 1, 1)", "(True,)",

@@ -9,7 +9,7 @@ import yaml
 from fuzzing import damage
 from fuzzing.suites import Reading
 from mbcompress import recipe
-from mbcompress.host import discover
+from mbcompress.registry.discovery import discover
 
 TESTS = Path(__file__).parent.parent
 GOOD = sorted((TESTS.parent / "recipes").glob("*.yaml"))
@@ -40,7 +40,7 @@ class _Recipes:
     """Reads a file, or takes a dict, as `mbcompress validate` and `mbcompress.compress` do."""
 
     def __init__(self) -> None:
-        self.catalogue = discover()
+        self.registry = discover()
         self.good, self.broken = ([path.read_text("utf-8", "replace") for path in paths] for paths in (GOOD, BROKEN))
 
     def text(self, random: Random) -> str:
@@ -58,7 +58,7 @@ class _Recipes:
         self.resolve(recipe.override(recipe.read(path), overrides))
 
     def resolve(self, document: recipe.Document) -> None:
-        recipe.resolve(document, self.catalogue).to_mapping()
+        recipe.resolve(document, self.registry).to_mapping()
 
     def write(self, folder: Path, content: bytes, overrides: tuple[str, ...] = ()) -> Reading:
         path = folder / "recipe.yaml"

@@ -11,9 +11,9 @@ from torch import nn
 
 from fuzzing import damage
 from fuzzing.suites import Reading
+from mbcompress.checkpoint.weights import load_weights
 from mbcompress.cli.info import render
-from mbcompress.inspection import describe_artifact
-from mbcompress.weights import load_weights
+from mbcompress.info import describe_artifact
 
 DTYPES = (
     "F64",

@@ -13,10 +13,10 @@ import mbcompress
 from fuzzing import damage
 from fuzzing.safetensors_files import describe
 from fuzzing.suites import Reading
-from mbcompress.host import discover
-from mbcompress.run_directory import write_manifest
-from mbcompress.storage.saving import write_step
-from mbcompress.traits import Trait
+from mbcompress.checkpoint.saving import write_step
+from mbcompress.contract.traits import Trait
+from mbcompress.pipeline.run_directory import write_manifest
+from mbcompress.registry.discovery import discover
 
 SHAPE = (3, 32, 32)
 SPEC = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
@@ -98,7 +98,7 @@ class Runs:
 
 def _in_graph(random: Random, document: dict[str, Any]) -> dict[str, Any]:
     """Calls with other operators and arguments, which are looked at only when the network runs."""
-    from mbcompress.storage.operators import ALLOWED
+    from mbcompress.checkpoint.operators import ALLOWED
 
     for _ in range(random.choice((1, 1, 2, 3))):
         node = random.choice(document["nodes"])

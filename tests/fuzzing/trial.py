@@ -13,8 +13,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fuzzing import suites
-from mbcompress.conformance.writes import watched
 from mbcompress.errors import MbcompressError
+from mbcompress.testing.writes import watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

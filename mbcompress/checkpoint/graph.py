@@ -1,0 +1,199 @@
+"""A network as a list of operator calls: data that can be stored, read back, and executed without running its code.
+
+`torch.export.load` is not used for it: it unpickles weights and constants with `weights_only=False`. Nor is a
+`torch.fx.GraphModule` built from what was read: that writes Python source, with the names it is given, and executes it.
+A stored graph is interpreted instead. Tracers see the same operators, so it can be exported again.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mbcompress.checkpoint.operators import ITEM, Operator, operator_named
+from mbcompress.errors import MbcompressError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+INPUT = "images"
+NAME = re.compile(r"\w+(\.\w+){0,31}")  # deeper modules than anybody writes would exhaust the stack
+NUMBERS = "float32 float16 bfloat16 float64 uint8 int8 int16 int32 int64 bool"
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBERS.split()}
+FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, torch.preserve_format)}
+
+
+@dataclass(frozen=True)
+class Value:
+    """What an earlier call, or the input, gave."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of the network, by its name in the state dict."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """`name = operator(*args, **kwargs)`; `last_use` are the values that nobody reads afterwards."""
+
+    name: str
+    operator: Operator
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    last_use: tuple[str, ...] = ()
+
+
+def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
+    """Inverse of the encoding in `mbcompress.checkpoint.capture`; `known` are the values that exist by now."""
+    match value:
+        case None | bool() | int() | str() | float():
+            return value
+        case list():
+            return [_decode(each, known, weights) for each in value]
+        case {"value": str(name), **rest} if not rest and name in known:
+            return Value(name)
+        case {"weight": str(name), **rest} if not rest and name in weights:
+            return Weight(name)
+        case {"dtype": str(name), **rest} if not rest and name in DTYPES:
+            return DTYPES[name]
+        case {"memory_format": str(name), **rest} if not rest and name in FORMATS:
+            return FORMATS[name]
+        case {"float": "inf" | "-inf" | "nan" as text, **rest} if not rest:
+            return float(text)
+    raise MbcompressError(f"argument {shown(value)} names nothing that is there")
+
+
+class GraphNetwork(nn.Module):
+    """A stored graph, alive: (N, C, H, W) float32 -> (N, K).
+
+    It was captured in eval mode: `train()` and `eval()` cannot change what it computes.
+
+    Args:
+        document: what `capture` gave.
+        tensors: at least those that the document names; under the same names in the state dict.
+
+    Raises:
+        MbcompressError: the document is not a graph, or names operators or tensors that it may not.
+    """
+
+    def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        calls = list(_read_calls(document, tensors))
+        result = _decode(document.get("output"), {INPUT, *(call.name for call in calls)}, tensors)
+        if not isinstance(result, Value):
+            raise MbcompressError(f"output {shown(document.get('output'))} is not a value")
+        self.graph_result = result.name
+        self.graph_calls = _with_last_uses(calls, result.name)
+        parameters = document.get("parameters")
+        if not isinstance(parameters, list) or not all(isinstance(name, str) for name in parameters):
+            raise MbcompressError("'parameters' must be a list of names")
+        learned = frozenset(parameters)
+        for name in _named(calls, Weight):
+            _attach(self, name, tensors[name], learned=name in learned)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) float32 -> (N, K): one call after the other; what nobody needs any more is let go."""
+        values: dict[str, Any] = {INPUT: images}
+        for call in self.graph_calls:
+            arguments = [self._resolve(each, values) for each in call.args]
+            options = {key: self._resolve(each, values) for key, each in call.kwargs.items()}
+            values[call.name] = call.operator(*arguments, **options)
+            for name in call.last_use:
+                del values[name]
+        result: Tensor = values[self.graph_result]
+        return result
+
+    def _resolve(self, argument: Any, values: Mapping[str, Any]) -> Any:
+        match argument:
+            case Value(name):
+                return values[name]
+            case Weight(name):
+                return operator.attrgetter(name)(self)
+            case list():
+                return [self._resolve(each, values) for each in argument]
+        return argument
+
+
+def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[Call]:
+    nodes = document.get("nodes")
+    if not isinstance(nodes, list):
+        raise MbcompressError("'nodes' must be a list")
+    known = {INPUT}
+    for node in nodes:
+        match node:
+            case {"name": str(name), "operator": str(kind), "args": list(args)} if name not in known:
+                kwargs = node.get("kwargs", {})
+            case _:
+                raise MbcompressError(f"node {shown(node)} must have a new 'name', an 'operator' and 'args'")
+        try:
+            function = operator_named(kind)
+        except KeyError:
+            raise MbcompressError(f"operator {shown(kind)} is not among those that a stored graph may hold") from None
+        if not isinstance(kwargs, dict):
+            raise MbcompressError(f"node {shown(name)}: 'kwargs' must be a mapping")
+        if kind == ITEM and not _picks(args):
+            raise MbcompressError(f"node {shown(name)}: {ITEM!r} must have a value and a whole number as 'args'")
+        options = {str(key): _decode(value, known, tensors) for key, value in kwargs.items()}
+        yield Call(name, function, tuple(_decode(args, known, tensors)), options)
+        known.add(name)
+
+
+def _picks(args: list[Any]) -> bool:
+    """Whether these pick one of several outputs; from lists written out, calls could build lists that always double."""
+    match args:
+        case [{"value": str()}, int()]:
+            return True
+    return False
+
+
+def _with_last_uses(calls: list[Call], result: str) -> list[Call]:
+    """The same calls, each with the values that can be forgotten after it."""
+    alive = {result}
+    reversed_calls = []
+    for call in reversed(calls):
+        used = {*_named([call], Value), call.name}
+        reversed_calls.append(Call(call.name, call.operator, call.args, call.kwargs, tuple(sorted(used - alive))))
+        alive |= used
+    return reversed_calls[::-1]
+
+
+def _named(calls: list[Call], kind: type[Value | Weight]) -> list[str]:
+    """Names of one kind that the calls use, each once, in order."""
+
+    def walk(argument: Any) -> Iterator[str]:
+        if isinstance(argument, kind):
+            yield argument.name
+        elif isinstance(argument, list | tuple):
+            for each in argument:
+                yield from walk(each)
+
+    return list(dict.fromkeys(name for call in calls for name in walk([*call.args, *call.kwargs.values()])))
+
+
+def _attach(network: nn.Module, name: str, tensor: Tensor, *, learned: bool) -> None:
+    """Register `tensor` under a dotted name, with empty modules on the way to it."""
+    if not NAME.fullmatch(name):
+        raise MbcompressError(f"tensor {shown(name)} has a name that no module can take")
+    *way, last = name.split(".")
+    owner = network
+    try:
+        for part in way:
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        if learned and tensor.is_floating_point():
+            owner.register_parameter(last, nn.Parameter(tensor))
+        else:
+            owner.register_buffer(last, tensor)
+    except (KeyError, AttributeError) as error:
+        raise MbcompressError(f"tensor {shown(name)} has a name that no module can take: {error}") from None

@@ -1,0 +1,99 @@
+"""Operators that a stored graph may name: functions of tensors, none of which reads files or runs code.
+
+`aten` has operators that do (`from_file` maps a file into memory), so a name counts only if it is listed here, or
+offered by an installed plugin.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed, which torchao converts to
+
+from mbcompress.registry.discovery import discover
+from mbcompress.registry.registry import TORCHS_OWN
+
+Operator = Callable[..., Any]
+
+LAYERS = """
+    conv2d.default conv2d.padding conv_transpose2d.input linear.default matmul.default einsum.default
+    batch_norm.default group_norm.default layer_norm.default scaled_dot_product_attention.default
+"""
+ACTIVATIONS = """
+    relu.default relu_.default relu6.default relu6_.default hardtanh.default hardtanh_.default
+    hardswish.default hardswish_.default hardsigmoid.default hardsigmoid_.default
+    sigmoid.default sigmoid_.default silu.default silu_.default gelu.default mish.default mish_.default tanh.default
+    leaky_relu.default leaky_relu_.default elu.default elu_.default prelu.default softplus.default
+    clamp.default clamp_.default clamp_min.default clamp_max.default softmax.int log_softmax.int
+    dropout.default dropout_.default feature_dropout.default
+"""
+ARITHMETIC = """
+    add.Tensor add_.Tensor sub.Tensor sub_.Tensor mul.Tensor mul_.Tensor div.Tensor div_.Tensor
+    add.Scalar sub.Scalar mul.Scalar div.Scalar rsub.Scalar neg.default abs.default exp.default
+    pow.Tensor_Scalar sqrt.default rsqrt.default
+"""
+POOLING = """
+    adaptive_avg_pool2d.default avg_pool2d.default max_pool2d.default adaptive_max_pool2d.default
+    mean.dim mean.default sum.dim_IntList amax.default
+"""
+SHAPES = """
+    flatten.using_ints view.default reshape.default permute.default transpose.int squeeze.dim squeeze.dims
+    unsqueeze.default contiguous.default clone.default slice.Tensor select.int chunk.default split.Tensor
+    split_with_sizes.default cat.default stack.default pad.default constant_pad_nd.default channel_shuffle.default
+    pixel_shuffle.default sym_size.int alias.default detach.default detach_.default lift_fresh_copy.default to.dtype
+"""
+QUANTIZATION = """
+    quantize_per_tensor.default dequantize_per_tensor.default quantize_per_channel.default
+    dequantize_per_channel.default
+"""
+ALLOWED = frozenset(
+    [f"aten.{name}" for group in (LAYERS, ACTIVATIONS, ARITHMETIC, POOLING, SHAPES) for name in group.split()]
+    + [f"quantized_decomposed.{name}" for name in QUANTIZATION.split()]
+)
+ITEM = "getitem"
+"""Picks one of several outputs, as those of `chunk`."""
+
+
+def name_of(function: object) -> str:
+    """The name under which `operator_named` finds a node's target, if it is allowed."""
+    return ITEM if function is operator.getitem else str(function)
+
+
+@cache
+def operator_named(name: str) -> Operator:
+    """The operator.
+
+    Raises:
+        KeyError: it is not allowed.
+    """
+    if name == ITEM:
+        return operator.getitem
+    if name not in ALLOWED:
+        _register(name)
+    namespace, packet, overload = name.split(".")
+    found: Operator = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+    return found
+
+
+def _register(name: str) -> None:
+    """Have the plugin that offers an operator make it known to torch.
+
+    Raises:
+        KeyError: no installed plugin offers it.
+    """
+    namespace = name.partition(".")[0]
+    if namespace in TORCHS_OWN:
+        raise KeyError(name)
+    _, offered = discover().operators[namespace]
+    if name not in offered.operators:
+        raise KeyError(name)
+    offered.register()
+
+
+def changes_its_input(function: object) -> bool:
+    """Whether the operator works in place, so that it matters even where nobody reads its result."""
+    return isinstance(function, torch._ops.OpOverload) and function._schema.is_mutable

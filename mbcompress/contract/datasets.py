@@ -1,0 +1,39 @@
+"""Dataset: labelled images, divided into four splits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mbcompress.contract.options import Component
+
+if TYPE_CHECKING:
+    from mbcompress.data.splits import Splits
+
+
+class Dataset(Component):
+    """Labelled images, divided into four disjoint splits."""
+
+    calibration: int = Field(
+        default=128, ge=1, description="Images set aside to observe activation ranges for quantization."
+    )
+    validation: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the training images that choices are made on."
+    )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="Which image is in which split. The recipe's own seed does not move it, so that a network trained "
+        "in one run is never tested on its training images in another, as long as the images are the same.",
+    )
+
+    @abstractmethod
+    def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
+        """Read the images at the size the model wants; the division depends on `seed`, the option `split_seed`.
+
+        Raises:
+            MbcompressError: the data is missing, unreadable or too small to be divided.
+        """

@@ -1,0 +1,110 @@
+"""ModelSource: where a model comes from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mbcompress.contract.options import Component
+from mbcompress.contract.zoo import Zoo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+
+class ModelSource(Component):
+    """Where a model comes from."""
+
+    rebuildable: ClassVar[bool] = False
+    """Whether the architecture follows from the options alone (an option `weights` aside), and building it reads no
+    files and runs no code that an option names. Models of such sources are stored as options and channel counts; those
+    of all others as graphs. `load` must also work under `torch.device("meta")`."""
+
+    zoo: ClassVar[Zoo | None] = None
+    """Weights that come with the source, which `mbcompress info zoo:NAME` describes."""
+
+    num_classes: int = Field(ge=2, le=100_000, description="Number of classes, the width of the last layer.")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether `load` gives trained weights, from which others can learn, and not random ones."""
+        return True
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """Name and options of the dataset that the weights come from, where that is known."""
+        return None
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one input image."""
+
+    @abstractmethod
+    def load(self) -> nn.Module:
+        """Build the float model with its weights, on the CPU.
+
+        Raises:
+            MbcompressError: the weights are missing, damaged, or of another architecture.
+        """
+
+
+class ArchitectureSource(ModelSource):
+    """Subclasses set `zoo` and build the architecture that their options describe."""
+
+    rebuildable: ClassVar[bool] = True
+    zoo: ClassVar[Zoo]
+
+    input_size: int = Field(
+        default=224, ge=8, le=2048, description="Height and width of the input in pixels (the resolution multiplier)."
+    )
+    weights: str | None = Field(
+        default=None,
+        description="A .safetensors file, a PyTorch checkpoint that holds tensors only, or 'zoo:NAME'; null for random "
+        "weights.",
+    )
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Three colours, square."""
+        return 3, self.input_size, self.input_size
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether there are weights."""
+        return self.weights is not None
+
+    @property
+    def trained_on(self) -> Mapping[str, Any] | None:
+        """What the card in the zoo says."""
+        return self.zoo.trained_on(self.weights)
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_exist(cls, weights: str | None) -> str | None:
+        if weights is not None:
+            cls.zoo.locate(weights)
+        return weights
+
+    @model_validator(mode="after")
+    def _is_what_the_zoo_trained(self) -> Self:
+        self.zoo.check(self.weights, {"source": self.name, **self.model_dump()})
+        return self
+
+    def load(self) -> nn.Module:
+        """The network, in eval mode."""
+        from mbcompress.checkpoint.weights import load_weights
+
+        model = self.build()
+        if self.weights is not None:
+            width = getattr(self, "width", 1.0)
+            load_weights(model, self.zoo.locate(self.weights), f"{self.name} with width {width:g}")
+        return model.eval()

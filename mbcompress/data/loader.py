@@ -1,0 +1,118 @@
+"""Batches from images in memory: whole batches are shuffled, cropped, flipped and normalised at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mbcompress.data.splits import Augmentation, Images, Normalization
+from mbcompress.data.transforms import augment, cutout, mixup, random_augment
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        images: (N, C, H, W) float32, normalised.
+        labels: (N,) int64, or (N, K) float32 shares of the classes where images were blended.
+        positions: (N,) int64 places among the training images, where the images are exactly those; None where they
+            were changed at random.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor | None = None
+
+    def parts(self, count: int) -> list["Batch"]:
+        """The batch in `count` parts, whose numbers of images differ by one at most."""
+        columns = (self.images, self.labels, self.positions)
+        return [Batch(*part) for part in zip(*(c.tensor_split(count) for c in columns if c is not None), strict=True)]
+
+
+def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
+    """(N, C, H, W) uint8 or float32 -> normalised float32, channels last."""
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
+        for values in (normalization.mean, normalization.std)
+    )
+    return ((pixels.float() / normalization.scale - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def evaluation_batches(
+    images: Images, normalization: Normalization, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images and labels in their order."""
+    pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
+    for start in range(0, len(images), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        yield to_float(pixels[part].to(device), normalization), labels[part].to(device)
+
+
+def training_batches(
+    images: Images,
+    normalization: Normalization,
+    augmentation: Augmentation,
+    batch_size: int,
+    device: torch.device,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    classes: int = 0,
+    scale: float = 1.0,
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
+
+    Order and augmentation follow from `seed`, `epoch` and the number of the batch alone, so that an epoch can begin
+    with any of its batches: `first`, from 0.
+
+    Args:
+        classes: how many outputs the model has; for mixup, whose labels are then (N, classes) float32.
+        scale: what the images' sides are multiplied by.
+        share: (0, 1) for all of every batch, (i, n) for the i-th of n processes that share its images.
+    """
+    pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
+    order = torch.randperm(len(images), generator=_generator(seed, epoch))
+    process, processes = share
+    changes = scale != 1 or augmentation != replace(Augmentation(), magnitude=augmentation.magnitude)
+    for number in range(first, batches_per_epoch(len(images), batch_size)):
+        index = order[number * batch_size : (number + 1) * batch_size].tensor_split(processes)[process]
+        generator = _generator(seed, epoch, number, *(share if process else ()))
+        batch = augment(pixels[index], augmentation, generator).to(device)
+        if scale != 1:
+            size = [max(1, round(scale * side)) for side in batch.shape[2:]]
+            batch = interpolate(batch.float(), size, mode="bilinear", antialias=True)
+        if augmentation.random_augment:
+            unit = batch.float() / normalization.scale
+            colours = normalization.scale != 1
+            changed = random_augment(
+                unit, augmentation.random_augment, augmentation.magnitude, generator, colours=colours
+            )
+            batch = changed * normalization.scale
+        drawn, targets = to_float(batch, normalization), labels[index].to(device)
+        if augmentation.cutout:
+            drawn = cutout(drawn, round(scale * augmentation.cutout), generator)
+        if augmentation.mixup:
+            drawn, targets = mixup(drawn, targets, augmentation.mixup, classes, generator)
+        yield Batch(drawn, targets, None if changes else index)
+
+
+def _generator(*entropy: int) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(*entropy))
+
+
+def derived_seed(*entropy: int) -> int:
+    """A seed whose random numbers are independent of those of any other entropy."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+
+
+def batches_per_epoch(images: int, batch_size: int) -> int:
+    """How many batches `training_batches` yields."""
+    return max(1, images // batch_size)

@@ -1,0 +1,112 @@
+"""A run directory: what was made of what, by which passes, and whether its files are still those of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mbcompress.checkpoint.stored import (
+    ARCHITECTURE,
+    LARGEST_JSON,
+    Manifest,
+    StoredStep,
+    list_steps,
+    parse_json,
+    read_bounded,
+    read_manifest,
+)
+from mbcompress.errors import MbcompressError, shown
+from mbcompress.files import sha256
+from mbcompress.info.step import passes_of
+from mbcompress.pipeline.run_directory import MANIFEST
+
+REPORT, ENVIRONMENT = "report.json", "environment.json"
+
+
+def describe_run(path: Path) -> dict[str, Any]:
+    """The report's figures, the recipe, versions, steps, artifacts, and which files were changed since.
+
+    Raises:
+        MbcompressError: the run is incomplete or its documents are damaged.
+    """
+    root = path.absolute()
+    manifest = read_manifest(root)
+    changed = changed_files(manifest)
+    report, environment = (_document(root / name) for name in (REPORT, ENVIRONMENT))
+    return {
+        "kind": "run",
+        "path": str(path),
+        "name": report.get("name"),
+        "created": report.get("created"),
+        "architecture": report.get("model"),
+        "data": _without(report.get("data"), "sha256"),
+        "preprocessing": report.get("preprocessing"),
+        "passes": passes_of(root),
+        "steps": [_step(each, manifest) for each in list_steps(root)] if (root / "steps").is_dir() else [],
+        "figures": [_figures(side, report.get(side)) for side in ("baseline", "result")],
+        "ratio": _without(report.get("ratio"), "latency_by_threads"),
+        "artifacts": report.get("artifacts", []),
+        "libraries": environment.get("libraries"),
+        "seed": environment.get("seed"),
+        "files": {"listed": len(manifest.files), "changed": changed},
+    }
+
+
+def changed_files(manifest: Manifest) -> list[str]:
+    """Names of files that are missing or differ from what the run wrote."""
+    return [name for name, entry in manifest.files.items() if not _is_as_listed(manifest.root, name, entry.sha256)]
+
+
+def _is_as_listed(root: Path, name: str, digest: str) -> bool:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise MbcompressError(f"{root / MANIFEST}: lists {shown(name)}, which is outside the run")
+    path = root / name
+    return path.is_file() and sha256(path) == digest
+
+
+def _document(path: Path) -> dict[str, Any]:
+    content = parse_json(read_bounded(path, LARGEST_JSON), path)
+    if not isinstance(content, dict):
+        raise MbcompressError(f"{path}: must hold a mapping")
+    return content
+
+
+def _step(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """A line about one step."""
+    step = StoredStep(path, manifest)
+    metrics = _document(path / "metrics.json")
+    figures = metrics.get("metrics")
+    if not isinstance(figures, dict):
+        figures = {}
+    row = {"step": path.name, "seconds": metrics.get("seconds")}
+    row |= {key: figures.get(key) for key in ("validation_top1", "parameters", "macs")}
+    if (path / ARCHITECTURE).is_file():
+        architecture = step.architecture()
+        row |= {"stored_as": architecture.form, "traits": architecture.traits}
+    return row
+
+
+def _figures(side: str, figures: Any) -> dict[str, Any]:
+    """A line about the baseline or the result."""
+
+    def at(*path: str) -> Any:
+        value = figures
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    return {
+        "model": side,
+        "top1": at("accuracy", "top1", "value"),
+        "bytes": at("size_bytes"),
+        "parameters": at("parameters"),
+        "macs": at("macs"),
+        "median_ms": at("latency", "median_ms"),
+        "int8_convolutions": at("convolutions", "int8"),
+        "convolutions": at("convolutions", "total"),
+    }
+
+
+def _without(mapping: Any, *keys: str) -> Any:
+    return {key: value for key, value in mapping.items() if key not in keys} if isinstance(mapping, dict) else mapping

@@ -1,0 +1,52 @@
+"""What a run's figures depend on beside its recipe."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+from mbcompress.measure.processor import processor
+from mbcompress.registry.discovery import Registry
+
+REPEATABLE = (
+    "weights and accuracy are the same to the last bit wherever python, libraries, plugins, cpu flags, torch_threads, "
+    "processes, device and seed are as here; times and memory never are"
+)
+INSTRUCTIONS = ("avx", "amx", "sse4", "fma")
+LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
+
+
+def describe_environment(registry: Registry, device: str, seed: int, processes: int) -> dict[str, Any]:
+    """Versions, processor, threads, processes, seed and plugins, for environment.json."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "plugins": [
+            {"kind": kind.name, "name": cls.name, "distribution": origin.distribution, "version": origin.version}
+            for kind in registry.kinds
+            for cls, origin in kind
+        ],
+        "cpu": describe_cpu(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "processes": processes,
+        "device": device,
+        "seed": seed,
+        "repeatable": REPEATABLE,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def describe_cpu() -> dict[str, Any]:
+    """Model name and instruction sets."""
+    found = processor()
+    return {"model": found.model, "flags": sorted(flag for flag in found.flags or () if flag.startswith(INSTRUCTIONS))}

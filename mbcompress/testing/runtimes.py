@@ -1,0 +1,82 @@
+"""Checks of runtimes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mbcompress.errors import shown
+from mbcompress.testing.tiny import CLASSES, SHAPE, probe, tiny_model
+from mbcompress.testing.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mbcompress.contract.runtimes import Runtime
+    from mbcompress.testing.options import Subject
+
+OPENS = """
+import sys
+from pathlib import Path
+from mbcompress.registry.discovery import discover
+registry = discover()
+registry.runtimes.build(sys.argv[1], {}, registry).open(Path(sys.argv[2]), 1)
+print("torch" in sys.modules)
+"""
+
+
+def check_runtime(subject: Subject) -> Iterator[Verdict]:
+    """It writes one file, opens it again, and answers as the model does."""
+    for runtime in subject.instances():
+        yield from judge(subject.label, {"runs what it exports": lambda runtime=runtime: _check(runtime, subject)})  # type: ignore[misc]
+
+
+def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
+    if not runtime.suffix.startswith("."):
+        yield f"suffix must begin with a dot, got {shown(runtime.suffix)}"
+    if not isinstance(runtime.describe(), str) or not runtime.describe():
+        yield "describe() must return the engine's name and version"
+    model = tiny_model("mobilenet_v2", subject.registry)
+    images = probe()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / f"model{runtime.suffix}"
+        runtime.export(model, SHAPE, path)
+        if [file.name for file in Path(name).iterdir()] != [path.name]:
+            found = sorted(file.name for file in Path(name).iterdir())
+            yield f"export() must write the one file it is told, {path.name!r}, got {shown(found)}"
+            return
+        logits = runtime.open(path, 1).run(images.numpy())
+        convolutions = runtime.convolutions(path)
+        weights = runtime.zero_weights(path)
+        yield from _check_opens_alone(runtime, path)
+    with torch.no_grad():
+        expected = model(images).numpy()
+    if logits.shape != (len(images), CLASSES) or logits.dtype != np.float32:
+        yield f"run() must return float32 logits of shape {(len(images), CLASSES)}, got {logits.dtype} {logits.shape}"
+    elif not np.allclose(logits, expected, atol=1e-2, rtol=1e-2):
+        yield f"the file's logits differ from the model's by up to {abs(logits - expected).max():.3g}"
+    if convolutions.total < 1 or not 0 <= convolutions.int8 <= convolutions.total:
+        yield f"convolutions() must count those of a MobileNetV2, got {shown(tuple(convolutions))}"
+    if weights and not 0 <= weights.zero <= weights.total:
+        yield f"zero_weights() must count at most all weights as zero, got {shown(tuple(weights))}"
+
+
+def _check_opens_alone(runtime: Runtime, path: Path) -> Iterator[str]:
+    """In a process that holds the engine alone, as memory and latency are measured."""
+    command = [sys.executable, "-c", OPENS, runtime.name, str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if ended.returncode:
+        yield f"open() fails in a process of its own: {shown(ended.stderr.strip().splitlines()[-1:])}"
+    elif ended.stdout.split()[-1] == "True" and not runtime.needs_torch:
+        yield (
+            "open() imports torch, which would be measured with it; import the engine alone there, or say that it "
+            "`needs_torch`"
+        )
