@@ -7,6 +7,7 @@ import difflib
 import errno
 import json
 import re
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,14 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy or torch say that memory is short; torch has no class for it on the CPU."""
     short = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return short or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM has arrived; `signal` is its number."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.signal = number
 
 
 class TrainingDivergedError(MbcompressError):

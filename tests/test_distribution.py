@@ -25,8 +25,7 @@ from mbcompress.cache.keys import machine
 from mbcompress.contract.context import Context
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.data.splits import Development, Images
-from mbcompress.errors import ProcessLostError, TrainingDivergedError
-from mbcompress.pipeline.interruption import Interrupted
+from mbcompress.errors import Interrupted, ProcessLostError, TrainingDivergedError
 from mbcompress.pipeline.launcher import join, launched
 from mbcompress.registry.discovery import discover
 from mbcompress.training import Batch, fit, label_loss

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from mbcompress.cli import cache, doctor, info, passes, plugin, plugins, rerun, run, schema, validate
 from mbcompress.cli.installed import blocking
-from mbcompress.errors import MbcompressError, PassError
-from mbcompress.pipeline.interruption import Interrupted
+from mbcompress.errors import Interrupted, MbcompressError, PassError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mbcompress.contract.progress import Progress
+from mbcompress.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
     from mbcompress.contract.progress import T
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(KeyboardInterrupt):
-    """Work has ended at a safe point because somebody wished it, by the signal of this number."""
-
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__()
-        self.signal = number
 
 
 class Interruption:

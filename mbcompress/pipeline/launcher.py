@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from mbcompress.errors import MbcompressError, ProcessLostError
-from mbcompress.pipeline.interruption import SIGNALS, Interrupted
+from mbcompress.errors import Interrupted, MbcompressError, ProcessLostError
+from mbcompress.pipeline.interruption import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,9 @@ from mbcompress.contract.training import TrainingOptions
 from mbcompress.contract.traits import Trait
 from mbcompress.data.loader import Batch, batches_per_epoch, derived_seed, training_batches
 from mbcompress.data.splits import Augmentation
-from mbcompress.errors import MbcompressError, TrainingDivergedError
+from mbcompress.errors import Interrupted, MbcompressError, TrainingDivergedError
 from mbcompress.files import slug
 from mbcompress.graph.layout import to_channels_last
-from mbcompress.pipeline.interruption import Interrupted
 from mbcompress.training.callbacks import Constraint, KeepZeros
 from mbcompress.training.distributed import Synchronization
 from mbcompress.training.evaluation import Score, evaluate
