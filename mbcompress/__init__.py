@@ -13,7 +13,7 @@ from mbcompress.contract.passes import Pass
 from mbcompress.contract.progress import Progress
 from mbcompress.contract.runtimes import ConvolutionCount, Runtime, Session, WeightCount
 from mbcompress.contract.teachers import Teacher, Teachers
-from mbcompress.contract.training import DistillationOptions, TrainingOptions
+from mbcompress.contract.training import BaseTrainingConfig, DistillationConfig, TrainingConfig, TrainingPass
 from mbcompress.contract.traits import Trait
 from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
@@ -22,12 +22,13 @@ from mbcompress.pipeline.result import Result
 
 __all__ = [
     "Augmentation",
+    "BaseTrainingConfig",
     "Component",
     "Context",
     "ConvolutionCount",
     "Dataset",
     "Development",
-    "DistillationOptions",
+    "DistillationConfig",
     "Images",
     "MbcompressError",
     "Measured",
@@ -48,7 +49,8 @@ __all__ = [
     "Splits",
     "Teacher",
     "Teachers",
-    "TrainingOptions",
+    "TrainingConfig",
+    "TrainingPass",
     "Trait",
     "WeightCount",
     "compress",

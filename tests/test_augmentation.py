@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbcompress.data.transforms import COLOURS, GEOMETRIC, cutout, mixup, random_augment
+from mbcompress.data.transforms import COLOURS, GEOMETRIC, cutout, mixup, randaugment
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -70,8 +70,8 @@ def test_equalize_makes_levels_uniform() -> None:
 
 def test_random_augment_differs_by_image_and_follows_its_generator() -> None:
     images = torch.rand(1, 3, 16, 16, generator=generator()).repeat(64, 1, 1, 1)
-    first = random_augment(images, 2, 15, generator(1))
-    assert torch.equal(first, random_augment(images, 2, 15, generator(1)))
+    first = randaugment(images, 2, 15, generator(1))
+    assert torch.equal(first, randaugment(images, 2, 15, generator(1)))
     assert len({tuple(each.flatten().tolist()) for each in first}) > 32
-    geometric = random_augment(images * 7 - 3, 2, 15, generator(1), colours=False)
+    geometric = randaugment(images * 7 - 3, 2, 15, generator(1), colours=False)
     assert float(geometric.max()) <= 4 + 1e-5

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from mbcompress.contract.models import ModelSource
     from mbcompress.contract.passes import Pass
     from mbcompress.contract.runtimes import Runtime
+    from mbcompress.contract.training import BaseTrainingConfig, DistillationConfig
     from mbcompress.data.splits import Development
+    from mbcompress.training.callbacks import Callback
+    from mbcompress.training.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Context:
         metrics: named numbers of this pass; what a pass writes here appears in the report.
         traits: what can be said of the model that the pass is given.
         runtimes: what the result will be exported for, in the recipe's order.
+        pass_name: the name of the pass.
         later: of the passes that follow this one those that offer a preview, if it looks ahead.
         files: small documents of this pass by name: what a pass puts here is written beside the model of the step, and
             pictures (.svg) and tables (.csv in UTF-8, with a line of names) appear in the report.
@@ -52,10 +56,50 @@ class Context:
     traits: frozenset[Trait] = INITIAL
     runtimes: Sequence[Runtime] = ()
     later: Sequence[Pass] = ()
+    pass_name: str = "training"
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
+
+    def fit(
+        self,
+        model: nn.Module,
+        training: BaseTrainingConfig,
+        *,
+        objective: Objective | None = None,
+        distillation: DistillationConfig | None = None,
+        callbacks: Sequence[Callback] = (),
+        label: str | None = None,
+    ) -> nn.Module:
+        """Train `model` in place and return it with its best weights, in eval mode.
+
+        The epoch that they are of becomes the metric `best_epoch`, 0 for before the training.
+
+        Args:
+            model: (N, C, H, W) float images -> (N, num_classes) logits, on `device`.
+            training: the settings, an option of the pass.
+            objective: (model, batch) -> scalar loss; None is cross-entropy, and what `distillation` adds to it.
+            distillation: what is learned from a teacher; None for the labels alone.
+            callbacks: called around the optimizer steps, see `mbcompress.training.Callback`.
+            label: names the training in progress, errors and files; the pass's name by default.
+
+        Raises:
+            TrainingDivergedError: the loss became NaN or infinite.
+        """
+        from mbcompress.training.trainer import fit
+
+        history = fit(
+            model,
+            self,
+            training,
+            objective=objective,
+            distillation=distillation,
+            callbacks=callbacks,
+            label=label or self.pass_name,
+        )
+        self.metrics["best_epoch"] = history.best
+        return model
 
     def example(self, batch: int = 1) -> Tensor:
         """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""

@@ -1,4 +1,4 @@
-"""Options: the frozen pydantic models that every component is. A component *is* its options."""
+"""Options: the frozen pydantic models that components are. A component *is* its options."""
 
 from __future__ import annotations
 
@@ -11,23 +11,52 @@ from mbcompress.errors import shown
 
 
 class Options(BaseModel):
-    """Settings with a name, a type, a default and a description each; unknown ones are refused."""
+    """Settings with a name, a type, a default and a description each; unknown ones are refused.
+
+    Where the default of a field is an `Options` object, a mapping that is given for the field changes that object: what
+    the mapping leaves out is as in the default of this field, not as in the class of the default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Describe a nested group by its class where its field has no description."""
+        for field in cls.model_fields.values():
+            if field.description is None and isinstance(field.default, Options):
+                field.description = type(field.default).summary()
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the class's docstring, for listings."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
     def as_written(self) -> dict[str, Any]:
-        """The options as a recipe would hold them; an object that YAML cannot hold is described."""
+        """Return the options as a recipe would hold them; an object that YAML cannot hold is described."""
         return self.model_dump(mode="json", fallback=shown)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_true_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool):
             annotation = cls.model_fields[info.field_name or ""].annotation
             kinds = set(get_args(annotation)) or {annotation}
             if bool not in kinds and kinds & {int, float}:
                 raise ValueError(f"must be a number, got {shown(value)}")
         return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _merge_into_default(cls, value: Any, info: ValidationInfo) -> Any:
+        return _merged(cls.model_fields[info.field_name or ""].default, value)
+
+
+def _merged(default: object, value: Any) -> Any:
+    if not isinstance(default, Options) or not isinstance(value, Mapping):
+        return value
+    names = type(default).model_fields
+    changed = {name: _merged(getattr(default, name, None), each) for name, each in value.items()}
+    return {**{name: getattr(default, name) for name in names}, **changed}
 
 
 class Component(Options):
@@ -36,10 +65,5 @@ class Component(Options):
     name: ClassVar[str]
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
-    """Options to try the component with. `({},)`, the defaults alone, will do unless some option has no default that
-    could be right for everybody; `()` says that it cannot be tried without something of the user's, such as a file."""
-
-    @classmethod
-    def summary(cls) -> str:
-        """First line of the class's docstring, for listings."""
-        return (cls.__doc__ or "").strip().partition("\n")[0]
+    """Options to try the component with. `({},)`, the defaults, suits components whose options all have a useful
+    default; `()` says that the component cannot be tried without something of the user's, such as a file."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mbcompress.data.splits import Augmentation, Images, Normalization
-from mbcompress.data.transforms import augment, cutout, mixup, random_augment
+from mbcompress.data.transforms import augment, cutout, mixup, randaugment
 
 EVALUATION_BATCH = 256
 
@@ -21,17 +21,17 @@ class Batch:
     Attributes:
         images: (N, C, H, W) float32, normalised.
         labels: (N,) int64, or (N, K) float32 shares of the classes where images were blended.
-        positions: (N,) int64 places among the training images, where the images are exactly those; None where they
+        indices: (N,) int64 places among the training images, where the images are exactly those; None where they
             were changed at random.
     """
 
     images: Tensor
     labels: Tensor
-    positions: Tensor | None = None
+    indices: Tensor | None = None
 
     def parts(self, count: int) -> list["Batch"]:
         """The batch in `count` parts, whose numbers of images differ by one at most."""
-        columns = (self.images, self.labels, self.positions)
+        columns = (self.images, self.labels, self.indices)
         return [Batch(*part) for part in zip(*(c.tensor_split(count) for c in columns if c is not None), strict=True)]
 
 
@@ -66,7 +66,7 @@ def training_batches(
     first: int = 0,
     classes: int = 0,
     scale: float = 1.0,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
 
@@ -76,24 +76,26 @@ def training_batches(
     Args:
         classes: how many outputs the model has; for mixup, whose labels are then (N, classes) float32.
         scale: what the images' sides are multiplied by.
-        share: (0, 1) for all of every batch, (i, n) for the i-th of n processes that share its images.
+        shard: (0, 1) for all of every batch, (i, n) for the i-th of n processes that share its images.
     """
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=_generator(seed, epoch))
-    process, processes = share
-    changes = scale != 1 or augmentation != replace(Augmentation(), magnitude=augmentation.magnitude)
+    rank, world_size = shard
+    changes = scale != 1 or augmentation != replace(
+        Augmentation(), randaugment_magnitude=augmentation.randaugment_magnitude
+    )
     for number in range(first, batches_per_epoch(len(images), batch_size)):
-        index = order[number * batch_size : (number + 1) * batch_size].tensor_split(processes)[process]
-        generator = _generator(seed, epoch, number, *(share if process else ()))
+        index = order[number * batch_size : (number + 1) * batch_size].tensor_split(world_size)[rank]
+        generator = _generator(seed, epoch, number, *(shard if rank else ()))
         batch = augment(pixels[index], augmentation, generator).to(device)
         if scale != 1:
             size = [max(1, round(scale * side)) for side in batch.shape[2:]]
             batch = interpolate(batch.float(), size, mode="bilinear", antialias=True)
-        if augmentation.random_augment:
+        if augmentation.randaugment:
             unit = batch.float() / normalization.scale
             colours = normalization.scale != 1
-            changed = random_augment(
-                unit, augmentation.random_augment, augmentation.magnitude, generator, colours=colours
+            changed = randaugment(
+                unit, augmentation.randaugment, augmentation.randaugment_magnitude, generator, colours=colours
             )
             batch = changed * normalization.scale
         drawn, targets = to_float(batch, normalization), labels[index].to(device)

@@ -74,10 +74,10 @@ class Augmentation:
     cutout: int = 0
     """Side in pixels of a square that is set to the mean (DeVries and Taylor 2017)."""
 
-    random_augment: int = 0
+    randaugment: int = 0
     """How many operations of RandAugment each image goes through (Cubuk et al. 2020)."""
 
-    magnitude: int = 9
+    randaugment_magnitude: int = 9
     """Strength of those operations, 0 to 30."""
 
     mixup: float = 0.0

@@ -54,7 +54,7 @@ def mixup(
     return torch.lerp(images[order], images, share), torch.lerp(targets[order], targets, share)
 
 
-def random_augment(
+def randaugment(
     images: Tensor, operations: int, magnitude: int, generator: torch.Generator, *, colours: bool = True
 ) -> Tensor:
     """`operations` random changes for each image, one after the other (RandAugment, Cubuk et al. 2020).

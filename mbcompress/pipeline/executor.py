@@ -128,6 +128,7 @@ class Steps:
             runtimes=self.context.runtimes if step.uses_runtimes else (),
             later=_with_preview(self.plan.passes[index + 1 :]) if step.looks_ahead else (),
             seed=self.plan.seed + index + 1,
+            pass_name=step.name,
             checkpoints=Checkpoints(),
         )
         traits = (self.traits - step.destroys) | step.provides

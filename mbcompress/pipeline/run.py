@@ -15,7 +15,7 @@ from mbcompress.contract.context import Context
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.contract.teachers import teachers_in
-from mbcompress.contract.training import TrainingOptions
+from mbcompress.contract.training import BaseTrainingConfig, trainings_in
 from mbcompress.data.seed import fork_rng, seed_everything
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
@@ -26,7 +26,7 @@ from mbcompress.pipeline.run_directory import write_manifest
 from mbcompress.recipe.provenance import other_images
 from mbcompress.report import build_report, write_report
 from mbcompress.training.distributed import equalize
-from mbcompress.training.loop import check_shares
+from mbcompress.training.trainer import check_batch_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,19 +147,17 @@ def _follow(plan: Plan, registry: Registry, directory: Path, loaded: nn.Module, 
     return steps.stage.model
 
 
-def _trainings(plan: Plan) -> Iterator[tuple[str, TrainingOptions]]:
+def _trainings(plan: Plan) -> Iterator[tuple[str, BaseTrainingConfig]]:
     """What will be trained: with its place and its pass, the options."""
     for index, step in enumerate(plan.passes):
         where = f"{plan.locations[index]}: " if plan.locations else ""
-        for options in (step, *(getattr(step, name) for name in type(step).model_fields)):
-            if isinstance(options, TrainingOptions) and options.epochs:
-                yield f"{where}{step.name}", options
+        yield from ((f"{where}{step.name}", config) for config in trainings_in(step))
 
 
 def _check_batches(plan: Plan, world_size: int) -> None:
     """Refuse batches that cannot be divided among the processes before anything is computed."""
     for label, options in _trainings(plan):
-        check_shares(label, options.batch_size, world_size, options.accumulation)
+        check_batch_size(label, options.batch_size, world_size, options.grad_accum_steps)
 
 
 def _agree(model: nn.Module, splits: Splits, process_group: ProcessGroup) -> None:

@@ -1,27 +1,32 @@
-"""The training loop that every pass with a loss shares. Imports torch: a plugin imports it inside its verbs."""
+"""Training: the loop that all passes that train share, with its objectives and callbacks. Imports torch.
+
+In: a model, a context with images, a `TrainingConfig`. Out: the trained model and its `History`. May import: `contract`,
+`data`, `graph`, and `report` for pictures. A plugin imports this room inside `apply`, not at the head of its module.
+"""
 
 from mbcompress.data.loader import Batch, batches_per_epoch, evaluation_batches
 from mbcompress.training.batchnorm import update_bn
-from mbcompress.training.callbacks import Constraint, KeepZeros, zero_masks
+from mbcompress.training.callbacks import Callback, KeepZeros, TrainerState, cubic_sparsity, zero_masks
 from mbcompress.training.evaluation import Score, evaluate
 from mbcompress.training.history import History
-from mbcompress.training.loop import fit
-from mbcompress.training.objectives import Distillation, Loss, label_loss, task_loss
+from mbcompress.training.objectives import CrossEntropy, Distillation, Objective
+from mbcompress.training.trainer import fit
 
 __all__ = [
     "Batch",
-    "Constraint",
+    "Callback",
+    "CrossEntropy",
     "Distillation",
     "History",
     "KeepZeros",
-    "Loss",
+    "Objective",
     "Score",
+    "TrainerState",
     "batches_per_epoch",
+    "cubic_sparsity",
     "evaluate",
     "evaluation_batches",
     "fit",
-    "label_loss",
-    "task_loss",
     "update_bn",
     "zero_masks",
 ]

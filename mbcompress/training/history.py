@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mbcompress.files import slug
 from mbcompress.report.pictures import ACCENT, FAINT, MUTED, inline_svg
 
 if TYPE_CHECKING:
+    from mbcompress.contract.context import Context
     from mbcompress.training.evaluation import Score
 
 SIZE = (640, 200)
@@ -25,6 +27,14 @@ class History:
     scores: tuple[Score, ...]
     losses: tuple[float, ...]
     best: int
+
+    def write_files(self, context: Context, label: str) -> None:
+        """Add the curve to the files of the pass, for the report."""
+        name = f"{slug(label)}-curve"
+        if self.losses:
+            context.files[f"{name}.csv"] = self.table()
+        if len(self.losses) >= FEWEST_EPOCHS and context.process_group.is_main_process:
+            context.files[f"{name}.svg"] = self.picture(name, label)
 
     def table(self) -> str:
         """CSV: a line an epoch, from 0, the state before training."""

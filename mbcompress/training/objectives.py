@@ -1,114 +1,135 @@
-"""Losses over logits: labels, teachers' softened answers, and hints from a teacher's feature maps."""
+"""Objectives: (model, batch) -> loss. Labels, a teacher's softened outputs, and hints from its feature maps."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, normalize
 
-from mbcompress.contract.context import Context
-from mbcompress.contract.training import DistillationOptions, TrainingOptions
 from mbcompress.data.loader import Batch, evaluation_batches
 from mbcompress.errors import MbcompressError
 from mbcompress.graph.fuse import fuse_conv_bn
 
-Loss = Callable[[Batch, Tensor], Tensor]
-"""(batch, logits (N, K)) -> scalar loss. The parameters of one that is an `nn.Module` are trained too."""
+if TYPE_CHECKING:
+    from mbcompress.contract.context import Context
+    from mbcompress.contract.training import DistillationConfig
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+"""(model in training mode, batch) -> scalar loss. The parameters of one that is an `nn.Module` are trained too."""
 
 
-def label_loss(options: TrainingOptions) -> Loss:
-    """Cross-entropy against the labels, with the options' label smoothing."""
+class CrossEntropy:
+    """Cross-entropy against the labels, which may be class indices (N,) or probabilities (N, K)."""
 
-    def loss(batch: Batch, logits: Tensor) -> Tensor:
-        return cross_entropy(logits, batch.labels, label_smoothing=options.label_smoothing)
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
-    return loss
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean over the batch."""
+        return self.of_logits(model(batch.images), batch)
+
+    def of_logits(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over the batch, whose logits (N, K) are known."""
+        return cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
 
 
 @contextmanager
-def task_loss(model: nn.Module, context: Context, options: DistillationOptions) -> Iterator[Loss]:
-    """The loss that the options ask for, to train `model` with while the block runs.
+def objective_for(
+    model: nn.Module, context: Context, label_smoothing: float, distillation: DistillationConfig | None
+) -> Iterator[Objective]:
+    """Give the objective that the options ask for, to train `model` with while the block runs.
 
     Raises:
         MbcompressError: a teacher does not fit the images or the number of classes.
     """
-    if options.teacher is None:
-        yield label_loss(options)
+    if distillation is None:
+        yield CrossEntropy(label_smoothing)
         return
-    references = options.teacher if isinstance(options.teacher, tuple) else (options.teacher,)
-    teachers = [fuse_conv_bn(context.teacher(each), context.example(2)) for each in references]
-    with Distillation(model, teachers, context, options) as loss:
-        yield loss
+    teacher = distillation.teacher
+    references = teacher if isinstance(teacher, tuple) else (teacher,)
+    teachers = [fuse_conv_bn(context.teacher(reference), context.example(2)) for reference in references]
+    with Distillation(model, teachers, context, distillation, label_smoothing) as objective:
+        yield objective
 
 
 class Distillation(nn.Module):
     """Alpha T^2 KL(teacher / T || student / T) + (1 - alpha) cross-entropy (Hinton et al. 2015, section 2), and hints.
 
-    T^2 keeps the gradients' size independent of the temperature. Of several teachers, the mean of the logits counts.
-    Where images are not augmented, each teacher answers to each of them once. A context manager: on leaving it, `model`
-    is as it was.
+    T^2 keeps the size of the gradients independent of the temperature. The logits of several teachers are averaged.
+    Where images are not augmented, each teacher sees each of them once. A context manager: at its end, the hooks on
+    `student` are removed.
 
     Args:
-        model: the student.
-        teachers: frozen, in eval mode, on the context's device; only the first gives hints.
+        student: the model that is trained.
+        teachers: frozen, in eval mode, on the context's device; only the first one gives hints.
+        label_smoothing: of the cross-entropy.
 
     Raises:
-        MbcompressError: hints are wanted, and no two maps can be compared.
+        MbcompressError: hints are asked for, and the two models have no feature maps of one size.
     """
 
     def __init__(
-        self, model: nn.Module, teachers: list[nn.Module], context: Context, options: DistillationOptions
+        self,
+        student: nn.Module,
+        teachers: list[nn.Module],
+        context: Context,
+        config: DistillationConfig,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self._teachers = teachers  # a list: their weights are no parameters of this loss
+        self._teachers = teachers  # a list: their weights are no parameters of this objective
         self._context = context
-        self._options = options
-        self._against_labels = label_loss(options)
-        self._answers: Tensor | None = None
-        self._hints: list[_Taps] = []
+        self._config = config
+        self._cross_entropy = CrossEntropy(label_smoothing)
+        self._outputs: Tensor | None = None
+        self._hints: list[_FeatureMaps] = []
         self.adapters = nn.ModuleList()
-        if options.hints != "none":
-            example = context.example(2)
-            self._hints = _matching_taps(model, teachers[0], example)
+        if config.hints != "none":
+            self._hints = _matching_maps(student, teachers[0], context.example(2))
             if not self._hints:
                 raise MbcompressError(
-                    f"hints {options.hints!r} compare maps of the same height and width, and the model and its teacher "
-                    "share none; leave 'hints' out, or choose another teacher"
+                    f"hints {config.hints!r} compare feature maps of one height and width, and the model and its "
+                    "teacher share none; leave 'hints' out, or choose another teacher"
                 )
-            if options.hints == "features":
-                pairs = zip(*(tap.channels for tap in self._hints), strict=True)
+            if config.hints == "features":
+                pairs = zip(*(maps.channels for maps in self._hints), strict=True)
                 self.adapters.extend(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs)
                 self.to(context.device)
 
-    def forward(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Scalar loss of a batch, right after the student has seen it."""
-        options = self._options
-        with torch.no_grad():
-            targets = log_softmax(self._taught(batch).float() / options.temperature, dim=1)
-        student = log_softmax(logits.float() / options.temperature, dim=1)
-        soft = kl_div(student, targets, reduction="batchmean", log_target=True)
-        loss = options.alpha * options.temperature**2 * soft
-        loss = loss + (1 - options.alpha) * self._against_labels(batch, logits)
-        return loss + options.hint_weight * self._hinted() if self._hints else loss
+    def forward(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Return the scalar loss of a batch."""
+        return self.of_logits(student(batch.images), batch)
 
-    def _taught(self, batch: Batch) -> Tensor:
-        """The teachers' logits."""
-        if batch.positions is None or self._hints:
-            return self._ask(batch.images)
-        if self._answers is None:
+    def of_logits(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of a batch whose logits (N, K) the student has just computed."""
+        config = self._config
+        with torch.no_grad():
+            targets = log_softmax(self._teacher_logits(batch).float() / config.temperature, dim=1)
+        student = log_softmax(logits.float() / config.temperature, dim=1)
+        soft = kl_div(student, targets, reduction="batchmean", log_target=True)
+        loss = config.alpha * config.temperature**2 * soft
+        loss = loss + (1 - config.alpha) * self._cross_entropy.of_logits(logits, batch)
+        return loss + config.hint_weight * self._hint_loss() if self._hints else loss
+
+    def _teacher_logits(self, batch: Batch) -> Tensor:
+        if batch.indices is None or self._hints:
+            return self._run_teachers(batch.images)
+        if self._outputs is None:
             data = self._context.data
             batches = evaluation_batches(data.train, data.normalization, self._context.device)
-            self._answers = torch.cat([self._ask(images) for images, _ in batches])
-        return self._answers[batch.positions.to(self._answers.device)]
+            self._outputs = torch.cat([self._run_teachers(images) for images, _ in batches])
+        return self._outputs[batch.indices.to(self._outputs.device)]
 
-    def _ask(self, images: Tensor) -> Tensor:
+    def _run_teachers(self, images: Tensor) -> Tensor:
         return torch.stack([teacher(images) for teacher in self._teachers]).mean(0)
 
-    def _hinted(self) -> Tensor:
-        ours, theirs = (taps.maps for taps in self._hints)
-        if self._options.hints == "attention":
+    def _hint_loss(self) -> Tensor:
+        ours, theirs = (maps.tensors for maps in self._hints)
+        if self._config.hints == "attention":
             losses = [mse_loss(_attention(our), _attention(their)) for our, their in zip(ours, theirs, strict=True)]
         else:
             losses = [
@@ -121,57 +142,57 @@ class Distillation(nn.Module):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for taps in self._hints:
-            taps.remove()
+        for maps in self._hints:
+            maps.remove_hooks()
 
 
 def _attention(features: Tensor) -> Tensor:
-    """Where a map is large: squares summed over channels, of unit length, (N, H W)."""
+    """Return the attention map of (N, C, H, W) features: squares summed over channels, of unit length, (N, H W)."""
     return normalize(features.float().square().sum(1).flatten(1))
 
 
-class _Taps:
-    """Keeps what some modules of a model give in each forward pass."""
+class _FeatureMaps:
+    """Keeps the outputs of some modules of a model in each forward pass."""
 
     def __init__(self, model: nn.Module, names: list[str], channels: list[int]) -> None:
         self.channels = channels
-        self.maps: list[Tensor] = [torch.empty(0)] * len(names)
+        self.tensors: list[Tensor] = [torch.empty(0)] * len(names)
         self._hooks = [
             model.get_submodule(name).register_forward_hook(
-                lambda module, inputs, output, place=place: self.maps.__setitem__(place, output)
+                lambda module, inputs, output, index=index: self.tensors.__setitem__(index, output)
             )
-            for place, name in enumerate(names)
+            for index, name in enumerate(names)
         ]
 
-    def remove(self) -> None:
+    def remove_hooks(self) -> None:
         for hook in self._hooks:
             hook.remove()
 
 
-def _matching_taps(student: nn.Module, teacher: nn.Module, example: Tensor) -> list[_Taps]:
-    """Taps at the last map of every size that both models have, largest first; an empty list if they share none."""
-    found = [_last_maps(model, example) for model in (student, teacher)]
-    shared = sorted(found[0].keys() & found[1].keys(), reverse=True)
+def _matching_maps(student: nn.Module, teacher: nn.Module, example: Tensor) -> list[_FeatureMaps]:
+    """Return the last maps of every size that both models have, largest first; an empty list if they share none."""
+    last = [_last_maps(model, example) for model in (student, teacher)]
+    shared = sorted(last[0].keys() & last[1].keys(), reverse=True)
     if not shared:
         return []
     return [
-        _Taps(model, [maps[size][0] for size in shared], [maps[size][1] for size in shared])
-        for model, maps in zip((student, teacher), found, strict=True)
+        _FeatureMaps(model, [maps[size][0] for size in shared], [maps[size][1] for size in shared])
+        for model, maps in zip((student, teacher), last, strict=True)
     ]
 
 
 def _last_maps(model: nn.Module, example: Tensor) -> dict[tuple[int, int], tuple[str, int]]:
-    """(height, width) -> name and channels of the module that gives the last map of that size."""
+    """Return (height, width) -> name and channels of the module whose output is the last map of that size."""
     maps: dict[tuple[int, int], tuple[str, int]] = {}
 
-    def note(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
                 maps[(output.shape[2], output.shape[3])] = (name, output.shape[1])
 
         return hook
 
-    hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if name]
+    hooks = [module.register_forward_hook(record(name)) for name, module in model.named_modules() if name]
     training = model.training
     model.eval()
     with torch.no_grad():

@@ -1,42 +1,57 @@
-"""What a step is made with: the optimizer, its learning rate, and the average of the weights."""
+"""Optimizer, learning-rate schedule and moving average of the weights, as a training configuration names them."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
-from mbcompress.contract.training import TrainingOptions
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mbcompress.contract.training import BaseTrainingConfig
 
 
-def optimizer(modules: Sequence[nn.Module], options: TrainingOptions) -> torch.optim.Optimizer:
-    """SGD over all that is learned; weight decay is for weights, not for biases and normalisation."""
+def build_optimizer(modules: Sequence[nn.Module], config: BaseTrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of all parameters that need gradients; biases and normalization layers do not decay."""
     learned = [p for module in modules for p in module.parameters() if p.requires_grad]
-    weights = [p for p in learned if p.dim() > 1]
-    others = [p for p in learned if p.dim() <= 1]
-    groups = [{"params": weights, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, options.lr, options.momentum, nesterov=options.momentum > 0)
+    groups = [
+        {"params": [p for p in learned if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in learned if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.lr)
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0)
 
 
-def rate(options: TrainingOptions, total: int) -> Callable[[int], float]:
-    """Step -> factor on the peak learning rate."""
-    rise = max(1, round((1 / 3 if options.schedule == "one_cycle" else options.warmup) * total))
+def build_scheduler(optimizer: torch.optim.Optimizer, config: BaseTrainingConfig, steps: int) -> LRScheduler:
+    """Return the learning-rate scheduler for a training of `steps` optimizer steps, to be stepped after each."""
+    if config.schedule == "one_cycle":
+        return OneCycleLR(optimizer, config.lr, total_steps=steps, cycle_momentum=False)
+    return LambdaLR(optimizer, lr_lambda(config, steps))
+
+
+def lr_lambda(config: BaseTrainingConfig, steps: int) -> Callable[[int], float]:
+    """Return step -> factor on the peak learning rate, for the schedules cosine and constant."""
+    warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        if options.schedule == "constant":
+        if step < warmup:
+            return (step + 1) / warmup
+        if config.schedule == "constant":
             return 1.0
-        done = (step - rise) / max(1, total - rise)
-        return (1 + math.cos(math.pi * done)) / 2 if options.schedule == "cosine" else 1 - done
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
 
     return factor
 
 
-def average(model: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights and statistics, faster at the beginning, when the weights are still far off."""
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential moving average of weights and buffers, with a smaller decay in the first steps."""
 
     def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
         if averages[0].is_floating_point():
@@ -49,8 +64,8 @@ def average(model: nn.Module, decay: float) -> AveragedModel:
 
 
 @contextmanager
-def norm_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
-    """BatchNorm's momentum while the block runs; None leaves it."""
+def bn_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
+    """Set the momentum of every BatchNorm2d while the block runs; None leaves it."""
     before = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
     for module in before if momentum else ():
         module.momentum = momentum

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import DistillationOptions, MbcompressError, Pass, Teachers, Trait
+from mbcompress import DistillationConfig, MbcompressError, Pass, TrainingConfig, Trait
 from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
 from .targets import Targets, goal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
     from mbcompress import Context
+    from mbcompress.training import Callback
 
     from .channels import Amount, Shrinking
     from .sensitivity import Analysis
@@ -106,14 +107,6 @@ class _Channels(Pass):
         return analysis
 
 
-class Recovery(DistillationOptions):
-    """Training that gives a pruned network its accuracy back."""
-
-    teacher: Teachers | None = Field(
-        default=None, description="As in 'distill': 'baseline', a model or a list of them; null for labels alone."
-    )
-
-
 class Prune(_Channels, Targets):
     """Remove the least important channels until a target share of the operations, parameters, bytes or time is left."""
 
@@ -126,8 +119,11 @@ class Prune(_Channels, Targets):
         "sensitivity: each group loses what costs the same accuracy, as an analysis of this model finds.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
-    recovery: Recovery | None = Field(
-        default=None, description="Training after each step; options as in 'distill', but without a teacher by default."
+    recovery: TrainingConfig | None = Field(
+        default=None, description="Training after each step, with the fields of 'training' in 'train'; null for none."
+    )
+    distillation: DistillationConfig | None = Field(
+        default=None, description="What the recovery learns from a teacher; null for the labels alone."
     )
     gradual: float | None = Field(
         default=None,
@@ -146,6 +142,8 @@ class Prune(_Channels, Targets):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.distillation is not None and self.recovery is None:
+            raise ValueError("has 'distillation', which needs 'recovery'; set both, or leave it out")
         if self.gradual is not None and (self.recovery is None or self.steps > 1):
             raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
         if self.gradual is not None and self.recovery is not None and not self.recovery.epochs:
@@ -180,12 +178,11 @@ class Prune(_Channels, Targets):
         tell_lost_patterns(before, model, context)
         return model
 
-    def _recover(self, model: nn.Module, context: Context, label: str, **more: Any) -> None:
-        from mbcompress.training import fit, task_loss
+    def _recover(self, model: nn.Module, context: Context, label: str, callbacks: Sequence[Callback] = ()) -> None:
+        from mbcompress.training import fit
 
         assert self.recovery is not None
-        with task_loss(model, context, self.recovery) as loss:
-            fit(model, context, self.recovery, loss, label, **more)
+        fit(model, context, self.recovery, distillation=self.distillation, label=label, callbacks=callbacks)
 
     def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount) -> nn.Module:
         """The model without the channels that became zero while a copy of it was trained."""
@@ -202,7 +199,7 @@ class Prune(_Channels, Targets):
 
         assert self.gradual is not None
         fading = Fading(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
-        self._recover(model, context, f"{self.name}, gradual", constraint=fading)
+        self._recover(model, context, f"{self.name}, gradual", [fading])
         gone = fading.ratios(model)
         # whatever chose them, layers that are zero are the smallest now
         shrinking = Shrinking("l1", "uniform", self._multiple(context), context.seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mbcompress.training import KeepZeros
+from mbcompress.training import KeepZeros, cubic_sparsity
 
 from .channels import PRUNABLE, Slice
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+
+    from mbcompress.training import TrainerState
 
     from .channels import Ratios
 
@@ -41,33 +43,33 @@ class Fading(KeepZeros):
         self.slices: list[Slice] = []
 
     @property
-    def settled(self) -> bool:  # type: ignore[override]
-        """Whether as many channels are zero as shall go."""
+    def target_reached(self) -> bool:  # type: ignore[override]
+        """Whether all channels that will be removed are zero."""
         return self.updates >= UPDATES
 
-    def begin(self, model: nn.Module) -> None:
+    def on_train_start(self, model: nn.Module, state: TrainerState) -> None:
         """Nothing has faded yet."""
         self.updates, self.slices = 0, []
         if self.sparse:
-            super().begin(model)
+            super().on_train_start(model, state)
 
-    def state(self) -> dict[str, Any]:
-        """Which channels have faded, and how often they were chosen."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return which channels have faded, and how often they were chosen."""
         return {"updates": self.updates, "slices": self.slices}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with those."""
         self.updates = state["updates"]
         self.slices = [Slice(layer, outputs, tuple(indices)) for layer, outputs, indices in state["slices"]]
 
-    def after_step(self, model: nn.Module, done: float) -> None:
-        """Choose anew where it is time to, and zero."""
-        due = min(UPDATES, int(UPDATES * done / self.ramp))
+    def on_train_batch_end(self, model: nn.Module, state: TrainerState) -> None:
+        """Choose channels again where it is time to, and set them to zero."""
+        due = min(UPDATES, int(UPDATES * state.progress / self.ramp))
         if due > self.updates:
-            self.hold(model)
-            self.slices = self.choose(model, 1 - (1 - due / UPDATES) ** 3)
+            self.apply_masks(model)
+            self.slices = self.choose(model, cubic_sparsity(1.0, due, UPDATES))
             self.updates = due
-        self.hold(model)
+        self.apply_masks(model)
 
     def ratios(self, model: nn.Module) -> Ratios:
         """For each layer the share of its channels that is zero, such that pruning takes as many, and those first."""
@@ -80,9 +82,9 @@ class Fading(KeepZeros):
         return {name: (count - 0.5) / len(model.get_parameter(f"{name}.weight")) for name, count in gone.items()}
 
     @torch.no_grad()
-    def hold(self, model: nn.Module) -> None:
-        """Zero the slices chosen so far."""
-        super().hold(model)
+    def apply_masks(self, model: nn.Module) -> None:
+        """Set the slices chosen so far to zero."""
+        super().apply_masks(model)
         for layer, outputs, indices in self.slices:
             weight = model.get_parameter(f"{layer}.weight")
             places = torch.tensor(indices, dtype=torch.long, device=weight.device)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from mbcompress import DistillationOptions, Pass, Trait, hookimpl
+from mbcompress import BaseTrainingConfig, DistillationConfig, Pass, TrainingPass, Trait, hookimpl
 
 from .options import PostTraining
 
@@ -32,7 +31,7 @@ class _Int8(Pass, PostTraining):
 class PTQ(_Int8):
     """Convert to int8 without training: ranges from calibration images, the best choice on the validation split."""
 
-    name: ClassVar[str] = "ptq"
+    name = "ptq"
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from .posttraining import PostTrainer
@@ -40,27 +39,20 @@ class PTQ(_Int8):
         return PostTrainer(model, context, self, self.name).run().model.convert()
 
 
-class QAT(DistillationOptions, _Int8):
-    """Train with int8 rounding in the forward pass, then convert; plain post-training int8 stays if it is better."""
+class QAT(TrainingPass, _Int8):
+    """Train with int8 rounding in the forward pass, then convert; post-training int8 is kept where it is better."""
 
-    name: ClassVar[str] = "qat"
-    uses_runtimes: ClassVar[bool] = True
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
+    name = "qat"
+    consumes_input = False
+    uses_runtimes = True
+    examples = ({"training": {"epochs": 1}},)
 
-    epochs: int = Field(
-        default=3, ge=0, le=10_000, description="Passes over the training images; 0 is post-training quantization."
+    distillation: DistillationConfig | None = Field(
+        default=DistillationConfig(temperature=2.0),
+        description="What is learned from a teacher; null for the labels alone.",
     )
-    lr: float = Field(default=0.002, gt=0, le=10, description="Peak learning rate.")
-    precision: Literal["fp32"] = Field(default="fp32", description="Fake quantization works on fp32 alone.")
-    resolutions: tuple[float, ...] = Field(
-        default=(), max_length=0, description="Empty: activation ranges belong to the size that is deployed."
-    )
-    clip_norm: float | None = Field(
-        default=1.0,
-        gt=0,
-        description="Largest norm of the gradient; with folded BatchNorm, training diverges without a limit.",
-    )
-    temperature: float = Field(default=2.0, gt=0, le=100, description="As in 'distill'.")
+    # with folded BatchNorm, training diverges without a limit to the gradient
+    training: BaseTrainingConfig = BaseTrainingConfig(epochs=3, lr=0.002, clip_norm=1.0)
     round_from: float = Field(
         default=0.0,
         ge=0,
@@ -76,7 +68,7 @@ class QAT(DistillationOptions, _Int8):
         from .training import train
 
         quantized = PostTrainer(model, context, self, self.name).run()
-        return train(quantized, context, self, self.name) if self.epochs else quantized.model.convert()
+        return train(quantized, context, self, self.name) if self.training.epochs else quantized.model.convert()
 
 
 @hookimpl

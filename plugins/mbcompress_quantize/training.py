@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.graph.layout import copy_model
 from mbcompress.measure.deployment import Deployment
-from mbcompress.training import batches_per_epoch, evaluate, fit, task_loss
+from mbcompress.training import batches_per_epoch, evaluate, fit
 
 from . import saturation
 from .graph import FakeQuantized
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Module:
     """The converted network after training, or before it, whichever's file is better on the validation split."""
     model = start.model
-    calls = options.epochs * batches_per_epoch(len(context.data.train), options.batch_size) * options.accumulation
+    training = options.training
+    steps = training.epochs * batches_per_epoch(len(context.data.train), training.batch_size)
+    calls = steps * training.grad_accum_steps
     model.free_calls, model.observed_calls = round(options.round_from * calls), round(options.observe * calls)
     plain = copy_model(model)
     assert isinstance(plain, FakeQuantized)
     context.metrics["best_epoch"] = 0
     try:
-        with task_loss(model, context, options) as loss:
-            history = fit(model, context, options, loss, label)
+        history = fit(model, context, training, distillation=options.distillation, label=label)
     except TrainingDivergedError as error:
         context.progress.say(f"{error}; post-training quantization is kept")
         return plain.convert()

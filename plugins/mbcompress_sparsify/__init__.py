@@ -7,12 +7,19 @@ Networks", 2021, https://arxiv.org/abs/2104.08378.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import DistillationOptions, MbcompressError, Pass, Trait, hookimpl
+from mbcompress import (
+    DistillationConfig,
+    MbcompressError,
+    Pass,
+    TrainingConfig,
+    TrainingPass,
+    Trait,
+    hookimpl,
+)
 from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
@@ -25,13 +32,12 @@ if TYPE_CHECKING:
 HALF = 0.5  # what both 2:4 and 4:8 leave
 
 
-class Sparsify(Pass, DistillationOptions):
+class Sparsify(TrainingPass):
     """Set the smallest single weights to zero, ever more of them while training; no channel goes, no time is saved."""
 
-    name: ClassVar[str] = "sparsify"
+    name = "sparsify"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.SPARSE})
-    consumes_input: ClassVar[bool] = True
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"epochs": 1},)
+    examples = ({"training": {"epochs": 1}},)
 
     sparsity: float = Field(
         default=HALF,
@@ -58,10 +64,14 @@ class Sparsify(Pass, DistillationOptions):
         gt=0,
         le=1,
         description="Share of the training in which the sparsity rises, fast at first, by the cubic schedule of Zhu "
-        "and Gupta 2017. With 'epochs: 0' all weights go at once, and only BatchNorm's statistics are estimated anew.",
+        "and Gupta 2017. With 'training: {epochs: 0}' all weights go at once, and only BatchNorm's statistics are estimated anew.",
     )
     interval: int = Field(default=10, ge=1, le=100_000, description="Steps between two rises of the sparsity.")
     unsupported: Unsupported = "skip"
+    distillation: DistillationConfig | None = Field(
+        default=DistillationConfig(), description="What is learned from a teacher; null for the labels alone."
+    )
+    training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _pattern_is_not_contradicted(self) -> Self:
@@ -77,7 +87,7 @@ class Sparsify(Pass, DistillationOptions):
         return self
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        from mbcompress.training import batches_per_epoch, fit, task_loss, update_bn
+        from mbcompress.training import update_bn
 
         from .layers import find_layers, share_of_zeros
         from .masks import GradualZeros, set_zeros
@@ -90,13 +100,10 @@ class Sparsify(Pass, DistillationOptions):
                 f"{self.name}: the model has no weights that could go; beside its first layer, it needs a linear layer "
                 "or a convolution that is not depthwise"
             )
-        if self.epochs:
-            steps = self.epochs * batches_per_epoch(len(context.data.train), self.batch_size)
+        if self.training.epochs:
             kept = dict(model.named_parameters()) if Trait.SPARSE in context.traits else layers.pruned
-            zeros = GradualZeros(layers.pruned, kept, selection, self.sparsity, steps, self.ramp, self.interval)
-            with task_loss(model, context, self) as loss:
-                history = fit(model, context, self, loss, self.name, zeros)
-            context.metrics["best_epoch"] = history.best
+            zeros = GradualZeros(layers.pruned, kept, selection, self.sparsity, self.ramp, self.interval)
+            model = context.fit(model, self.training, distillation=self.distillation, callbacks=[zeros])
         else:
             set_zeros(model, layers.pruned, selection, self.sparsity)
             update_bn(model, context)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mbcompress.training import KeepZeros, zero_masks
+from mbcompress.training import KeepZeros, cubic_sparsity, zero_masks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from mbcompress.training import TrainerState
 
 STAYS = float("inf")
 """Score of a weight that must not go."""
@@ -74,26 +76,20 @@ def set_zeros(model: nn.Module, names: Sequence[str], selection: Selection, spar
         weights[name].masked_fill_(gone, 0)
 
 
-def cubic(sparsity: float, step: int, last: int) -> float:
-    """The sparsity at `step`, rising from 0 to `sparsity` at step `last`: equation 1 of Zhu and Gupta 2017."""
-    return sparsity * (1 - (1 - min(step, last) / last) ** 3)
-
-
 class GradualZeros(KeepZeros):
-    """Zeros that grow to a target while a training goes on, and then stay.
+    """Zeros that grow to a target by the cubic schedule of Zhu and Gupta 2017, and then stay.
 
-    What is zero stays zero: after each step the masks are read off the weights, so that nothing beside them has to be
-    saved for a training to go on where it was.
+    What is zero stays zero: after each step the masks are read off the weights, so that a checkpoint needs nothing beside
+    them.
 
     Args:
         names: weights that become sparse.
         kept: weights whose zeros stay, `names` among them.
-        steps: of the whole training.
         ramp: share of the steps in which the sparsity rises.
         interval: steps between two rises.
     """
 
-    settled = False
+    target_reached = False
 
     def __init__(
         self,
@@ -101,7 +97,6 @@ class GradualZeros(KeepZeros):
         kept: Collection[str],
         selection: Selection,
         sparsity: float,
-        steps: int,
         ramp: float,
         interval: int,
     ) -> None:
@@ -110,27 +105,26 @@ class GradualZeros(KeepZeros):
         self.kept = frozenset(kept)
         self.selection = selection
         self.sparsity = sparsity
-        self.steps = steps
-        self.last = max(1, round(ramp * steps))
+        self.ramp = ramp
         self.interval = interval
 
-    def begin(self, model: nn.Module) -> None:
-        self._note(model)
-        self.settled = self._has_enough(model)
+    def on_train_start(self, model: nn.Module, state: TrainerState) -> None:
+        self._update_masks(model)
+        self.target_reached = self._is_sparse(model)
 
-    def after_step(self, model: nn.Module, done: float) -> None:
-        self.hold(model)
-        step = round(done * self.steps)
-        if step == self.last or (step < self.last and step % self.interval == 0):
-            set_zeros(model, self.names, self.selection, cubic(self.sparsity, step, self.last))
-            self.settled = self._has_enough(model)
-        self._note(model)
+    def on_train_batch_end(self, model: nn.Module, state: TrainerState) -> None:
+        self.apply_masks(model)
+        step, last = state.global_step, max(1, round(self.ramp * state.max_steps))
+        if step == last or (step < last and step % self.interval == 0):
+            set_zeros(model, self.names, self.selection, cubic_sparsity(self.sparsity, step, last))
+            self.target_reached = self._is_sparse(model)
+        self._update_masks(model)
 
-    def _note(self, model: nn.Module) -> None:
+    def _update_masks(self, model: nn.Module) -> None:
         self.masks = {name: mask for name, mask in zero_masks(model).items() if name in self.kept}
 
-    def _has_enough(self, model: nn.Module) -> bool:
-        """Whether nothing would become zero any more."""
+    def _is_sparse(self, model: nn.Module) -> bool:
+        """Whether the target sparsity would set no more weights to zero."""
         weights = {name: model.get_parameter(name).detach() for name in self.names}
-        aimed = self.selection.zeros(weights, self.sparsity)
-        return not any(bool((weights[name][gone] != 0).any()) for name, gone in aimed.items())
+        zeros = self.selection.zeros(weights, self.sparsity)
+        return not any(bool((weights[name][mask] != 0).any()) for name, mask in zeros.items())
