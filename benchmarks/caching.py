@@ -19,10 +19,10 @@ model: {source: mobilenet_v2, width: 0.5, num_classes: 10, input_size: 32, strid
 data: {name: digits}
 passes:
   - prune: {target_macs: 0.7, round_to: 16}
-  - distill: {epochs: 4}
+  - distill: {training: {epochs: 4}}
   - prune: {target_macs: 0.5, round_to: 16}
-  - train: {epochs: 4, lr: 0.02}
-  - qat: {epochs: 2}
+  - train: {training: {epochs: 4, lr: 0.02}}
+  - qat: {training: {epochs: 2}}
 """
 
 

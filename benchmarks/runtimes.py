@@ -153,7 +153,7 @@ def make(source: str, folder: Path) -> Path:
     recipe: dict[str, Any] = {
         "model": {**card["model"], "weights": f"zoo:{zoo}"},
         "data": {"name": "digits"},
-        "passes": [{"qat": {"epochs": 0}}],
+        "passes": [{"qat": {"training": {"epochs": 0}}}],
         "export": installed,
         "measure": {"threads": [1]},
     }

@@ -25,10 +25,10 @@ RECIPE = """
 model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32, dropout: 0.2}
 data: {name: arrays, path: images.npz, calibration: 32}
 passes:
-  - train: {epochs: 3, lr: 0.1, batch_size: 32}
-  - prune: {target_macs: 0.6, steps: 2, recovery: {epochs: 2, lr: 0.05, batch_size: 32}}
-  - distill: {epochs: 3, lr: 0.05, batch_size: 32}
-  - qat: {epochs: 3, batch_size: 32}
+  - train: {training: {epochs: 3, lr: 0.1, batch_size: 32}}
+  - prune: {target_macs: 0.6, iterative_steps: 2, recovery: {epochs: 2, lr: 0.05, batch_size: 32}}
+  - distill: {training: {epochs: 3, lr: 0.05, batch_size: 32}}
+  - qat: {training: {epochs: 3, batch_size: 32}}
 export: [toy]
 measure: {baseline_after: 1, rounds: 5, round_ms: 0.1, threads: [1]}
 seed: 3

@@ -23,9 +23,9 @@ GOOD = """
 model: {source: mobilenet_v2, num_classes: 10, input_size: 32}
 data: {name: digits}
 passes:
-  - train: {epochs: 3}
+  - train: {training: {epochs: 3}}
   - prune: {target_macs: 0.5, round_to: 16}
-  - train: {epochs: 2}
+  - train: {training: {epochs: 2}}
 """
 SLOW = 3.0
 """Seconds of the processor that a refusal may take on a busy machine; on an idle one it is well below one."""

@@ -77,7 +77,11 @@ def run(folder: Path, tmp_path: Path) -> Runner:
     return Runner(folder, tmp_path)
 
 
-PRUNE, TRAIN, FIRST = {"prune": {"target_macs": 0.8}}, {"train": {"epochs": 1}}, {"train": {"epochs": 1, "lr": 0.02}}
+PRUNE, TRAIN, FIRST = (
+    {"prune": {"target_macs": 0.8}},
+    {"train": {"training": {"epochs": 1}}},
+    {"train": {"training": {"epochs": 1, "lr": 0.02}}},
+)
 
 
 def test_only_what_changed_is_computed(run: Runner) -> None:
@@ -86,7 +90,7 @@ def test_only_what_changed_is_computed(run: Runner) -> None:
     assert run(FIRST, TRAIN) == [True, True]
     assert all(torch.equal(cold[key], value) for key, value in run.state().items())
     assert run.records == [{**record, "cached": True} for record in records]  # with the seconds that it took then
-    assert run(FIRST, {"train": {"epochs": 1, "lr": 0.01}}) == [True, False]
+    assert run(FIRST, {"train": {"training": {"epochs": 1, "lr": 0.01}}}) == [True, False]
     assert run(PRUNE, TRAIN) == [False, False]
     assert run(FIRST, TRAIN, seed=1) == [False, False]
     assert run(FIRST, TRAIN, images=63) == [False, False]

@@ -241,7 +241,7 @@ def test_traits_that_are_not_so(
 def test_a_trait_that_is_not_declared(registry: Registry) -> None:
     qat = registry.passes.classes["qat"]
     silent = type("Silent", (qat,), {"__doc__": "S.", "__module__": __name__, "provides": frozenset()})
-    verdicts = check_component(silent, registry, [{"epochs": 0}], architectures=[SMALL])
+    verdicts = check_component(silent, registry, [{"training": {"epochs": 0}}], architectures=[SMALL])
     assert failed(verdicts)["traits"][0].startswith("the model has Trait.INT8 (convolutions that ONNX Runtime executes")
 
 

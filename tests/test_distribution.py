@@ -19,25 +19,25 @@ from torch import Tensor, nn
 from toys import FAST, MODEL
 from toys import toy as toy
 
-from mbcompress import MbcompressError, Progress, TrainingOptions, compress
+from mbcompress import MbcompressError, Progress, TrainingConfig, compress
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.cache.keys import machine
 from mbcompress.contract.context import Context
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.data.splits import Development, Images
-from mbcompress.errors import Interrupted, ProcessLostError, TrainingDivergedError
+from mbcompress.errors import ProcessLostError, TrainingDivergedError
 from mbcompress.pipeline.launcher import join, launched
 from mbcompress.registry.discovery import discover
-from mbcompress.training import Batch, fit, label_loss
+from mbcompress.training import Batch, fit
 from mbcompress.training.distributed import equalize
 from mbcompress.training.evaluation import evaluate
-from mbcompress.training.loop import check_shares
+from mbcompress.training.trainer import check_batch_size
 
 pytest.importorskip("accelerate")
 
 PLAIN = {"crop_padding": 0, "flip": False}
-DIVIDED = TrainingOptions(epochs=2, batch_size=33, lr=0.05, accumulation=2, ema=0.9, clip_norm=0.5, **PLAIN)
-NOISY = TrainingOptions(epochs=2, batch_size=32, lr=0.05, mixup=0.2, **PLAIN)
+DIVIDED = TrainingConfig(epochs=2, batch_size=33, lr=0.05, grad_accum_steps=2, ema=0.9, clip_norm=0.5, **PLAIN)
+NOISY = TrainingConfig(epochs=2, batch_size=32, lr=0.05, mixup=0.2, **PLAIN)
 IMAGES = 132
 
 
@@ -49,8 +49,8 @@ class Learning(nn.Module):
         self.idle = nn.Linear(2, 2)
         self.adapter = nn.Linear(10, 10)
 
-    def forward(self, batch: Batch, logits: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(self.adapter(logits), batch.labels)
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(self.adapter(model(batch.images)), batch.labels)
 
 
 def digits_context() -> Context:
@@ -69,14 +69,14 @@ def divided(context: Context) -> Any:
     """A training whose shares are uneven, in parts, with an average, a limit to the gradient and a loss that learns."""
     torch.manual_seed(context.process_group.rank)  # main's weights count
     model, loss = plain_model(), Learning()
-    history = fit(model, context, DIVIDED, loss, "divided")
+    history = fit(model, context, DIVIDED, objective=loss, label="divided")
     return model.state_dict(), loss.state_dict(), history
 
 
 def noisy(context: Context) -> Any:
     """A training with BatchNorm and dropout."""
     model = Noisy()
-    history = fit(model, context, NOISY, label_loss(NOISY), "noisy")
+    history = fit(model, context, NOISY, label="noisy")
     return model.state_dict(), history
 
 
@@ -86,7 +86,7 @@ def quantized(context: Context) -> Any:
 
     torch.manual_seed(0)
     model = simulated(plain_model().eval(), list(context.calibration_batches()), observed_calls=3)
-    fit(model, context, NOISY.model_copy(update={"mixup": 0.0}), label_loss(NOISY), "quantized")
+    fit(model, context, NOISY.model_copy(update={"mixup": 0.0}), label="quantized")
     return model.state_dict()
 
 
@@ -94,7 +94,13 @@ def diverging(context: Context) -> Any:
     """The loss of one process is not a number."""
     wrong = float("nan") if context.process_group.rank else 1.0
     with pytest.raises(TrainingDivergedError) as raised:
-        fit(plain_model(), context, NOISY, lambda batch, logits: logits.mean() * wrong, "diverging")
+        fit(
+            plain_model(),
+            context,
+            NOISY,
+            objective=lambda model, batch: model(batch.images).mean() * wrong,
+            label="diverging",
+        )
     return str(raised.value)
 
 
@@ -151,7 +157,7 @@ def work(index: int, port: int, folder: str) -> None:
         "noisy": noisy(context),
         "quantized": quantized(context),
         "diverging": diverging(context),
-        "interrupted": resumed(context, Interrupted, (99, 2)),
+        "interrupted": resumed(context, KeyboardInterrupt, (99, 2)),
         "killed": resumed(context, Killed, (5, 5)),
         "refused": refused(context),
     }
@@ -286,20 +292,20 @@ def test_what_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_that_are_too_small() -> None:
-    check_shares("train", 4, 2, 1)
-    check_shares("train", 1, 1, 1)
-    check_shares("train", 8, 2, 2)
+    check_batch_size("train", 4, 2, 1)
+    check_batch_size("train", 1, 1, 1)
+    check_batch_size("train", 8, 2, 2)
     with pytest.raises(
         MbcompressError, match=r"^train: a batch of 3 images cannot be divided among 2 processes, .* to 4"
     ):
-        check_shares("train", 3, 2, 1)
-    with pytest.raises(MbcompressError, match=r"cannot be divided into 4 parts, .* to 8, or lower 'accumulation'$"):
-        check_shares("train", 7, 1, 4)
+        check_batch_size("train", 3, 2, 1)
+    with pytest.raises(MbcompressError, match=r"cannot be divided into 4 parts, .* to 8, or lower 'grad_accum_steps'$"):
+        check_batch_size("train", 7, 1, 4)
     with pytest.raises(
         MbcompressError,
-        match=r"among 2 processes and into 3 parts, .* to 12, or start fewer processes or lower 'accumulation'$",
+        match=r"among 2 processes and into 3 parts, .* to 12, or start fewer processes or lower 'grad_accum_steps'$",
     ):
-        check_shares("train", 11, 2, 3)
+        check_batch_size("train", 11, 2, 3)
 
 
 def test_a_step_of_two_processes_is_another_than_that_of_one() -> None:

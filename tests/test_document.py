@@ -18,7 +18,7 @@ GOOD = """\
 model: {source: mobilenet_v2, width: 0.5, num_classes: 10, input_size: 32, strides_removed: 2}
 data: {name: digits, validation: 0.1}
 passes:
-  - prune: {criterion: l1, target_macs: 0.5, round_to: 16, steps: 3, recovery: {epochs: 1, lr: 1e-3}}
+  - prune: {criterion: l1, target_macs: 0.5, round_to: 16, iterative_steps: 3, recovery: {epochs: 1, lr: 1e-3}}
   - distill:
       teacher:
         source: mobilenet_v1
@@ -29,7 +29,7 @@ passes:
         weights: "zoo:mobilenet_v1_digits"
       temperature: 4.0
   - train
-  - qat: {epochs: 2, teacher: null}
+  - qat: {distillation: null, training: {epochs: 2}}
 export: [onnx]
 measure: {rounds: 10, threads: [1, 2], baseline_after: 1}
 budget: {accuracy_drop: 1.0, int8_share: 0.95}

@@ -110,7 +110,7 @@ def test_a_training_that_diverges_is_one_sentence_and_not_kept(
     toy: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MBCOMPRESS_CACHE", str(tmp_path / "cache"))
-    passes = [{"train": {"epochs": 3, "lr": 10, "weight_decay": 1, "clip_norm": None, "warmup": 0}}]
+    passes = [{"train": {"training": {"epochs": 3, "lr": 10, "weight_decay": 1, "clip_norm": None, "warmup": 0}}}]
     with pytest.raises(mbcompress.MbcompressError) as raised:
         mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / "run")
     assert "train: the loss or its gradient is not finite in epoch " in str(raised.value)

@@ -354,7 +354,10 @@ def test_compress_takes_loaders_of_floats_and_says_what_it_split_off(tmp_path: P
     said = Said()
     loader = DataLoader(TensorDataset(torch.from_numpy(FLOATS), torch.from_numpy(LABELS)), batch_size=16)
     data = {"train": loader, "test": loader, "calibration": 8}
-    passes = [{"train": {"epochs": 1, "batch_size": 8}}, {"qat": {"epochs": 1, "batch_size": 8}}]
+    passes = [
+        {"train": {"training": {"epochs": 1, "batch_size": 8}}},
+        {"qat": {"training": {"epochs": 1, "batch_size": 8}}},
+    ]
     result = mbcompress.compress(tiny_net(), {**FAST, "passes": passes}, data, out=tmp_path / "run", progress=said)
     assert said.lines[0] == (
         "data: of 40 images in 'train', some were split off for what was not given: validation 4, calibration 8, train 28"

@@ -15,11 +15,11 @@ from mbcompress_quantize.scheme import Scheme
 from torch import nn
 
 import mbcompress
-from mbcompress import MbcompressError, Progress
+from mbcompress import MbcompressError, Progress, TrainingConfig
 from mbcompress.graph.count import count_macs
 from mbcompress.pipeline.model import prepare_model
 from mbcompress.registry.discovery import Registry
-from mbcompress.training import fit, label_loss
+from mbcompress.training import fit
 
 SHAPE = (3, 32, 32)
 
@@ -51,10 +51,8 @@ def tensorflow_net(registry: Registry, digits: Any) -> TensorFlowMobileNetV2:
 
     torch.manual_seed(0)
     model = TensorFlowMobileNetV2(head=256)
-    options = registry.passes.build(
-        "train", {"epochs": 6, "lr": 0.1, "schedule": "one_cycle", "crop_padding": 0, "norm_momentum": 0.3}, registry
-    )
-    fit(model, Context(digits.development(), model, SHAPE, torch.device("cpu"), 0), options, label_loss(options), "t")
+    options = TrainingConfig(epochs=6, lr=0.1, schedule="one_cycle", crop_padding=0, bn_momentum=0.3)
+    fit(model, Context(digits.development(), model, SHAPE, torch.device("cpu"), 0), options)
     return model.eval().fold()
 
 
@@ -64,8 +62,8 @@ def test_tensorflow_style_mobilenet_v2_through_the_whole_chain(
     before = copy.deepcopy(tensorflow_net.state_dict())
     passes = [
         {"prune": {"target_macs": 0.7}},
-        {"distill": {"epochs": 2, "lr": 0.02, "crop_padding": 0}},
-        {"qat": {"epochs": 1, "crop_padding": 0}},
+        {"distill": {"training": {"epochs": 2, "lr": 0.02, "crop_padding": 0}}},
+        {"qat": {"training": {"epochs": 1, "crop_padding": 0}}},
     ]
     recipe = {"passes": passes, "measure": {"rounds": 5, "round_ms": 1.0, "threads": [1]}}
     report = mbcompress.compress(tensorflow_net, recipe, digits, out=tmp_path / "run").report
@@ -140,11 +138,11 @@ def test_layers_that_cannot_be_pruned_are_told_or_refused(registry: Registry, ma
     assert pruned.first.out_channels < 16
     assert not any(parameter.requires_grad for parameter in pruned.parameters())  # as they came
     (line,) = told.lines
-    assert line.startswith("prune: keeps all channels: fixed (without some of its channels the model fails: ")
+    assert line.startswith("prune: not pruned: fixed (without some of its channels the model fails: ")
     assert "shape '[-1, 64, 64]' is invalid" in line
     assert context.metrics["unpruned_layers"] == 1
     refusing = registry.passes.build("prune", {**options, "unsupported": "refuse"}, registry)
-    with pytest.raises(MbcompressError, match=r"keeps all channels: fixed .*'unsupported: skip' would leave them so"):
+    with pytest.raises(MbcompressError, match=r"not pruned: fixed .*'unsupported: skip' would leave them so"):
         refusing.apply(model, context)
 
 
@@ -171,7 +169,7 @@ def test_bn_scale_needs_batch_norm(registry: Registry, make_context: Callable[..
 def test_layers_that_stay_in_float_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
-    registry.passes.build("qat", {"epochs": 0, "teacher": None}, registry).apply(model, context)
+    registry.passes.build("qat", {"training": {"epochs": 0}, "distillation": None}, registry).apply(model, context)
     assert told.lines[0] == "qat: stays in float: the network itself (gelu: no int8 form)"
     assert context.metrics["float_layers"] == 1
     refusing = registry.passes.build("qat", {"unsupported": "refuse"}, registry)
@@ -184,7 +182,7 @@ def test_a_model_that_cannot_be_captured_is_one_sentence(
 ) -> None:
     model = Moody().eval()
     with pytest.raises(MbcompressError, match=r"^qat: torch.export cannot capture the model \(.*\); its forward"):
-        registry.passes.build("qat", {"epochs": 0}, registry).apply(model, make_context(model))
+        registry.passes.build("qat", {"training": {"epochs": 0}}, registry).apply(model, make_context(model))
     runtime = registry.runtimes.build("onnx", {}, registry)
     with pytest.raises(MbcompressError, match=r"^onnx: the model cannot be exported \(.*\)$"):
         runtime.export(model, SHAPE, tmp_path / "model.onnx")
@@ -202,8 +200,8 @@ def test_a_view_of_a_feature_map_survives_training_in_channels_last(
     prepare_model(model, images)
     torch.testing.assert_close(model(images), before)
     context = make_context(model)
-    options = registry.passes.build("train", {"epochs": 1}, registry)
-    assert fit(copy.deepcopy(model), context, options, label_loss(options), "t").scores[1].top1 > 0.3
+    options = TrainingConfig(epochs=1)
+    assert fit(copy.deepcopy(model), context, options, label="t").scores[1].top1 > 0.3
     assert calibrate(capture(model, images, "test"), Scheme(), [images]).unsupported == []
 
 

@@ -93,7 +93,7 @@ def test_a_stranger(install: Install) -> None:
             "hook mbcompress_passes must return subclasses of Pass, got 'squeeze'",
         ),
         (
-            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "[mbcompress.TrainingOptions]"),
+            SQUEEZE + OFFERS_SQUEEZE.replace("[Squeeze]", "[mbcompress.TrainingConfig]"),
             "hook mbcompress_passes must return subclasses of Pass, got <class",
         ),
         (

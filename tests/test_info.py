@@ -24,7 +24,7 @@ MODEL = {"source": "mobilenet_v1", "width": 0.25, "num_classes": 10, "input_size
 RECIPE = {
     "model": MODEL,
     "data": {"name": "digits"},
-    "passes": [{"prune": {"target_macs": 0.7}}, {"qat": {"epochs": 0, "teacher": None}}],
+    "passes": [{"prune": {"target_macs": 0.7}}, {"qat": {"distillation": None, "training": {"epochs": 0}}}],
     "measure": {"rounds": 5, "round_ms": 1.0, "threads": [1]},
 }
 

@@ -27,10 +27,10 @@ SOURCES = {
     "mobilenet_v3_small": {"source": "mobilenet_v3_small"},
 }
 CHAIN: dict[str, dict[str, Any]] = {
-    "train": {"epochs": 1},
+    "train": {"training": {"epochs": 1}},
     "prune": {"target_macs": 0.7},
-    "distill": {"epochs": 1},
-    "qat": {"epochs": 1},
+    "distill": {"training": {"epochs": 1}},
+    "qat": {"training": {"epochs": 1}},
 }
 
 

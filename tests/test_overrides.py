@@ -14,7 +14,7 @@ data: {name: digits}
 passes:
   - train
   - prune: {target_macs: 0.5}
-  - train: {epochs: 2}
+  - train: {training: {epochs: 2}}
 measure:
 """
 
@@ -44,7 +44,7 @@ def document(tmp_path: Path) -> Document:
         ("passes[1].target_macs=0.4", ("passes", 1, "prune", "target_macs"), 0.4),
         ("passes[1].prune.target_macs=0.4", ("passes", 1, "prune", "target_macs"), 0.4),
         ("passes.prune.recovery.epochs=2", ("passes", 1, "prune", "recovery", "epochs"), 2),
-        ("passes.prune={steps: 2}", ("passes", 1), {"prune": {"steps": 2}}),
+        ("passes.prune={steps: 2}", ("passes", 1), {"prune": {"iterative_steps": 2}}),
         ("passes.0=qat", ("passes", 0), "qat"),
         ("passes.0.epochs=5", ("passes", 0, "train", "epochs"), 5),
     ],

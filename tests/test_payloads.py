@@ -90,7 +90,7 @@ def test_run(checkpoint: Path, proof: Path, who: str, capsys: pytest.CaptureFixt
     hostile = {**MODEL, "weights": str(checkpoint)}
     if who == "python":
         hostile = {"source": "python", "target": "torch.nn:Identity", "num_classes": 10, "weights": str(checkpoint)}
-    passes: list[Any] = [{"distill": {"teacher": hostile, "epochs": 1}}] if who == "teacher" else []
+    passes: list[Any] = [{"distill": {"teacher": hostile, "training": {"epochs": 1}}}] if who == "teacher" else []
     recipe = {"model": MODEL if who == "teacher" else hostile, "data": {"name": "digits"}, "passes": passes}
     path = checkpoint.with_name("recipe.yaml")
     path.write_text(yaml.safe_dump(recipe))

@@ -27,7 +27,11 @@ MODEL = {
     "strides_removed": 1,
     "weights": "zoo:mobilenet_v1_digits",
 }
-CHAIN = [{"prune": {"target_macs": 0.7}}, {"distill": {"epochs": 1}}, {"qat": {"epochs": 1}}]
+CHAIN = [
+    {"prune": {"target_macs": 0.7}},
+    {"distill": {"training": {"epochs": 1}}},
+    {"qat": {"training": {"epochs": 1}}},
+]
 
 
 def recipe(**changes: Any) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def test_own_module_with_own_splits_and_passes_as_objects(
     before = {key: value.clone() for key, value in model.state_dict().items()}
     passes = [
         registry.passes.build("prune", {"target_parameters": 0.8}, registry),
-        registry.passes.build("qat", {"epochs": 0}, registry),
+        registry.passes.build("qat", {"training": {"epochs": 0}}, registry),
     ]
     result = mbcompress.compress(model, {"passes": passes, "measure": FAST}, digits, out=tmp_path / "own")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -152,7 +156,7 @@ def test_own_module_with_a_dataset_by_name(tmp_path: Path) -> None:
 
 
 def test_baseline_after_compares_with_the_trained_model(toy: dict[str, Any], tmp_path: Path) -> None:
-    changed = {**toy, "passes": [{"train": {"epochs": 1}}, {"distill": {"epochs": 0}}]}
+    changed = {**toy, "passes": [{"train": {"training": {"epochs": 1}}}, {"distill": {"training": {"epochs": 0}}}]}
     changed["measure"] = {**FAST, "baseline_after": 1}
     result = mbcompress.compress(None, changed, out=tmp_path / "run")
     *_, weight, _ = result.model.parameters()

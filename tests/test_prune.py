@@ -94,7 +94,7 @@ def test_steps_approach_the_target_with_recovery_between(
 
     model = tiny_model("mobilenet_v1", width=0.5)
     context = make_context(model, progress=Recorder())
-    options = {"target_macs": 0.4, "steps": 3, "recovery": {"epochs": 1, "teacher": None}}
+    options = {"target_macs": 0.4, "iterative_steps": 3, "recovery": {"epochs": 1}}
     pruned = registry.passes.build("prune", options, registry).apply(model, context)
     assert count_macs(pruned, EXAMPLE) <= 0.4 * count_macs(context.baseline, EXAMPLE)
     assert [label.partition(", epoch")[0] for label in labels] == [
@@ -140,10 +140,10 @@ def test_statistics_are_those_of_the_pruned_network(registry: Registry, make_con
 
 
 def test_gradual_needs_recovery(registry: Registry) -> None:
-    with pytest.raises(SpecError, match="'gradual', which needs 'recovery' and goes in one step"):
+    with pytest.raises(SpecError, match="'gradual', which needs 'recovery' and one iterative step"):
         registry.passes.build("prune", {"target_macs": 0.5, "gradual": 0.5}, registry)
     options = {"target_macs": 0.5, "gradual": 0.5, "recovery": {"epochs": 0}}
-    with pytest.raises(SpecError, match="'gradual', during which the model trains; give 'recovery' epochs, or leave"):
+    with pytest.raises(SpecError, match="'gradual', which happens while training; give 'recovery' epochs, or leave"):
         registry.passes.build("prune", options, registry)
 
 
@@ -163,7 +163,7 @@ def test_channels_fade_until_removing_them_changes_nothing(
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
     model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
     context = small_context(make_context(model))
-    recovery = {"epochs": 2, "lr": 0.05, "batch_size": 16, "teacher": None, "ema": 0.5}
+    recovery = {"epochs": 2, "lr": 0.05, "batch_size": 16, "ema": 0.5}
     options = {"target_macs": 0.6, "gradual": 0.5, "recovery": recovery, "round_to": 8, "recalibrate": False}
     prune = registry.passes.build("prune", {**options, "scope": scope, "criterion": criterion}, registry)
     faded: list[Any] = []
@@ -186,7 +186,7 @@ def test_fading_takes_no_more_than_was_asked_for(registry: Registry, make_contex
     """What is zero stays zero, so that one step that goes too far on the way could not be taken back."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 1}
     model = registry.build_model({**spec, "weights": "zoo:mobilenet_v1_digits"}).load()
-    recovery = {"epochs": 3, "lr": 0.05, "batch_size": 8, "teacher": None}
+    recovery = {"epochs": 3, "lr": 0.05, "batch_size": 8}
     options = {"target_macs": 0.5, "gradual": 0.7, "recovery": recovery, "round_to": 4}
     context = small_context(make_context(model))
     registry.passes.build("prune", options, registry).apply(model, context)
@@ -200,15 +200,15 @@ def test_zeros_of_single_weights_survive_while_channels_fade(
     context = replace(small_context(make_context(model)), traits=frozenset({Trait.FLOAT, Trait.SPARSE}))
     told: list[str] = []
     context.progress.say = told.append
-    options = {"pattern": "2:4", "epochs": 0}
+    options = {"pattern": "2:4", "training": {"epochs": 0}}
     sparse = registry.passes.build("sparsify", options, registry).apply(model, context)
-    recovery = {"epochs": 1, "lr": 0.01, "batch_size": 16, "teacher": None}
+    recovery = {"epochs": 1, "lr": 0.01, "batch_size": 16}
     options = {"target_macs": 0.6, "gradual": 0.5, "recovery": recovery, "round_to": 8}
     pruned = registry.passes.build("prune", options, registry).apply(sparse, context)
     pointwise = [m.weight for m in pruned.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
     zeros = sum(int((weight == 0).sum()) for weight in pointwise) / sum(weight.numel() for weight in pointwise)
     assert zeros > 0.4
-    assert any("in the pattern 2:4 held in 14 layers and no more in" in line for line in told)
+    assert any("of 14 layers lose their 2:4 sparsity" in line for line in told)
 
 
 def test_a_mild_target_by_sensitivity_takes_little(registry: Registry, make_context: Callable[..., Any]) -> None:
@@ -284,37 +284,39 @@ def small_context(context: Any) -> Any:
 def test_a_gradual_training_that_was_interrupted_fades_the_same_channels(
     tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress_prune.channels import Shrinking, output_layer
-    from mbcompress_prune.fading import Fading
+    from mbcompress_prune.channels import ChannelPruner, output_layer
+    from mbcompress_prune.gradual import GradualChannelPruning
+
+    from mbcompress.training import TrainerState
 
     model = tiny_model("mobilenet_v2", width=0.5)
     kept = output_layer(model, EXAMPLE)
-    shrinking = Shrinking("l1", "global", 8, 0)
+    pruner = ChannelPruner("l1", "global", 8, 0)
 
     def choose(model: Any, share: float) -> Any:
-        return shrinking.choose(model, EXAMPLE, 0.5 * share, kept)
+        return pruner.choose(model, EXAMPLE, 0.5 * share, kept)
 
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))  # no bias is zero by itself
-    fading = Fading(choose, ramp=1.0, sparse=False)
-    fading.begin(model)
-    fading.after_step(model, 0.3)
-    assert not fading.settled
+    fading = GradualChannelPruning(choose, ramp=1.0, sparse=False)
+    fading.on_train_start(model, TrainerState(1, 0, 100))
+    fading.on_train_batch_end(model, TrainerState(1, 30, 100))
+    assert not fading.target_reached
     zeros = {name: parameter == 0 for name, parameter in model.named_parameters()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.001)  # what a step of the optimizer does to zeros too
-    fading.after_step(model, 0.31)
+    fading.on_train_batch_end(model, TrainerState(1, 31, 100))
     assert all(torch.equal(parameter == 0, zeros[name]) for name, parameter in model.named_parameters())
-    resumed = Fading(choose, ramp=1.0, sparse=False)
-    resumed.begin(model)
-    resumed.restore(json.loads(json.dumps(fading.state())))
+    resumed = GradualChannelPruning(choose, ramp=1.0, sparse=False)
+    resumed.on_train_start(model, TrainerState(1, 31, 100))
+    resumed.load_state_dict(json.loads(json.dumps(fading.state_dict())))
     assert resumed.slices == fading.slices
-    resumed.after_step(model, 0.32)
+    resumed.on_train_batch_end(model, TrainerState(1, 32, 100))
     assert all(torch.equal(parameter == 0, zeros[name]) for name, parameter in model.named_parameters())
-    resumed.after_step(model, 1.0)
-    assert resumed.settled
+    resumed.on_train_batch_end(model, TrainerState(1, 100, 100))
+    assert resumed.target_reached
     more = {name: parameter == 0 for name, parameter in model.named_parameters()}
     assert all(bool(more[name][zeros[name]].all()) for name in zeros)
     assert sum(int(each.sum()) for each in more.values()) > sum(int(each.sum()) for each in zeros.values())
@@ -423,7 +425,11 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
     monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
     monkeypatch.setattr(registry.passes.classes["ptq"], "apply", lambda self, model, context: model)
     for target in ("target_size", "target_macs"):
-        passes = [{"prune": {target: 0.5}}, {"sparsify": {"epochs": 0, "teacher": None}}, {"ptq": {}}]
+        passes = [
+            {"prune": {target: 0.5}},
+            {"sparsify": {"distillation": None, "training": {"epochs": 0}}},
+            {"ptq": {}},
+        ]
         mbcompress.compress(None, {**toy, "passes": passes}, out=tmp_path / target)
     # what becomes sparse is as large as before
     assert [[each.name for each in context.later] for _, _, context in given] == [["ptq"], []]
@@ -434,7 +440,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
             (),
             context.later,
             (registry.passes.build("ptq", {"symmetric": True}, registry),),
-            (registry.passes.build("qat", {"epochs": 0}, registry),),
+            (registry.passes.build("qat", {"training": {"epochs": 0}}, registry),),
         )
     }
     assert len(keys) == 4

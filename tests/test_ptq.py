@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mbcompress_quantize import PTQ, saturation
+from mbcompress_quantize import Ptq, saturation
 from mbcompress_quantize.calibration import Calibrated, calibrate, tune
 from mbcompress_quantize.correction import correct_biases
 from mbcompress_quantize.equalization import equalize
@@ -326,7 +326,7 @@ def test_layers_that_saturate_once_equalized_get_fewer_bits(make_context: Callab
         model[2].weight.copy_(torch.tensor([0.9, 0.9 / 127, 0.45, 0.45]).repeat(4, 1)[..., None, None])
         model[6].weight.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]).repeat(10, 1))
     context = make_context(model)
-    options = PTQ(algorithm="minmax", reduce_range="always", equalize=True)
+    options = Ptq(algorithm="minmax", reduce_range="always", equalize=True)
     trainer = PostTrainer(model, context, options, "ptq")
     assert "2" not in trainer._narrow()
     trainer._tell = lambda *_: None
@@ -357,7 +357,7 @@ def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
     make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, wanted = tiny_model("mobilenet_v1"), 11
-    options = PTQ(algorithm="minmax", autotune={"accuracy_drop": 0.0, "max_float": 1.0})
+    options = Ptq(algorithm="minmax", autotune={"accuracy_drop": 0.0, "max_float": 1.0})
     trainer = PostTrainer(model, make_context(model), options, "ptq")
     names, tried = list(layers(trainer.graph)), []
 

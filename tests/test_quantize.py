@@ -150,7 +150,7 @@ def test_qat_pass_keeps_post_training_quantization_where_training_ruins_the_netw
     options, _ = ZOO["mobilenet_v1"]
     model = registry.build_model({"source": "mobilenet_v1", "num_classes": 10, "input_size": 32, **options}).load()
     context = make_context(model)
-    qat = registry.passes.build("qat", {"epochs": 1, "lr": 5.0, "teacher": None}, registry)
+    qat = registry.passes.build("qat", {"training": {"epochs": 1, "lr": 5.0}, "distillation": None}, registry)
     result = qat.apply(model, context)
     assert context.metrics["best_epoch"] == 0
     assert context.metrics["ptq_top1"] > 0.95
@@ -196,7 +196,7 @@ def tiny_qat(
         context = make_context(model, progress=told, **changes)
         few = replace(context.data, train=context.data.train.take(np.arange(128)))
         context = replace(context, data=few)
-        options = {"epochs": 1, "lr": 0.01, "teacher": None, "algorithm": "minmax"}
+        options = {"training": {"epochs": 1, "lr": 0.01}, "distillation": None, "algorithm": "minmax"}
         result = registry.passes.build("qat", options, registry).apply(model, context)
         return result, context, told.lines
 
@@ -210,7 +210,7 @@ def score_on_validation(model: torch.nn.Module, context: Any) -> Score:
 def test_a_training_that_diverges_leaves_post_training_quantization(
     tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverge(model: Any, *_: object) -> None:
+    def diverge(model: Any, *_: object, **__: object) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.fill_(torch.nan)
@@ -229,7 +229,7 @@ def test_the_better_file_is_the_result(
     """Whatever the networks in memory are worth, the files decide; what they answer is nearly the same."""
     onnx = registry.runtimes.build("onnx", {}, registry)
     better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
-    monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_: better)
+    monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_, **__: better)
     result, context, _ = tiny_qat(runtimes=(onnx,))
     with Deployment(context) as deployment:
         file = deployment.score(result)
@@ -255,18 +255,24 @@ def test_phases_are_shares_of_the_training_whatever_a_step_is_divided_into(
 ) -> None:
     model, phases = tiny_model("mobilenet_v1"), []
 
-    def watched(model: Any, *arguments: Any) -> None:
+    def watched(model: Any, *arguments: Any, **options: Any) -> None:
         before = model.calls
-        fit(model, *arguments)
+        fit(model, *arguments, **options)
         phases.append((model.free_calls, model.observed_calls, model.calls - before))
         raise TrainingDivergedError("seen enough")
 
     monkeypatch.setattr("mbcompress_quantize.training.fit", watched)
     context = make_context(model)
     few = replace(context, data=replace(context.data, train=context.data.train.take(np.arange(128))))
-    for accumulation in (1, 4):
-        options = {"epochs": 1, "batch_size": 16, "lr": 0.001, "algorithm": "minmax", "teacher": None}
-        options |= {"accumulation": accumulation, "round_from": 0.25, "observe": 0.5}
+    for parts in (1, 4):
+        training = {"epochs": 1, "batch_size": 16, "lr": 0.001, "grad_accum_steps": parts}
+        options = {
+            "training": training,
+            "algorithm": "minmax",
+            "distillation": None,
+            "round_from": 0.25,
+            "observe": 0.5,
+        }
         registry.passes.build("qat", options, registry).apply(model, few)
     assert phases == [(2, 4, 8), (8, 16, 32)]
 

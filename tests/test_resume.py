@@ -14,13 +14,13 @@ import torch
 from crash import crash
 from torch import Tensor, nn
 
-from mbcompress import Progress, TrainingOptions
+from mbcompress import Progress, TrainingConfig
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.data.splits import Images
-from mbcompress.pipeline.interruption import Interrupted, Interruption, Stoppable, listening
-from mbcompress.training import fit, label_loss
+from mbcompress.training import fit
+from mbcompress.training.signals import DeferredSignals
 
-OPTIONS = TrainingOptions(epochs=3, batch_size=32, lr=0.05)
+OPTIONS = TrainingConfig(epochs=3, batch_size=32, lr=0.05)
 STEPS = 4  # of 32 in 128 images
 
 
@@ -58,7 +58,9 @@ class Stops(Progress):
 
     def track(self, items: Iterable[Any], label: str, total: int) -> Iterator[Any]:
         for item in items:
-            if self.left == 0:
+            if self.left == 0 and self.how is KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)  # the training defers it
+            elif self.left == 0:
                 raise self.how
             self.left -= 1
             yield item
@@ -77,7 +79,7 @@ def train(
     )
     torch.manual_seed(9)
     model = Noisy()
-    history = fit(model, context, OPTIONS, label_loss(OPTIONS), "train")
+    history = fit(model, context, OPTIONS, label="train")
     return model.state_dict(), history
 
 
@@ -87,7 +89,7 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 5, 11])
-@pytest.mark.parametrize("how", [Killed, Interrupted])
+@pytest.mark.parametrize("how", [Killed, KeyboardInterrupt])
 def test_stopped_after_any_step(
     at: int, how: type[BaseException], make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -162,39 +164,26 @@ def test_a_folder_that_cannot_be_written_costs_the_checkpoint_only(
     assert line.startswith("cache: the training was not saved: ")
 
 
-def test_a_safe_point_is_the_beginning_of_an_item() -> None:
-    interruption = Interruption()
-    progress, seen = Stoppable(Progress(), interruption), []
-
-    def work() -> None:
-        for item in progress.track(range(5), "", 5):
-            seen.append(item)
-            interruption.signal = signal.SIGTERM if item == 2 else 0
-
-    with pytest.raises(Interrupted) as raised:
-        work()
-    assert seen == [0, 1, 2]
-    assert raised.value.signal == signal.SIGTERM
-    with pytest.raises(Interrupted), progress.busy("x"):
-        raise AssertionError
-
-
-def test_the_first_signal_is_a_wish_and_the_second_an_order() -> None:
-    interruption, said = Interruption(), list[str]()
+def test_the_first_signal_is_deferred_and_the_second_is_not() -> None:
+    said = list[str]()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     try:
-        with listening(interruption, said.append):
+        with DeferredSignals(said.append) as signals:
             signal.raise_signal(signal.SIGINT)
-            assert interruption.signal == signal.SIGINT
+            assert signals.pending == signal.SIGINT
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt), DeferredSignals(said.append):
+            signal.raise_signal(signal.SIGINT)  # delivered at the end of the block
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with listening(interruption, said.append):
+        with DeferredSignals(said.append) as signals:
             signal.raise_signal(signal.SIGINT)  # stays ignored
+            assert not signals.pending
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said == ["interrupted: ends at the next safe point; once more ends it at once"]
+    assert said == ["interrupted: stops after this optimizer step; once more stops at once"] * 2
 
 
 RECIPE = """
@@ -202,14 +191,16 @@ model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32}
 """
 PASSES = """
 data: {name: arrays, path: images.npz, calibration: 32}
-passes: [{train: {epochs: 4, batch_size: 32}}, {train: {epochs: 2, batch_size: 32}}]
+passes: [{train: {training: {epochs: 4, batch_size: 32}}}, {train: {training: {epochs: 2, batch_size: 32}}}]
 export: [toy]
 measure: {baseline_after: 1, rounds: 5, round_ms: 0.1, threads: [1]}
 """
 
 
 def test_a_signal_ends_a_run_at_a_safe_point(tmp_path: Path) -> None:
-    (tmp_path / "long.yaml").write_text(f"{RECIPE}data: {{name: digits}}\npasses: [{{train: {{epochs: 200}}}}]\n")
+    (tmp_path / "long.yaml").write_text(
+        f"{RECIPE}data: {{name: digits}}\npasses: [{{train: {{training: {{epochs: 200}}}}}}]\n"
+    )
     environment = {**os.environ, "MBCOMPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mbcompress", "run", "long.yaml", "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -221,7 +212,7 @@ def test_a_signal_ends_a_run_at_a_safe_point(tmp_path: Path) -> None:
         rest = process.stderr.read()
     assert process.returncode == 143
     assert rest.splitlines()[-2:] == [
-        "interrupted: ends at the next safe point; once more ends it at once",
+        "interrupted: stops after this optimizer step; once more stops at once",
         "mbcompress: interrupted; the same command goes on where this one was",
     ]
     assert not (tmp_path / "run").exists()

@@ -119,7 +119,7 @@ GOOD = {
         {"passes": ["train", {"qat": None}, {"qat": {}}]},
         {"passes": [{"distill": {"teacher": "baseline"}}]},
         {"passes": [{"distill": {"teacher": {"source": "mobilenet_v1", "num_classes": 10}}}]},
-        {"passes": [{"qat": {"teacher": None}}]},
+        {"passes": [{"qat": {"distillation": None}}]},
         {"passes": [{"prune": {"target_macs": 0.5, "recovery": {"epochs": 3}}}]},
         {"export": ["onnx"], "measure": None, "budget": None, "seed": 2**32 - 1},
         {"measure": {"threads": [1, 2]}, "budget": {"accuracy_drop": 1}},

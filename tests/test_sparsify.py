@@ -11,17 +11,17 @@ import onnx
 import pytest
 import torch
 from mbcompress_sparsify.layers import find_layers
-from mbcompress_sparsify.masks import GradualZeros, Selection, cubic, set_zeros
+from mbcompress_sparsify.masks import GradualZeros, Selection, set_zeros
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mbcompress import Progress, Trait, WeightCount
 from mbcompress.cache.checkpoints import Checkpoints
-from mbcompress.contract.training import TrainingOptions
+from mbcompress.contract.training import TrainingConfig
 from mbcompress.data.splits import Images
 from mbcompress.registry.discovery import Registry
-from mbcompress.training import Batch, KeepZeros, fit, label_loss
+from mbcompress.training import Batch, CrossEntropy, KeepZeros, TrainerState, cubic_sparsity, fit
 
 SMALL = "mobilenet_v1"
 SPARSE = frozenset({Trait.FLOAT, Trait.SPARSE})
@@ -65,8 +65,8 @@ def few(context: Any, **changes: Any) -> Any:
     return replace(context, data=replace(context.data, train=train), **changes)
 
 
-def build(registry: Registry, name: str = "sparsify", **options: Any) -> Any:
-    return registry.passes.build(name, options, registry)
+def build(registry: Registry, name: str = "sparsify", training: dict[str, Any] | None = None, **options: Any) -> Any:
+    return registry.passes.build(name, {"training": training or {}, **options}, registry)
 
 
 def test_which_layers_are_pruned() -> None:
@@ -147,29 +147,29 @@ def test_zeros_come_first_and_stay() -> None:
     assert zeros(model, ["body.2.weight"]) == [round(0.4 * weight.numel())]
 
 
-def test_the_schedule_is_cubic() -> None:
+def test_the_schedule_is_cubic_sparsity() -> None:
     final, begin, count, between = 0.8, 0, 6, 10  # s_f, t_0, n and delta t of equation 1, with s_i = 0
     for t in range(0, 61, between):
         expected = final + (0 - final) * (1 - (t - begin) / (count * between)) ** 3
-        assert cubic(final, t, count * between) == pytest.approx(expected)
-    assert cubic(final, 1000, 60) == final
+        assert cubic_sparsity(final, t, count * between) == pytest.approx(expected)
+    assert cubic_sparsity(final, 1000, 60) == final
 
 
 def test_zeros_grow_by_the_schedule_and_nothing_comes_back() -> None:
     model = Net()
-    rule = GradualZeros(PRUNED, PRUNED, Selection(), 0.8, steps=40, ramp=0.5, interval=5)
-    rule.begin(model)
-    assert not rule.settled
+    rule = GradualZeros(PRUNED, PRUNED, Selection(), 0.8, ramp=0.5, interval=5)
+    rule.on_train_start(model, TrainerState(1, 0, 40))
+    assert not rule.target_reached
     sizes = [model.get_parameter(name).numel() for name in PRUNED]
     gone = {name: torch.zeros_like(model.get_parameter(name), dtype=torch.bool) for name in PRUNED}
     for step in range(1, 41):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.01 * torch.randn(parameter.shape)
-        rule.after_step(model, step / 40)
-        reached = cubic(0.8, step - step % 5, 20)
+        rule.on_train_batch_end(model, TrainerState(1, step, 40))
+        reached = cubic_sparsity(0.8, step - step % 5, 20)
         assert zeros(model, PRUNED) == [round(reached * size) for size in sizes]
-        assert rule.settled == (step >= 20)
+        assert rule.target_reached == (step >= 20)
         for name in PRUNED:
             now = model.get_parameter(name) == 0
             assert bool(now[gone[name]].all())
@@ -184,7 +184,7 @@ def test_a_masked_model_answers_like_the_pruned_one(
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     context = few(make_context(model))
-    pruned = build(registry, epochs=0, sparsity=0.6).apply(copy.deepcopy(model), context)
+    pruned = build(registry, training={"epochs": 0}, sparsity=0.6).apply(copy.deepcopy(model), context)
     masked = copy.deepcopy(pruned)  # with its BatchNorm statistics
     with torch.no_grad():
         for name, parameter in masked.named_parameters():
@@ -195,12 +195,13 @@ def test_a_masked_model_answers_like_the_pruned_one(
     assert context.metrics["layers_pruned"] == 14  # 13 pointwise convolutions and the classifier
 
 
-@pytest.mark.parametrize("options", [{"scope": "global"}, {"pattern": "2:4"}, {"ema": 0.9}])
+@pytest.mark.parametrize("options", [{"scope": "global"}, {"pattern": "2:4"}, {"training": {"ema": 0.9}}])
 def test_a_training_ends_as_sparse_as_was_asked(
     options: dict[str, Any], registry: Registry, make_context: Callable[..., Any]
 ) -> None:
     context = few(make_context(Net().eval()))
-    step = build(registry, epochs=2, batch_size=BATCH, interval=2, teacher=None, **options)
+    training = {"epochs": 2, "batch_size": BATCH, **options.get("training", {})}
+    step = build(registry, interval=2, distillation=None, **{**options, "training": training})
     model = step.apply(Net().eval(), context)
     names = PRUNED[:2] if "pattern" in options else PRUNED
     assert sum(zeros(model, names)) == round(0.5 * sum(model.get_parameter(name).numel() for name in names))
@@ -218,12 +219,12 @@ def test_layers_that_stay_dense_are_told_or_refused(registry: Registry, make_con
 
     told = Told()
     context = few(make_context(Net().eval()), progress=told)
-    build(registry, epochs=0, pattern="2:4").apply(Net().eval(), context)
+    build(registry, training={"epochs": 0}, pattern="2:4").apply(Net().eval(), context)
     assert told.lines == ["sparsify: stays dense: head (10 input channels, no multiple of 4)"]
     with pytest.raises(Exception, match="'unsupported: skip' would leave them so"):
-        build(registry, epochs=0, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
+        build(registry, training={"epochs": 0}, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
     with pytest.raises(Exception, match=r"^sparsify: the model has no weights that could go; beside"):
-        build(registry, epochs=0).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
+        build(registry, training={"epochs": 0}).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
 
 
 @pytest.mark.parametrize(
@@ -244,17 +245,18 @@ class Killed(Exception):  # noqa: N818  # it stands for no error
     """As if the process had ended here."""
 
 
-class Dies:
-    """A loss that ends the training at a step."""
+class Dies(CrossEntropy):
+    """An objective that ends the training at a step."""
 
-    def __init__(self, options: TrainingOptions, at: int) -> None:
-        self.loss, self.left = label_loss(options), at
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
 
-    def __call__(self, batch: Batch, logits: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         self.left -= 1
         if self.left < 0:
             raise Killed
-        return self.loss(batch, logits)
+        return super().__call__(model, batch)
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.8}])
@@ -264,13 +266,13 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
     at: int, scope: Any, options: dict[str, Any], make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Ramp to step 8 of 12, in steps of 3; killed within it, at its end, and after."""
-    training = TrainingOptions(epochs=3, batch_size=BATCH, **options)
+    training = TrainingConfig(epochs=3, batch_size=BATCH, **options)
 
     def train(folder: Path | None, left: int = 1000) -> tuple[dict[str, Tensor], Any]:
         model = Net().eval()
         context = few(make_context(model), checkpoints=Checkpoints(folder, Progress(), 0.0))
-        rule = GradualZeros(PRUNED, PRUNED, Selection(scope), 0.7, 3 * STEPS, 2 / 3, 3)
-        history = fit(model, context, training, Dies(training, left), "sparsify", rule)
+        rule = GradualZeros(PRUNED, PRUNED, Selection(scope), 0.7, 2 / 3, 3)
+        history = fit(model, context, training, objective=Dies(left), callbacks=[rule], label="sparsify")
         return model.state_dict(), history
 
     expected, history = train(None)
@@ -284,11 +286,13 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
 
 
 def test_zeros_of_an_earlier_pass_stay(registry: Registry, make_context: Callable[..., Any]) -> None:
-    model = build(registry, epochs=0, depthwise=True).apply(Net().eval(), few(make_context(Net().eval())))
+    model = build(registry, training={"epochs": 0}, depthwise=True).apply(Net().eval(), few(make_context(Net().eval())))
     assert zeros(model, ["body.3.weight"]) == [72]
     context = few(make_context(model), traits=SPARSE)
-    options = {"epochs": 1, "batch_size": BATCH, "sparsity": 0.7, "ramp": 1.0}
-    after = build(registry, teacher=None, **options).apply(copy.deepcopy(model), context)
+    training = {"epochs": 1, "batch_size": BATCH}
+    after = build(registry, distillation=None, training=training, sparsity=0.7, ramp=1.0).apply(
+        copy.deepcopy(model), context
+    )
     assert zeros(after, ["body.3.weight"]) == [72]
 
 
@@ -307,18 +311,18 @@ def test_zeros_survive_distillation_quantization_and_export(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(KeepZeros, "settled", False)  # the last epoch is taken, not what was before
+    monkeypatch.setattr(KeepZeros, "target_reached", False)  # the last epoch is taken, not what was before
     model = tiny_model(SMALL)
     train = {"epochs": 1, "batch_size": BATCH, "lr": 0.01}
-    sparse = build(registry, epochs=0, **options).apply(copy.deepcopy(model), few(make_context(model)))
+    sparse = build(registry, training={"epochs": 0}, **options).apply(copy.deepcopy(model), few(make_context(model)))
     where = {name: parameter == 0 for name, parameter in sparse.named_parameters() if parameter.dim() > 1}
     context = few(make_context(model), traits=SPARSE)
-    taught = build(registry, "distill", **train).apply(sparse, context)
+    taught = build(registry, "distill", train).apply(sparse, context)
     assert context.metrics["best_epoch"] == 1
     for name, zero in where.items():
         if bool(zero.any()):
             assert torch.equal(taught.get_parameter(name) == 0, zero), name
-    quantized = build(registry, "qat", **train).apply(taught, few(make_context(model), traits=SPARSE))
+    quantized = build(registry, "qat", train).apply(taught, few(make_context(model), traits=SPARSE))
     runtime = registry.runtimes.build("onnx", {}, registry)
     counted = sum(int(zero.sum()) for zero in where.values())
     total = sum(zero.numel() for zero in where.values())
@@ -346,16 +350,16 @@ def test_training_with_fake_quantization_keeps_zeros(
     from mbcompress_quantize.graph import FakeQuantized, capture
     from mbcompress_quantize.scheme import Scheme
 
-    monkeypatch.setattr(KeepZeros, "settled", False)
+    monkeypatch.setattr(KeepZeros, "target_reached", False)
     model = tiny_model(SMALL)
     set_zeros(model, find_layers(model, EXAMPLE, depthwise=False, group=None).pruned, Selection(), 0.5)
-    options = TrainingOptions(epochs=1, batch_size=BATCH, lr=0.01)
+    options = TrainingConfig(epochs=1, batch_size=BATCH, lr=0.01)
     context = few(make_context(model), traits=SPARSE)
     graph = capture(model, context.example(2), "test")
     ranges = calibrate(graph, Scheme(), context.calibration_batches()).ranges
     quantized = FakeQuantized(graph, Scheme(), ranges, observed_calls=2)
     before = {name: each.detach().clone() for name, each in quantized.named_parameters() if each.dim() > 1}
-    fit(quantized, context, options, label_loss(options), "qat")
+    fit(quantized, context, options, label="qat")
     moved = 0
     for name, weight in before.items():
         now = quantized.get_parameter(name)

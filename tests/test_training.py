@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from mbcompress import (
     Augmentation,
-    DistillationOptions,
+    DistillationConfig,
     Images,
     MbcompressError,
     Normalization,
-    TrainingOptions,
+    TrainingConfig,
     Trait,
     compress,
 )
@@ -26,25 +26,20 @@ from mbcompress.data.loader import to_float, training_batches
 from mbcompress.data.transforms import augment
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.registry.discovery import Registry
-from mbcompress.training import Batch, Constraint, Distillation, evaluate, fit, label_loss, update_bn
+from mbcompress.training import Batch, Callback, CrossEntropy, Distillation, TrainerState, evaluate, fit, update_bn
+from mbcompress.training.optim import build_optimizer, build_scheduler
 
 CPU = torch.device("cpu")
 
 
-class Watching(Constraint):
-    """Demands nothing, and keeps the weights of every step."""
+class Watching(Callback):
+    """Records the weights of every step."""
 
     def __init__(self) -> None:
         self.weights: list[torch.Tensor] = []
 
-    def begin(self, model: nn.Module) -> None:
-        self.weights.clear()
-
-    def after_step(self, model: nn.Module, done: float) -> None:
+    def on_train_batch_end(self, model: nn.Module, state: TrainerState) -> None:
         self.weights.append(model.get_parameter("layer.weight").detach().clone())
-
-    def hold(self, model: nn.Module) -> None:
-        pass
 
 
 class Linear(nn.Module):
@@ -63,8 +58,8 @@ class Linear(nn.Module):
 def test_learns_and_reports_scores(make_context: Callable[..., Any]) -> None:
     model = Linear()
     context = make_context(model)
-    options = TrainingOptions(epochs=3, lr=0.01)
-    history = fit(model, context, options, label_loss(options), "train")
+    options = TrainingConfig(epochs=3, lr=0.01)
+    history = fit(model, context, options, label="train")
     assert len(history.scores) == 4
     assert history.scores[0].top1 < 0.4
     assert history.scores[history.best].top1 > 0.8
@@ -82,8 +77,8 @@ def test_learns_and_reports_scores(make_context: Callable[..., Any]) -> None:
 def test_is_deterministic_by_seed(make_context: Callable[..., Any]) -> None:
     def weights(seed: int) -> torch.Tensor:
         model = Linear()
-        options = TrainingOptions(epochs=1, lr=0.01)
-        fit(model, make_context(model, seed=seed), options, label_loss(options), "train")
+        options = TrainingConfig(epochs=1, lr=0.01)
+        fit(model, make_context(model, seed=seed), options, label="train")
         return model.layer.weight.detach()
 
     assert torch.equal(weights(1), weights(1))
@@ -93,14 +88,14 @@ def test_is_deterministic_by_seed(make_context: Callable[..., Any]) -> None:
 def test_weights_from_before_training_are_kept_when_training_ruins_them(make_context: Callable[..., Any]) -> None:
     model = Linear()
     context = make_context(model)
-    good = TrainingOptions(epochs=3, lr=0.01)
-    before = fit(model, context, good, label_loss(good), "train")
+    good = TrainingConfig(epochs=3, lr=0.01)
+    before = fit(model, context, good, label="train")
     state = model.layer.weight.detach().clone()
 
-    def misleading(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits, (batch.labels + 1) % 10)
+    def misleading(model: nn.Module, batch: Batch) -> torch.Tensor:
+        return cross_entropy(model(batch.images), (batch.labels + 1) % 10)
 
-    history = fit(model, context, good, misleading, "train")
+    history = fit(model, context, good, objective=misleading)
     assert history.best == 0
     assert history.scores[0] == before.scores[before.best]
     assert torch.equal(model.layer.weight, state)
@@ -109,36 +104,41 @@ def test_weights_from_before_training_are_kept_when_training_ruins_them(make_con
 def test_divergence_is_named_with_place_and_advice(make_context: Callable[..., Any]) -> None:
     model = Linear()
 
-    def explosive(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
-        return logits.sum() * torch.inf
+    def explosive(model: nn.Module, batch: Batch) -> torch.Tensor:
+        return model(batch.images).sum() * torch.inf
 
     with pytest.raises(TrainingDivergedError, match=r"train: .* not finite in epoch 1, step 1 of 18 .* lower 'lr'"):
-        fit(model, make_context(model), TrainingOptions(epochs=1), explosive, "train")
+        fit(model, make_context(model), TrainingConfig(epochs=1), objective=explosive, label="train")
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "constant"])
-def test_schedule_rises_to_the_peak_and_ends_where_it_says(schedule: str) -> None:
-    from mbcompress.training.optim import rate
-
-    factor = rate(TrainingOptions(schedule=schedule, warmup=0.1), 100)
-    rates = [factor(step) for step in range(100)]
-    assert max(rates) == 1
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_schedule_rises_to_the_peak_and_ends_where_it_says(schedule: str, optimizer: str) -> None:
+    config = TrainingConfig(schedule=schedule, warmup=0.1, lr=1.0, optimizer=optimizer)
+    weights = build_optimizer([Linear()], config)
+    scheduler = build_scheduler(weights, config, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(scheduler.get_last_lr()[0])
+        weights.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(1)
     assert rates[0] < 0.15
     assert rates[-1] == 1 if schedule == "constant" else rates[-1] < 0.02
 
 
-def test_weight_decay_spares_biases_and_norms() -> None:
-    from mbcompress.training.optim import optimizer
-
+@pytest.mark.parametrize(("optimizer", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_weight_decay_spares_biases_and_norms(optimizer: str, kind: type) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    sgd = optimizer([model], TrainingOptions(weight_decay=0.1))
-    decayed = {id(p) for group in sgd.param_groups if group["weight_decay"] for p in group["params"]}
+    built = build_optimizer([model], TrainingConfig(weight_decay=0.1, optimizer=optimizer))
+    decayed = {id(p) for group in built.param_groups if group["weight_decay"] for p in group["params"]}
+    assert isinstance(built, kind)
     assert decayed == {id(model[0].weight), id(model[2].weight)}
 
 
 def distillation(teachers: list[nn.Module], context: Any, student: nn.Module | None = None, **options: Any) -> Any:
-    return Distillation(student or Linear(), teachers, context, DistillationOptions(**options))
+    return Distillation(student or Linear(), teachers, context, DistillationConfig(**options))
 
 
 def test_distillation_loss_is_hintons(make_context: Callable[..., Any]) -> None:
@@ -151,14 +151,14 @@ def test_distillation_loss_is_hintons(make_context: Callable[..., Any]) -> None:
     soft = softmax(teacher(images) / temperature, dim=1)
     divergence = kl_div(log_softmax(student / temperature, dim=1), soft, reduction="batchmean")
     expected = alpha * temperature**2 * divergence + (1 - alpha) * cross_entropy(student, labels)
-    torch.testing.assert_close(loss(Batch(images, labels), student), expected)
+    torch.testing.assert_close(loss.of_logits(student, Batch(images, labels)), expected)
 
 
 def test_a_student_equal_to_its_teacher_has_no_soft_loss(make_context: Callable[..., Any]) -> None:
     teacher = Linear()
     images = torch.randn(4, 3, 32, 32)
     loss = distillation([teacher], make_context(teacher), temperature=4.0, alpha=1.0)
-    value = loss(Batch(images, torch.zeros(4).long()), teacher(images))
+    value = loss(teacher, Batch(images, torch.zeros(4).long()))
     assert abs(float(value.detach())) < 1e-6
 
 
@@ -170,8 +170,8 @@ def test_an_ensemble_teaches_the_mean_of_its_logits(make_context: Callable[..., 
     context = make_context(one)
     batch = Batch(torch.randn(4, 3, 32, 32), torch.zeros(4).long())
     logits = torch.randn(4, 10)
-    ensemble = distillation([one, other], context)(batch, logits)
-    torch.testing.assert_close(ensemble, distillation([between], context)(batch, logits))
+    ensemble = distillation([one, other], context).of_logits(logits, batch)
+    torch.testing.assert_close(ensemble, distillation([between], context).of_logits(logits, batch))
 
 
 def test_teachers_answer_once_to_images_that_never_change(make_context: Callable[..., Any]) -> None:
@@ -188,9 +188,9 @@ def test_teachers_answer_once_to_images_that_never_change(make_context: Callable
     asked, weights = [], []
     for options in ({}, {"crop_padding": 1}):
         teacher, student = Counting(), Linear()
-        settings = DistillationOptions(epochs=3, lr=0.01, batch_size=images, **{"crop_padding": 0, **options})
-        with Distillation(student, [teacher], context, settings) as loss:
-            fit(student, context, settings, loss, "distill")
+        settings = TrainingConfig(epochs=3, lr=0.01, batch_size=images, **{"crop_padding": 0, **options})
+        with Distillation(student, [teacher], context, DistillationConfig()) as loss:
+            fit(student, context, settings, objective=loss)
         asked.append(teacher.asked)
         weights.append(student.layer.weight.detach())
     assert asked == [images, 3 * images]
@@ -198,10 +198,10 @@ def test_teachers_answer_once_to_images_that_never_change(make_context: Callable
     batch = next(
         training_batches(context.data.train, context.data.normalization, Augmentation(), 16, CPU, seed=0, epoch=1)
     )
-    assert batch.positions is not None
+    assert batch.indices is not None
     logits = torch.randn(16, 10)
-    kept = distillation([teacher], context)(batch, logits)
-    torch.testing.assert_close(kept, distillation([teacher], context)(replace(batch, positions=None), logits))
+    kept = distillation([teacher], context).of_logits(logits, batch)
+    torch.testing.assert_close(kept, distillation([teacher], context).of_logits(logits, replace(batch, indices=None)))
 
 
 @pytest.mark.parametrize("hints", ["features", "attention"])
@@ -214,22 +214,23 @@ def test_hints_pull_the_students_maps_towards_the_teachers(
     context = make_context(teacher)
     small = replace(context.data, train=context.data.train.take(np.arange(128)))
     context = replace(context, data=small)
-    options = DistillationOptions(epochs=4, lr=0.02, alpha=0.0, hints=hints, hint_weight=10.0, batch_size=32)
+    options = TrainingConfig(epochs=4, lr=0.02, batch_size=32)
+    config = DistillationConfig(alpha=0.0, hints=hints, hint_weight=10.0)
     names = set(student.state_dict())
     batch = next(training_batches(small.train, small.normalization, Augmentation(), 64, CPU, seed=0, epoch=1))
 
     def distance(loss: Any) -> float:
         with torch.no_grad():
             student(batch.images)
-            loss._ask(batch.images)
-            return float(loss._hinted())
+            loss._run_teachers(batch.images)
+            return float(loss._hint_loss())
 
-    with Distillation(student, [teacher], context, options) as loss:
+    with Distillation(student, [teacher], context, config) as loss:
         assert [len(taps.channels) for taps in loss._hints] == [4, 4]  # 32, 16, 8 and 4 pixels
         assert [taps.channels[-1] for taps in loss._hints] == [1280, 256]
         student.train()
         before = distance(loss)
-        fit(student, context, options, loss, "distill")
+        fit(student, context, options, objective=loss)
         student.train()
         assert distance(loss) < 0.95 * before
     assert set(student.state_dict()) == names
@@ -286,8 +287,8 @@ def test_options_override_the_datasets_augmentation(make_context: Callable[..., 
 
     def weights(context: Any, **options: Any) -> torch.Tensor:
         model = Linear()
-        settings = TrainingOptions(epochs=1, lr=0.01, **options)
-        fit(model, context, settings, label_loss(settings), "train")
+        settings = TrainingConfig(epochs=1, lr=0.01, **options)
+        fit(model, context, settings, label="train")
         return model.layer.weight.detach()
 
     assert torch.equal(weights(context, crop_padding=0), weights(still))
@@ -317,8 +318,8 @@ def test_norm_momentum_holds_while_training_only(make_context: Callable[..., Any
     context = make_context(model)
     for momentum, expected in ((0.3, 0.3), (None, 0.01)):
         seen.clear()
-        options = TrainingOptions(epochs=1, lr=0.001, norm_momentum=momentum)
-        fit(model, context, options, label_loss(options), "train")
+        options = TrainingConfig(epochs=1, lr=0.001, bn_momentum=momentum)
+        fit(model, context, options, label="train")
         assert seen[1] == expected
         assert model.norm.momentum == 0.01
 
@@ -327,8 +328,8 @@ def test_an_average_is_validated_and_kept(make_context: Callable[..., Any]) -> N
     """What is kept is the mean over steps, by a share that grows to the option's."""
     model, steps = Linear(), Watching()
     context = make_context(model)
-    options = TrainingOptions(epochs=1, lr=0.05, schedule="constant", ema=0.3)
-    history = fit(model, context, options, label_loss(options), "train", steps)
+    options = TrainingConfig(epochs=1, lr=0.05, schedule="constant", ema=0.3)
+    history = fit(model, context, options, callbacks=[steps])
     assert history.best == 1
     assert evaluate(model, context.data.validation, context.data.normalization, CPU) == history.scores[1]
     mean, *others = steps.weights
@@ -343,18 +344,18 @@ def test_weights_before_training_count_where_a_constraint_is_met(make_context: C
     """A loss that misleads ends where it began, whatever the constraint finds out when it begins."""
 
     class Met(Watching):
-        settled = False
+        target_reached = False
 
-        def begin(self, model: nn.Module) -> None:
-            self.settled = True
+        def on_train_start(self, model: nn.Module, state: TrainerState) -> None:
+            self.target_reached = True
 
     model = Linear()
     context = make_context(model)
-    options = TrainingOptions(epochs=2, lr=0.05)
-    assert fit(model, context, options, label_loss(options), "train").best == 2
+    options = TrainingConfig(epochs=2, lr=0.05)
+    assert fit(model, context, options, label="train").best == 2
     before = copy.deepcopy(model.state_dict())
-    loss = label_loss(options)
-    history = fit(model, context, options, lambda batch, logits: -loss(batch, logits), "mislead", Met())
+    loss = CrossEntropy()
+    history = fit(model, context, options, objective=lambda model, batch: -loss(model, batch), callbacks=[Met()])
     assert history.best == 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -368,17 +369,17 @@ class Auxiliary(Linear):
 
 
 def test_models_that_answer_with_more_than_logits_in_training(tmp_path: Path) -> None:
-    recipe = {"data": {"name": "digits"}, "passes": [{"train": {"epochs": 1}}], "export": ["onnx"]}
+    recipe = {"data": {"name": "digits"}, "passes": [{"train": {"training": {"epochs": 1}}}], "export": ["onnx"]}
     with pytest.raises(MbcompressError, match=r"train: in training the model answers with tuple in place of logits"):
         compress(Auxiliary(), recipe, out=tmp_path / "run", input_shape=(3, 32, 32))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_of_a_batch_make_the_same_step(make_context: Callable[..., Any]) -> None:
-    def weights(accumulation: int) -> torch.Tensor:
+    def weights(parts: int) -> torch.Tensor:
         model = Linear()
-        options = TrainingOptions(epochs=1, lr=0.01, batch_size=64, accumulation=accumulation)
-        fit(model, make_context(model), options, label_loss(options), "train")
+        options = TrainingConfig(epochs=1, lr=0.01, batch_size=64, grad_accum_steps=parts)
+        fit(model, make_context(model), options, label="train")
         return model.layer.weight.detach()
 
     torch.testing.assert_close(weights(1), weights(3), rtol=1e-4, atol=1e-6)
@@ -390,18 +391,18 @@ def test_resolutions_change_what_the_model_sees_and_not_what_is_validated(
     sizes: list[tuple[bool, int]] = []
     model = tiny_model("mobilenet_v1")
     model.register_forward_pre_hook(lambda module, inputs: sizes.append((module.training, inputs[0].shape[-1])))
-    options = TrainingOptions(epochs=4, lr=0.01, batch_size=1166, resolutions=(0.5, 1.0))
-    fit(model, make_context(model), options, label_loss(options), "train")
+    options = TrainingConfig(epochs=4, lr=0.01, batch_size=1166, resolutions=(0.5, 1.0))
+    fit(model, make_context(model), options, label="train")
     assert [size for training, size in sizes if training] == [16, 16, 32, 32]
     assert {size for training, size in sizes if not training} >= {16, 32}  # both were tried before the first step
 
 
 def test_a_model_of_one_size_refuses_resolutions(make_context: Callable[..., Any]) -> None:
-    options = TrainingOptions(epochs=1, resolutions=(0.5, 1.0))
+    options = TrainingConfig(epochs=1, resolutions=(0.5, 1.0))
     with pytest.raises(
         MbcompressError, match=r"train: the model cannot take images of 16x16, which 0\.5 in 'resolutions'"
     ):
-        fit(Linear(), make_context(Linear()), options, label_loss(options), "train")
+        fit(Linear(), make_context(Linear()), options, label="train")
 
 
 @pytest.mark.parametrize(
@@ -436,8 +437,8 @@ def test_a_zero_stays_zero_in_a_sparse_model(make_context: Callable[..., Any]) -
     with torch.no_grad():
         model.layer.weight[zeros] = 0
     context = make_context(model, traits=frozenset({Trait.FLOAT, Trait.SPARSE}))
-    options = TrainingOptions(epochs=1, lr=0.01, ema=0.9)
-    assert fit(model, context, options, label_loss(options), "train").best == 1
+    options = TrainingConfig(epochs=1, lr=0.01, ema=0.9)
+    assert fit(model, context, options, label="train").best == 1
     assert not model.layer.weight[zeros].any()
     assert model.layer.weight[~zeros].all()
 
@@ -478,5 +479,5 @@ def test_parts_of_a_batch_are_as_even_as_can_be() -> None:
 
 def test_hints_without_a_map_in_common_are_refused(make_context: Callable[..., Any]) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    with pytest.raises(MbcompressError, match=r"^hints 'attention' compare maps of the same height and width, and"):
+    with pytest.raises(MbcompressError, match=r"^hints 'attention' compare feature maps of one height and width, and"):
         distillation([flat], make_context(flat), flat, hints="attention")

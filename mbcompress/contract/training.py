@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from mbcompress.contract.options import Options
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.teachers import Teachers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Scale = Annotated[float, Field(ge=0.25, le=1)]
 
@@ -125,8 +127,8 @@ class DistillationConfig(Options):
 class TrainingPass(Pass):
     """A pass that trains the model it is given: `apply` ends with `return context.fit(model, self.training)`.
 
-    A subclass changes defaults by another default: `training: TrainingConfig = TrainingConfig(epochs=20)`. A recipe that
-    sets some of the fields keeps the others of that default.
+    A subclass changes defaults by another default: `training: TrainingConfig = TrainingConfig(epochs=20)`. Fields that
+    a recipe does not set keep the values of that default.
     """
 
     consumes_input: ClassVar[bool] = True

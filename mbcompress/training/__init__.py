@@ -1,7 +1,7 @@
 """Training: the loop that all passes that train share, with its objectives and callbacks. Imports torch.
 
-In: a model, a context with images, a `TrainingConfig`. Out: the trained model and its `History`. May import: `contract`,
-`data`, `graph`, and `report` for pictures. A plugin imports this room inside `apply`, not at the head of its module.
+In: a model, a context with images, a `TrainingConfig`. Out: the trained model and its `History`. May import:
+`contract`, `data`, `graph`, and `report` for pictures. Plugins import this room inside `apply`, not at module level.
 """
 
 from mbcompress.data.loader import Batch, batches_per_epoch, evaluation_batches

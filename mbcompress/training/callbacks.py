@@ -35,8 +35,8 @@ class Callback:
     """What a pass does around the steps of a training; override the events you need.
 
     Attributes:
-        target_reached: whether the model has what the callback brings it to, such as a sparsity. The weights of an epoch
-            can be kept as the best ones only then.
+        target_reached: whether the model has what the callback aims at, such as a sparsity. The weights of an epoch can
+            be kept as the best ones only then.
     """
 
     target_reached: bool = True

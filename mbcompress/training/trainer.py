@@ -203,8 +203,8 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm.item())):
             raise TrainingDivergedError(
                 f"{self.label}: the loss or its gradient is not finite in epoch {self.reached.epoch}, step "
-                f"{self.reached.step + 1} of {self.steps} (lr {self.scheduler.get_last_lr()[0]:.3g}); lower 'lr' or set "
-                "'clip_norm'"
+                f"{self.reached.step + 1} of {self.steps} (lr {self.scheduler.get_last_lr()[0]:.3g}); lower 'lr' or "
+                "set 'clip_norm'"
             )
         self.optimizer.step()
         self.scheduler.step()

@@ -1,7 +1,7 @@
-"""Depth pruning: whole residual blocks go, and what went in comes out.
+"""Depth pruning: whole residual blocks become the identity.
 
-The criterion is the one of Men et al., "ShortGPT", 2024, https://arxiv.org/abs/2403.03853, made for a loss: a block
-matters as much as the loss rises without it, here for each operation that it costs.
+The criterion is that of Men et al., "ShortGPT", 2024, https://arxiv.org/abs/2403.03853, with the loss: the importance
+of a block is the rise of the loss without it, per MAC that it costs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def residual_blocks(model: nn.Module, context: Context) -> list[str]:
-    """Names of the modules that add what they compute to their input: without weights, they pass it on.
+    """Return the names of modules that add what they compute to their input, which is what is left without weights.
 
     A block is found by trial: its parameters are zeroed in a copy, and its output compared with its input. A row of
     blocks passes its input on as well; the blocks in it are what is meant.
@@ -64,18 +64,18 @@ def _passes_input_on(probe: nn.Module, module: nn.Module, context: Context) -> b
     return bool(seen) and all(seen)
 
 
-def without(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """A copy of `model` in which the named modules give what they take."""
+def remove_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Return a copy of `model` in which the named modules are the identity."""
     model = copy.deepcopy(model).eval()
     for name in names:
         model.set_submodule(name, nn.Identity())
     return model
 
 
-def least_important(
+def least_important_block(
     model: nn.Module, blocks: Sequence[str], context: Context, images: int
 ) -> tuple[str, dict[str, float]]:
-    """The block whose removal raises the validation loss least for each operation saved, and the rise of each."""
+    """Return the block whose removal raises the validation loss least per MAC saved, and the rise of each."""
     from mbcompress.graph.count import count_macs
 
     example = context.example()
@@ -86,8 +86,8 @@ def least_important(
 
     whole, operations = loss(model), count_macs(model, example)
     rises, worth = {}, {}
-    for name in context.progress.track(blocks, "which block matters least", len(blocks)):
-        candidate = without(model, [name])
+    for name in context.progress.track(blocks, "least important block", len(blocks)):
+        candidate = remove_blocks(model, [name])
         rises[name] = loss(candidate) - whole
         worth[name] = rises[name] / (operations - count_macs(candidate, example))
     return min(worth, key=lambda name: worth[name]), rises

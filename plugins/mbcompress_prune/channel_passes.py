@@ -1,9 +1,8 @@
-"""Passes that look at channels: remove the least important, or show what they are worth."""
+"""Passes on channels: prune the least important ones, or show how sensitive the accuracy is to each group."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 from mbcompress import DistillationConfig, MbcompressError, Pass, TrainingConfig, Trait
 from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
-from .targets import Targets, goal_of
+from .targets import Targets, measured_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,34 +22,34 @@ if TYPE_CHECKING:
     from mbcompress import Context
     from mbcompress.training import Callback
 
-    from .channels import Amount, Shrinking
+    from .channels import ChannelPruner, PruningRatio
     from .sensitivity import Analysis
-    from .targets import Goal
+    from .targets import Target
 
 SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
 MEASURED_STEPS = 6  # where each takes seconds: 1.5 %
 
 
 class _Channels(Pass):
-    """What passes that look at channels have in common."""
+    """Options of passes on channels."""
 
     uses_runtimes: ClassVar[bool] = True
 
     criterion: Literal["l1", "l2", "bn_scale", "taylor", "random"] = Field(
         default="l1",
-        description="Importance of a channel: L1 or L2 norm of all weights that go with it, the size of its BatchNorm "
-        "scale (Liu et al. 2017), what the loss would change without it, to first order (Molchanov et al. 2019), or "
-        "chance, as a control.",
+        description="Importance of a channel: L1 or L2 norm of all weights pruned with it; its BatchNorm scale "
+        "(Liu et al. 2017); taylor, the first-order change of the loss without it (Molchanov et al. 2019); or random, "
+        "as a control.",
     )
     round_to: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="Channel counts that are left are multiples of this; null takes what the recipe's runtimes are "
-        "fastest with, which for ONNX Runtime on x86-64 is 16.",
+        description="Remaining channel counts are multiples of this; null is what the recipe's runtimes are fastest "
+        "with, 16 for ONNX Runtime on x86-64.",
     )
     importance_images: int = Field(
-        default=1024, ge=1, le=100_000, description="Training images that the criterion 'taylor' looks at."
+        default=1024, ge=1, le=100_000, description="Training images for the criterion 'taylor'."
     )
     sensitivity_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(0.25, 0.5, 0.75),
@@ -59,48 +58,48 @@ class _Channels(Pass):
         description="Shares of each group's channels to prune in a sensitivity analysis.",
     )
     sensitivity_images: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Validation images that a sensitivity analysis looks at."
+        default=1000, ge=1, le=1_000_000, description="Validation images for a sensitivity analysis."
     )
 
     def _multiple(self, context: Context) -> int:
         return self.round_to or max((runtime.channel_multiple for runtime in context.runtimes), default=8)
 
-    def _shrinking(self, model: nn.Module, context: Context, scope: str) -> Shrinking:
-        from .channels import Shrinking, loss_gradients
+    def _pruner(self, model: nn.Module, context: Context, scope: str) -> ChannelPruner:
+        from .channels import ChannelPruner, loss_gradients
 
         gradients = None
         if self.criterion == "taylor":
             images = min(self.importance_images, len(context.data.train))
             gradients = loss_gradients(model, context, images)
-        return Shrinking(self.criterion, scope, self._multiple(context), context.seed, gradients)
+        return ChannelPruner(self.criterion, scope, self._multiple(context), context.seed, gradients)
 
-    def _spare(self, model: nn.Module, context: Context, unsupported: Unsupported) -> list[str]:
-        """Names of layers that keep their channels because nothing else is possible; tells them, or refuses."""
-        from .channels import LARGEST_RATIO, output_layer, unprunable, untouched
+    def _find_ignored_layers(self, model: nn.Module, context: Context, unsupported: Unsupported) -> list[str]:
+        """Return the names of layers that cannot lose channels, and report or refuse them."""
+        from .channels import LARGEST_RATIO, output_layer, unprunable_layers, unpruned_layers
 
         example = context.example()
-        shrinking = self._shrinking(model, context, "uniform")  # every layer gets its turn
-        with context.progress.busy(f"{self.name}, which channels can go"):
+        pruner = self._pruner(model, context, "uniform")  # every layer gets its turn
+        with context.progress.busy(f"{self.name}, which channels can be pruned"):
             output = output_layer(model, example)
-            reasons = unprunable(model, example, shrinking, output)
-            kept = [name for name in reasons if name not in dict(model.named_parameters())]
-            least = shrinking.prune(model, example, LARGEST_RATIO, [*output, *kept])
+            reasons = unprunable_layers(model, example, pruner, output)
+            ignored_layers = [name for name in reasons if name not in dict(model.named_parameters())]
+            least = pruner.prune(model, example, LARGEST_RATIO, [*output, *ignored_layers])
             why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
-            reasons = dict.fromkeys(untouched(model, least, shrinking.round_to), why) | reasons
+            reasons = dict.fromkeys(unpruned_layers(model, least, pruner.round_to), why) | reasons
         layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
-        report_unsupported(context, unsupported, f"{self.name}: keeps all channels", layers)
+        report_unsupported(context, unsupported, f"{self.name}: not pruned", layers)
         context.metrics["unpruned_layers"] = len(layers)
-        return [*output, *kept]
+        return [*output, *ignored_layers]
 
-    def _analyse(self, model: nn.Module, context: Context, kept: list[str]) -> Analysis:
-        """Sensitivity curves, which become files of the step."""
-        from .channels import output_layer, roots
+    def _analyse(self, model: nn.Module, context: Context, ignored_layers: list[str]) -> Analysis:
+        """Measure sensitivity curves, and add them to the files of the pass."""
+        from .channels import find_groups, output_layer
         from .sensitivity import analyse
 
-        groups = roots(model, context.example(), output_layer(model, context.example()))
-        shrinking = self._shrinking(model, context, "uniform")
+        groups = find_groups(model, context.example(), output_layer(model, context.example()))
+        pruner = self._pruner(model, context, "uniform")
         ratios = sorted(set(self.sensitivity_ratios))
-        analysis = analyse(model, context, shrinking, groups, kept, ratios, self.sensitivity_images)
+        analysis = analyse(model, context, pruner, groups, ignored_layers, ratios, self.sensitivity_images)
         context.files["sensitivity.csv"] = analysis.table()
         if analysis.curves:
             context.files["sensitivity.svg"] = analysis.picture()
@@ -108,17 +107,19 @@ class _Channels(Pass):
 
 
 class Prune(_Channels, Targets):
-    """Remove the least important channels until a target share of the operations, parameters, bytes or time is left."""
+    """Remove the least important channels until a target share of the MACs, parameters, bytes or latency is left."""
 
-    name: ClassVar[str] = "prune"
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"target_macs": 0.6},)
+    name = "prune"
+    examples = ({"target_macs": 0.6},)
 
     scope: Literal["global", "uniform", "sensitivity"] = Field(
         default="global",
-        description="global: channels of all layers compete with each other; uniform: each layer loses the same share; "
-        "sensitivity: each group loses what costs the same accuracy, as an analysis of this model finds.",
+        description="global: the channels of all layers are ranked together; uniform: each layer loses the same share; "
+        "sensitivity: each group loses as much as costs the same accuracy, found by a sensitivity analysis.",
     )
-    steps: int = Field(default=1, ge=1, le=100, description="Steps on the way to the target, each by the same factor.")
+    iterative_steps: int = Field(
+        default=1, ge=1, le=100, description="Steps to the target, each by the same factor, with a recovery after each."
+    )
     recovery: TrainingConfig | None = Field(
         default=None, description="Training after each step, with the fields of 'training' in 'train'; null for none."
     )
@@ -129,13 +130,13 @@ class Prune(_Channels, Targets):
         default=None,
         gt=0,
         le=1,
-        description="Let channels fade during this share of 'recovery', by a cubic schedule, and remove them at its "
-        "end; null removes them first.",
+        description="Set more and more channels to zero during this share of 'recovery', by a cubic schedule, and "
+        "remove them at its end; null removes them before the recovery.",
     )
     recalibrate: bool = Field(
         default=True,
-        description="Estimate BatchNorm's running statistics anew on training images after each step; those of the "
-        "larger network no longer fit.",
+        description="Update BatchNorm's running statistics on training images after each step; those of the larger "
+        "network no longer fit.",
     )
 
     unsupported: Unsupported = "skip"
@@ -144,10 +145,10 @@ class Prune(_Channels, Targets):
     def _fits_together(self) -> Self:
         if self.distillation is not None and self.recovery is None:
             raise ValueError("has 'distillation', which needs 'recovery'; set both, or leave it out")
-        if self.gradual is not None and (self.recovery is None or self.steps > 1):
-            raise ValueError("has 'gradual', which needs 'recovery' and goes in one step; set both, or leave it out")
+        if self.gradual is not None and (self.recovery is None or self.iterative_steps > 1):
+            raise ValueError("has 'gradual', which needs 'recovery' and one iterative step; set both, or leave it out")
         if self.gradual is not None and self.recovery is not None and not self.recovery.epochs:
-            raise ValueError("has 'gradual', during which the model trains; give 'recovery' epochs, or leave it out")
+            raise ValueError("has 'gradual', which happens while training; give 'recovery' epochs, or leave it out")
         return self
 
     @property
@@ -157,25 +158,27 @@ class Prune(_Channels, Targets):
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import update_bn
 
-        from .patterns import tell_lost_patterns
+        from .patterns import report_lost_patterns
 
         before = model
-        kept = self._spare(model, context, self.unsupported)
-        with goal_of(self, context) as goal:
-            for step in range(1, self.steps + 1):
-                aim = replace(goal, limit=goal.limit ** (step / self.steps))
-                with context.progress.busy(f"{self.name}, step {step}/{self.steps}"):
-                    amount = context.decide_once(f"step {step}", partial(self._amount, model, context, aim, kept))
+        ignored_layers = self._find_ignored_layers(model, context, self.unsupported)
+        with measured_target(self, context) as target:
+            for step in range(1, self.iterative_steps + 1):
+                aim = replace(target, limit=target.limit ** (step / self.iterative_steps))
+                with context.progress.busy(f"{self.name}, step {step}/{self.iterative_steps}"):
+                    find = partial(self._find_ratio, model, context, aim, ignored_layers)
+                    ratio = context.decide_once(f"step {step}", find)
                 if self.gradual is not None:
-                    model = self._fade(model, context, goal, kept, amount)
-                elif amount:
-                    model = self._shrinking(model, context, self.scope).prune(model, context.example(), amount, kept)
+                    model = self._prune_gradually(model, context, target, ignored_layers, ratio)
+                elif ratio:
+                    pruner = self._pruner(model, context, self.scope)
+                    model = pruner.prune(model, context.example(), ratio, ignored_layers)
                 if self.recalibrate:
                     update_bn(model, context)
                 if self.recovery and self.gradual is None:
-                    self._recover(model, context, f"{self.name}, recovery {step}/{self.steps}")
-            context.metrics["left"] = goal.share(model)
-        tell_lost_patterns(before, model, context)
+                    self._recover(model, context, f"{self.name}, recovery {step}/{self.iterative_steps}")
+            context.metrics["left"] = target.share(model)
+        report_lost_patterns(before, model, context)
         return model
 
     def _recover(self, model: nn.Module, context: Context, label: str, callbacks: Sequence[Callback] = ()) -> None:
@@ -184,83 +187,93 @@ class Prune(_Channels, Targets):
         assert self.recovery is not None
         fit(model, context, self.recovery, distillation=self.distillation, label=label, callbacks=callbacks)
 
-    def _fade(self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount) -> nn.Module:
-        """The model without the channels that became zero while a copy of it was trained."""
-        from .channels import Shrinking
-        from .fading import Fading
+    def _prune_gradually(
+        self, model: nn.Module, context: Context, target: Target, ignored_layers: list[str], ratio: PruningRatio
+    ) -> nn.Module:
+        """Train a copy of the model while its channels go to zero, then remove those channels."""
+        from .channels import ChannelPruner
+        from .gradual import GradualChannelPruning
 
         model = copy.deepcopy(model)
 
         def choose(model: nn.Module, share: float) -> Any:
-            part = self._part(model, context, goal, kept, amount, share)
+            part = self._ratio_at(model, context, target, ignored_layers, ratio, share)
             if part == 0.0:
                 return []
-            return self._shrinking(model, context, self.scope).choose(model, context.example(), part, kept)
+            return self._pruner(model, context, self.scope).choose(model, context.example(), part, ignored_layers)
 
         assert self.gradual is not None
-        fading = Fading(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
+        fading = GradualChannelPruning(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
         self._recover(model, context, f"{self.name}, gradual", [fading])
-        gone = fading.ratios(model)
-        # whatever chose them, layers that are zero are the smallest now
-        shrinking = Shrinking("l1", "uniform", self._multiple(context), context.seed)
-        return shrinking.prune(model, context.example(), gone, kept) if gone else model
+        ratios = fading.ratios(model)
+        # whichever criterion chose them, channels of zeros have the smallest norm
+        pruner = ChannelPruner("l1", "uniform", self._multiple(context), context.seed)
+        return pruner.prune(model, context.example(), ratios, ignored_layers) if ratios else model
 
-    def _part(
-        self, model: nn.Module, context: Context, goal: Goal, kept: list[str], amount: Amount, share: float
-    ) -> Amount:
-        """How much is gone after `share` of the way to `amount`, which was found before the training.
+    def _ratio_at(
+        self,
+        model: nn.Module,
+        context: Context,
+        target: Target,
+        ignored_layers: list[str],
+        ratio: PruningRatio,
+        share: float,
+    ) -> PruningRatio:
+        """Return the pruning ratio after `share` of the way to `ratio`, which was found before the training.
 
-        Where all layers compete, others may become important on the way; so the model as it is decides, in each step
-        if that takes no measuring, and in the last.
+        Where all layers are ranked together, the ranking changes while the model trains: the ratio is searched again on
+        the model as it is, at each update if the target needs no measurement, and at the last one.
         """
-        part = share * amount if isinstance(amount, float) else {name: share * each for name, each in amount.items()}
-        if self.scope != "global" or part == 0.0 or not (goal.exact or share == 1):
+        part = share * ratio if isinstance(ratio, float) else {name: share * each for name, each in ratio.items()}
+        if self.scope != "global" or part == 0.0 or not (target.exact or share == 1):
             return part
-        now, aim = copy.deepcopy(model).eval(), goal
+        now, aim = copy.deepcopy(model).eval(), target
         if share < 1:
-            whole = goal.share(now)
-            aim = replace(goal, limit=whole - share * (whole - goal.limit))
+            whole = target.share(now)
+            aim = replace(target, limit=whole - share * (whole - target.limit))
 
-        def find() -> Amount:
+        def find() -> PruningRatio:
             try:
-                return self._amount(now, context, aim, kept)
-            except MbcompressError:  # what could be reached before the training cannot, by a hair
+                return self._find_ratio(now, context, aim, ignored_layers)
+            except MbcompressError:  # reachable before the training, and just missed now
                 return part
 
-        found: Amount = find() if goal.exact else context.decide_once("gradual, last step", find)
+        found: PruningRatio = find() if target.exact else context.decide_once("gradual, last step", find)
         return found
 
-    def _amount(self, model: nn.Module, context: Context, goal: Goal, kept: list[str]) -> Amount:
-        """How much must go for the goal to be met, found by bisection; 0.0 if it is."""
+    def _find_ratio(
+        self, model: nn.Module, context: Context, target: Target, ignored_layers: list[str]
+    ) -> PruningRatio:
+        """Return the smallest pruning ratio that meets the target, by bisection; 0.0 if the model meets it."""
         from .channels import LARGEST_RATIO
 
-        if goal.exact and goal.share(model) <= goal.limit:
+        if target.exact and target.share(model) <= target.limit:
             return 0.0
-        shrinking, example = self._shrinking(model, context, self.scope), context.example()
-        amount_at: Callable[[float], Amount] = lambda ratio: ratio  # noqa: E731
+        pruner, example = self._pruner(model, context, self.scope), context.example()
+        ratio_at: Callable[[float], PruningRatio] = lambda ratio: ratio  # noqa: E731
         low, high = 0.0, LARGEST_RATIO
         if self.scope == "sensitivity":
-            amount_at, low, high = self._analyse(model, context, kept).ratios, -1.0, 1.0
-        if (smallest := goal.share(shrinking.prune(model, example, amount_at(high), kept))) > goal.limit:
+            ratio_at, low, high = self._analyse(model, context, ignored_layers).ratios, -1.0, 1.0
+        if (smallest := target.share(pruner.prune(model, example, ratio_at(high), ignored_layers))) > target.limit:
             raise MbcompressError(
-                f"prune: {goal.name} {goal.limit:.3g} cannot be reached with round_to {shrinking.round_to}, the least "
-                f"is {smallest:.3g}; raise {goal.name} or lower round_to"
+                f"prune: {target.name} {target.limit:.3g} cannot be reached with round_to {pruner.round_to}, the least "
+                f"is {smallest:.3g}; raise {target.name} or lower round_to"
             )
-        for _ in range(SEARCH_STEPS if goal.exact else MEASURED_STEPS):
+        for _ in range(SEARCH_STEPS if target.exact else MEASURED_STEPS):
             middle = (low + high) / 2
-            reached = goal.share(shrinking.prune(model, example, amount_at(middle), kept)) <= goal.limit
+            reached = target.share(pruner.prune(model, example, ratio_at(middle), ignored_layers)) <= target.limit
             low, high = (low, middle) if reached else (middle, high)
-        return amount_at(high)
+        return ratio_at(high)
 
 
 class Sensitivity(_Channels):
-    """Show how much accuracy each group of channels is worth, and change nothing."""
+    """Show how much accuracy each group of channels costs when pruned; the model stays as it is."""
 
-    name: ClassVar[str] = "sensitivity"
+    name = "sensitivity"
 
     unsupported: Unsupported = "skip"
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        analysis = self._analyse(model, context, self._spare(model, context, self.unsupported))
+        analysis = self._analyse(model, context, self._find_ignored_layers(model, context, self.unsupported))
         context.metrics["groups"] = len(analysis.curves)
         return model

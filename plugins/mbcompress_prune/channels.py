@@ -1,8 +1,7 @@
-"""Channels go, with everything that depends on them: torch-pruning on copies of a model, and what it cannot do.
+"""Channel pruning by torch-pruning, on copies of a model, and the layers that it cannot prune.
 
-A stranger's model may mix channels in ways that torch-pruning does not see through (a shape written as a number, a
-split, a weight that `forward` uses by itself). So every group of layers that fails alone is found by trial and left as
-it is.
+A model may mix channels in ways that torch-pruning does not follow (a shape written as a number, a split, a weight that
+`forward` uses by itself). Groups of layers that fail are found by trial and left as they are.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ PRUNABLE = (nn.Conv2d, nn.Linear)
 SLICED = (*PRUNABLE, nn.BatchNorm2d)
 
 
-Ratios = Mapping[str, float]
-"""Name of a layer -> share of its channels that goes; a layer that is not named keeps all."""
-Amount = float | Ratios
-"""Share of the channels that goes, of all layers together or of each."""
+PruningRatios = Mapping[str, float]
+"""Name of a layer -> share of its channels to prune; a layer that is not named keeps all of them."""
+PruningRatio = float | PruningRatios
+"""Share of the channels to prune, of all layers together or of each layer by name."""
 
 
 @dataclass(frozen=True)
-class Shrinking:
-    """How a model loses channels; see the options of the pass of the same names.
+class ChannelPruner:
+    """How channels are chosen; the attributes are options of the pass `prune`.
 
     Attributes:
         gradients: of the loss, by parameter; for the criterion 'taylor'.
@@ -56,11 +55,13 @@ class Shrinking:
     seed: int
     gradients: Mapping[str, Tensor] | None = None
 
-    def prune(self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]) -> nn.Module:
-        """A copy of `model` that has lost `ratio` of its channels, but none of the groups that a `kept` layer is in."""
+    def prune(
+        self, model: nn.Module, example: Tensor, ratio: PruningRatio, ignored_layers: Collection[str]
+    ) -> nn.Module:
+        """Return a copy of `model` without `ratio` of its channels; groups with an ignored layer keep all."""
         model = copy.deepcopy(model).eval()
         frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-        for _, group in self._groups(model, example, ratio, kept):
+        for _, group in self._groups(model, example, ratio, ignored_layers):
             group.prune()
         for parameter in model.parameters():
             parameter.grad = None
@@ -68,29 +69,31 @@ class Shrinking:
             model.get_parameter(name).requires_grad_(False)
         return model
 
-    def choose(self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]) -> list[Slice]:
-        """Which slices of which layers `prune` would remove."""
+    def choose(
+        self, model: nn.Module, example: Tensor, ratio: PruningRatio, ignored_layers: Collection[str]
+    ) -> list[ChannelSlice]:
+        """Return the slices of layers that `prune` would remove."""
         model = copy.deepcopy(model).eval()
         names = {module: name for name, module in model.named_modules()}
         chosen = []
-        for graph, group in self._groups(model, example, ratio, kept):
+        for graph, group in self._groups(model, example, ratio, ignored_layers):
             for dependency, indices in group:
                 if isinstance(dependency.target.module, SLICED):
                     outputs = graph.is_out_channel_pruning_fn(dependency.handler)
-                    chosen.append(Slice(names[dependency.target.module], outputs, tuple(indices)))
+                    chosen.append(ChannelSlice(names[dependency.target.module], outputs, tuple(indices)))
         return chosen
 
     def _groups(
-        self, model: nn.Module, example: Tensor, ratio: Amount, kept: Collection[str]
+        self, model: nn.Module, example: Tensor, ratio: PruningRatio, ignored_layers: Collection[str]
     ) -> Iterator[tuple[Any, Any]]:
-        """The groups of channels that go, with their graph; `model` must not be of use to anybody else."""
+        """Yield the groups of channels to prune, with their dependency graph; `model` is changed."""
         model.requires_grad_(True)  # dependencies are read from the gradient's graph
         for name, gradient in (self.gradients or {}).items():
             model.get_parameter(name).grad = gradient.clone()
         torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
         single = {} if isinstance(ratio, float) else {model.get_submodule(name): each for name, each in ratio.items()}
         with _tracing():
-            ignored = [model.get_submodule(name) for name in kept]
+            ignored = [model.get_submodule(name) for name in ignored_layers]
             pruner = _Pruner(
                 model,
                 example,
@@ -105,8 +108,8 @@ class Shrinking:
             yield from ((pruner.DG, group) for group in pruner.step(interactive=True))
 
 
-class Slice(NamedTuple):
-    """Channels of a layer: of what it gives, or of what it takes."""
+class ChannelSlice(NamedTuple):
+    """Output or input channels of a layer."""
 
     layer: str
     outputs: bool
@@ -114,7 +117,7 @@ class Slice(NamedTuple):
 
 
 def loss_gradients(model: nn.Module, context: Context, images: int) -> dict[str, Tensor]:
-    """Gradients of the cross-entropy on the first `images` training images, by parameter, in eval mode."""
+    """Return the gradients of the cross-entropy on the first `images` training images, by parameter, in eval mode."""
     model = copy.deepcopy(model).eval().requires_grad_(True)
     data = context.data
     for batch, labels in evaluation_batches(data.train.take(np.arange(images)), data.normalization, context.device):
@@ -124,7 +127,7 @@ def loss_gradients(model: nn.Module, context: Context, images: int) -> dict[str,
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Gradients on, and an end to what torch-pruning would otherwise follow until memory is full.
+    """Enable gradients, and bound the index mappings of torch-pruning, which could fill the memory.
 
     Where reshapes lead back and forth, as in attention, its lists of channels grow with every turn.
     """
@@ -147,7 +150,7 @@ def _tracing() -> Iterator[None]:
 
 
 class _Pruner(tp.pruner.BasePruner):  # type: ignore[misc]  # torch-pruning is not typed
-    """Leaves every layer one multiple of `round_to`: the library's rounding goes to zero, and then keeps all."""
+    """Leaves every layer one multiple of `round_to`; the library rounds to zero there, and then keeps all channels."""
 
     def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
         left = max((current_channels - n_pruned) // round_to, 1) * round_to
@@ -167,7 +170,7 @@ def _importance(criterion: str) -> Any:
 
 
 def output_layer(model: nn.Module, example: Tensor) -> list[str]:
-    """The layer that makes the logits, the last to be called: its outputs are classes, not channels."""
+    """Return the layer that computes the logits, the last one called: its outputs are classes."""
     last: list[str] = []
     hooks = [
         module.register_forward_hook(lambda *_, name=name: last.__setitem__(slice(None), [name]))
@@ -182,7 +185,7 @@ def output_layer(model: nn.Module, example: Tensor) -> list[str]:
 
 
 def functional_weights(model: nn.Module) -> list[str]:
-    """Kernels and matrices that belong to no layer: only `forward` knows what it does with them."""
+    """Return the names of kernels and matrices that belong to no layer, which `forward` uses by itself."""
     layers = (nn.modules.conv._ConvNd, nn.Linear)
     owned = {id(p) for m in model.modules() if isinstance(m, layers) for p in m.parameters(recurse=False)}
     return [
@@ -192,27 +195,27 @@ def functional_weights(model: nn.Module) -> list[str]:
     ]
 
 
-def unprunable(model: nn.Module, example: Tensor, shrinking: Shrinking, output: list[str]) -> dict[str, str]:
-    """Layers that must keep their channels, with the reason.
+def unprunable_layers(model: nn.Module, example: Tensor, pruner: ChannelPruner, output: list[str]) -> dict[str, str]:
+    """Return the layers that cannot lose channels, with the reason.
 
     Raises:
-        MbcompressError: the model cannot be traced, or channels cannot go for a reason that no single layer has.
+        MbcompressError: the model cannot be traced, or fails for a reason that no single group has.
     """
     reasons = dict.fromkeys(functional_weights(model), "a weight that forward uses by itself")
-    problem = _problem(model, example, shrinking, output)
+    problem = _problem(model, example, pruner, output)
     if problem is not None:
-        groups = roots(model, example, output)
+        groups = find_groups(model, example, output)
         for root, members in groups.items():
             others = [each for each in groups if each != root]
-            if found := _problem(model, example, shrinking, [*output, *others]):
+            if found := _problem(model, example, pruner, [*output, *others]):
                 reasons |= dict.fromkeys(members, f"without some of its channels the model fails: {found}")
-        if remaining := _problem(model, example, shrinking, [*output, *(r for r in reasons if r in groups)]):
+        if remaining := _problem(model, example, pruner, [*output, *(r for r in reasons if r in groups)]):
             raise MbcompressError(f"prune: channels of this model cannot be removed ({remaining})")
     return reasons
 
 
-def untouched(before: nn.Module, after: nn.Module, round_to: int) -> list[str]:
-    """Layers with more channels than `round_to` that have lost none."""
+def unpruned_layers(before: nn.Module, after: nn.Module, round_to: int) -> list[str]:
+    """Return the layers with more channels than `round_to` that have lost none."""
     pruned = dict(after.named_modules())
     return [
         name
@@ -221,11 +224,11 @@ def untouched(before: nn.Module, after: nn.Module, round_to: int) -> list[str]:
     ]
 
 
-def _problem(model: nn.Module, example: Tensor, shrinking: Shrinking, kept: Collection[str]) -> str | None:
-    """What goes wrong when as much is pruned as can be."""
+def _problem(model: nn.Module, example: Tensor, pruner: ChannelPruner, ignored_layers: Collection[str]) -> str | None:
+    """Return what fails when as much as possible is pruned, None for nothing."""
     images = example.repeat(2, 1, 1, 1)
     try:
-        pruned = shrinking.prune(model, example, LARGEST_RATIO, kept)
+        pruned = pruner.prune(model, example, LARGEST_RATIO, ignored_layers)
         with torch.no_grad():
             before, after = model(images).shape, pruned(images).shape
     except Exception as error:  # torch-pruning and the model may raise anything
@@ -233,8 +236,8 @@ def _problem(model: nn.Module, example: Tensor, shrinking: Shrinking, kept: Coll
     return None if before == after else f"{before[-1]} outputs became {after[-1]}"
 
 
-def roots(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
-    """Groups of layers that lose the same channels: the first layer's name -> all names, in torch-pruning's order.
+def find_groups(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
+    """Return the groups of layers that share channels: name of the first layer -> all names, in torch-pruning's order.
 
     Raises:
         MbcompressError: torch-pruning cannot trace the model.

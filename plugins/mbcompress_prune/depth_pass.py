@@ -1,4 +1,4 @@
-"""The pass that makes a network shallower."""
+"""The pass that removes residual blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from mbcompress import MbcompressError, Pass
 
 from .channel_passes import Prune
-from .targets import Targets, goal_of
+from .targets import Targets, measured_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PruneBlocks(Pass, Targets):
-    """Remove whole residual blocks, the least important first, until a target share of operations or time is left."""
+    """Remove whole residual blocks, the least important first, until a target share of MACs or latency is left."""
 
     name: ClassVar[str] = "prune_blocks"
     uses_runtimes: ClassVar[bool] = True
@@ -28,7 +28,7 @@ class PruneBlocks(Pass, Targets):
 
     only_if_faster: bool = Field(
         default=False,
-        description="Compare with pruning channels down to the same operations, as 'prune' does by default, and do "
+        description="Compare with pruning channels to the same MACs, as 'prune' does by default, and do "
         "that instead unless the file without the blocks is faster.",
     )
     images: int = Field(
@@ -43,36 +43,37 @@ class PruneBlocks(Pass, Targets):
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
         from mbcompress.training import update_bn
 
-        from .blocks import least_important, residual_blocks, without
+        from .blocks import least_important_block, remove_blocks, residual_blocks
 
-        with context.progress.busy(f"{self.name}, which blocks there are"):
+        with context.progress.busy(f"{self.name}, find residual blocks"):
             blocks = residual_blocks(model, context)
         if not blocks:
             raise MbcompressError(f"{self.name}: the model has no residual blocks; prune channels with 'prune'")
-        gone: list[str] = []
+        removed: list[str] = []
         shallow = model
-        with goal_of(self, context) as goal:
-            while (share := goal.share(shallow)) > goal.limit:
-                left = [name for name in blocks if name not in gone]
+        with measured_target(self, context) as target:
+            while (share := target.share(shallow)) > target.limit:
+                left = [name for name in blocks if name not in removed]
                 if not left:
                     raise MbcompressError(
-                        f"{self.name}: {goal.name} {goal.limit:.3g} cannot be reached by removing all {len(blocks)} "
-                        f"residual blocks, which leaves {share:.3g}; raise {goal.name}, or prune channels with 'prune'"
+                        f"{self.name}: {target.name} {target.limit:.3g} cannot be reached by removing all "
+                        f"{len(blocks)} residual blocks, which leaves {share:.3g}; raise {target.name}, or prune "
+                        "channels with 'prune'"
                     )
-                worst, _ = least_important(shallow, left, context, self.images)
-                gone.append(worst)
-                context.progress.say(f"{self.name}: {worst} goes")
-                shallow = without(model, gone)
-            context.metrics["blocks_removed"] = len(gone)
-            if self.only_if_faster and gone:
+                worst, _ = least_important_block(shallow, left, context, self.images)
+                removed.append(worst)
+                context.progress.say(f"{self.name}: {worst} removed")
+                shallow = remove_blocks(model, removed)
+            context.metrics["blocks_removed"] = len(removed)
+            if self.only_if_faster and removed:
                 shallow = self._faster(shallow, model, context)
-            context.metrics["left"] = goal.share(shallow)
+            context.metrics["left"] = target.share(shallow)
         if self.recalibrate:
             update_bn(shallow, context)
         return shallow
 
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
-        """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
+        """Return the faster of two models with equal MACs: without blocks, or with fewer channels."""
         from mbcompress.graph.count import count_macs
         from mbcompress.measure.deployment import Deployment
 

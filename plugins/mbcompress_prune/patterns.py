@@ -1,4 +1,4 @@
-"""N:M zeros, which are lost where channels go: the groups of weights are others then."""
+"""N:M sparsity, which is lost where input channels are pruned: the groups of weights change."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 PATTERNS = {"2:4": (2, 4), "4:8": (4, 8)}
 
 
-def tell_lost_patterns(before: nn.Module, after: nn.Module, context: Context) -> None:
-    """Say in how many layers a pattern held and holds no more, where a pass before made the model sparse."""
+def report_lost_patterns(before: nn.Module, after: nn.Module, context: Context) -> None:
+    """Report in how many layers a pattern is lost that an earlier pass has made."""
     if Trait.SPARSE not in context.traits:
         return
     for name, (kept, group) in PATTERNS.items():
         had, has = (_holding(model, kept, group) for model in (before, after))
         if lost := len(had - has):
             context.progress.say(
-                f"prune: zeros in the pattern {name} held in {len(had)} layers and no more in {lost} of them, whose "
-                "input channels went; prune before 'sparsify' to have both"
+                f"prune: {lost} of {len(had)} layers lose their {name} sparsity with their input channels; prune "
+                "before 'sparsify' to have both"
             )
             return  # what holds 2:4 holds 4:8
 

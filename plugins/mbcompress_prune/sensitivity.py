@@ -1,7 +1,6 @@
-"""How much accuracy each group of channels is worth: one group is pruned at a time, and the rest left alone.
+"""Sensitivity analysis: accuracy when one group of channels at a time is pruned.
 
-As in Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, but that BatchNorm's statistics are
-estimated anew.
+As in Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, with BatchNorm's statistics updated.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from mbcompress import Context
 
-    from .channels import Shrinking
+    from .channels import ChannelPruner
 
 COLUMNS, CELL = 4, (170, 92)
 STATISTICS_IMAGES = 512
@@ -35,7 +34,7 @@ STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy on validation images against the share of a group's channels that is gone.
+    """Validation accuracy against the share of a group's channels that is pruned.
 
     Attributes:
         layers: the layers of the group, the first one names it.
@@ -49,7 +48,7 @@ class Curve:
     top1: tuple[float, ...]
 
     def ratio_at(self, tolerance: float) -> float:
-        """The largest share that may go if accuracy may fall by `tolerance`, between points linearly."""
+        """Return the largest pruning ratio that costs at most `tolerance` of accuracy, interpolated linearly."""
         drops = [max(0.0, self.top1[0] - max(self.top1[index:])) for index in range(len(self.top1))]
         points = [*zip(self.ratios, drops, strict=True), (LARGEST_RATIO, max(1.0, drops[-1]))]
         found = 0.0
@@ -69,17 +68,17 @@ class Analysis:
     images: int
 
     def ratios(self, amount: float) -> Mapping[str, float]:
-        """For every layer the share of channels that goes.
+        """Return the pruning ratio of every layer.
 
         Args:
-            amount: from 0 to 1 the accuracy that each group alone may cost; from -1 to 0 that share less of what costs
-                none, so that -1 is nothing.
+            amount: from 0 to 1, the accuracy that each group alone may cost; from -1 to 0, that share less than what
+                costs none, so that -1 prunes nothing.
         """
         part, tolerance = 1 + min(amount, 0.0), max(amount, 0.0)
         return {layer: part * curve.ratio_at(tolerance) for curve in self.curves for layer in curve.layers}
 
     def table(self) -> str:
-        """All points as CSV."""
+        """Return all points as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["layer", "channels", "pruned", "top1", "images"])
@@ -89,7 +88,7 @@ class Analysis:
         return text.getvalue()
 
     def picture(self) -> str:
-        """One small curve a group, the most sensitive first, as SVG."""
+        """Return a small curve for each group, the most sensitive first, as SVG."""
         curves = sorted(self.curves, key=lambda curve: curve.ratio_at(0.02))
         rows = -(-len(curves) // COLUMNS)
         lowest = min(min(curve.top1) for curve in curves)
@@ -126,17 +125,17 @@ def _short(name: str) -> str:
 def analyse(
     model: nn.Module,
     context: Context,
-    shrinking: Shrinking,
+    pruner: ChannelPruner,
     groups: Mapping[str, Sequence[str]],
-    kept: Collection[str],
+    ignored_layers: Collection[str],
     ratios: Sequence[float],
     images: int,
 ) -> Analysis:
-    """Prune each group by each of the ratios, the others left alone, and validate.
+    """Prune each group by each of the ratios, the others not at all, and validate.
 
     Args:
         groups: name of a group's first layer -> all its layers.
-        kept: layers that cannot lose channels.
+        ignored_layers: layers that cannot lose channels.
         ratios: above 0 and below 1, rising.
         images: how many of the validation images to look at.
     """
@@ -149,12 +148,12 @@ def analyse(
     settled, curves = copy_model(model), []
     update_bn(settled, context, STATISTICS_IMAGES)  # as of those that are pruned
     whole = top1(settled)
-    free = {root: layers for root, layers in groups.items() if not set(layers) & set(kept)}
+    free = {root: layers for root, layers in groups.items() if not set(layers) & set(ignored_layers)}
     for root, layers in context.progress.track(free.items(), "sensitivity", len(free)):
         channels = _channels(model, root)
         points = [(0.0, whole)]
         for ratio in ratios:
-            pruned = shrinking.prune(model, context.example(), dict.fromkeys(layers, ratio), kept)
+            pruned = pruner.prune(model, context.example(), dict.fromkeys(layers, ratio), ignored_layers)
             gone = 1 - _channels(pruned, root) / channels  # rounding may have moved it
             if gone > points[-1][0]:
                 update_bn(pruned, context, STATISTICS_IMAGES)

@@ -1,4 +1,4 @@
-"""What a pruned model is measured by: operations, parameters, the exported file's size, or its speed."""
+"""Targets of pruning: a share of the baseline's MACs, parameters, exported bytes or latency."""
 
 from __future__ import annotations
 
@@ -21,28 +21,25 @@ Share = float | None
 
 
 class Targets(Options):
-    """How far to go; a pass needs exactly one of them."""
+    """The target; exactly one of these options is set."""
 
-    target_macs: Share = Field(
-        default=None, gt=0, lt=1, description="Share of the baseline's multiply-accumulates that may be left."
-    )
+    target_macs: Share = Field(default=None, gt=0, lt=1, description="Largest share of the baseline's MACs.")
     target_parameters: Share = Field(
-        default=None, gt=0, lt=1, description="Share of the baseline's parameters that may be left."
+        default=None, gt=0, lt=1, description="Largest share of the baseline's parameters."
     )
     target_size: Share = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Share of the baseline's bytes that the exported file may have; of the int8 file, if a later pass "
-        "makes it int8.",
+        description="Largest share of the baseline's exported bytes; of the int8 file, if a later pass quantizes.",
     )
     target_latency: Share = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Share of the baseline's time for one image that may be left, measured on the exported files of "
-        "the recipe's first runtime, on one thread. A network that a later pass will make int8 is measured in int8, "
-        "beside the baseline as it is.",
+        description="Largest share of the baseline's latency for one image, measured on the exported files in the "
+        "recipe's first runtime, on one thread. If a later pass quantizes, the int8 file is measured beside the float "
+        "baseline.",
     )
 
     @model_validator(mode="after")
@@ -52,11 +49,11 @@ class Targets(Options):
 
     @property
     def measured(self) -> bool:
-        """Whether exported files decide, and so what later passes make of them."""
+        """Whether the target is measured on exported files, which later passes change."""
         return self.target_size is not None or self.target_latency is not None
 
     def chosen(self) -> tuple[str, float]:
-        """Name and value of the one target.
+        """Return name and value of the target.
 
         Raises:
             ValueError: there is none, or more than one.
@@ -69,14 +66,14 @@ class Targets(Options):
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A target of a run.
+class Target:
+    """A target as a measurement.
 
     Attributes:
         name: of the option.
-        limit: share of the baseline that may be left.
+        limit: largest share of the baseline.
         share: measures a model, as a share of the baseline.
-        exact: whether `share` gives the same for the same model, at once; not of times and files.
+        exact: whether `share` counts, which is instant and repeatable; it measures files otherwise.
     """
 
     name: str
@@ -86,15 +83,15 @@ class Goal:
 
 
 @contextmanager
-def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
-    """The goal that the options name, to be measured while the block runs."""
+def measured_target(targets: Targets, context: Context) -> Iterator[Target]:
+    """Give the target that the options name; it can be measured while the block runs."""
     from mbcompress.graph.count import count_macs, count_parameters
     from mbcompress.measure.deployment import Deployment
 
     name, limit = targets.chosen()
     if targets.measured:
         with Deployment(context) as deployment:
-            yield Goal(name, limit, deployment.size if name == "target_size" else deployment.latency, exact=False)
+            yield Target(name, limit, deployment.size if name == "target_size" else deployment.latency, exact=False)
         return
     example = context.example()
 
@@ -102,4 +99,4 @@ def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
         return count_parameters(model) if name == "target_parameters" else count_macs(model, example)
 
     whole = count(context.baseline)
-    yield Goal(name, limit, lambda model: count(model) / whole, exact=True)
+    yield Target(name, limit, lambda model: count(model) / whole, exact=True)

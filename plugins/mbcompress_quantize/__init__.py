@@ -28,7 +28,7 @@ class _Int8(Pass, PostTraining):
         return preview(model, context, self, self.name)
 
 
-class PTQ(_Int8):
+class Ptq(_Int8):
     """Convert to int8 without training: ranges from calibration images, the best choice on the validation split."""
 
     name = "ptq"
@@ -39,7 +39,7 @@ class PTQ(_Int8):
         return PostTrainer(model, context, self, self.name).run().model.convert()
 
 
-class QAT(TrainingPass, _Int8):
+class Qat(TrainingPass, _Int8):
     """Train with int8 rounding in the forward pass, then convert; post-training int8 is kept where it is better."""
 
     name = "qat"
@@ -73,4 +73,4 @@ class QAT(TrainingPass, _Int8):
 
 @hookimpl
 def mbcompress_passes() -> list[type[Pass]]:
-    return [PTQ, QAT]
+    return [Ptq, Qat]

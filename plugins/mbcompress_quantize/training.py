@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mbcompress import Context
     from mbcompress.training import Score
 
-    from . import QAT
+    from . import Qat
     from .posttraining import Quantized
 
 
-def train(start: Quantized, context: Context, options: QAT, label: str) -> nn.Module:
+def train(start: Quantized, context: Context, options: Qat, label: str) -> nn.Module:
     """The converted network after training, or before it, whichever's file is better on the validation split."""
     model = start.model
     training = options.training

@@ -64,7 +64,7 @@ class Sparsify(TrainingPass):
         gt=0,
         le=1,
         description="Share of the training in which the sparsity rises, fast at first, by the cubic schedule of Zhu "
-        "and Gupta 2017. With 'training: {epochs: 0}' all weights go at once, and only BatchNorm's statistics are estimated anew.",
+        "and Gupta 2017. Without epochs, all go to zero at once.",
     )
     interval: int = Field(default=10, ge=1, le=100_000, description="Steps between two rises of the sparsity.")
     unsupported: Unsupported = "skip"

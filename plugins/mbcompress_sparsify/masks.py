@@ -79,8 +79,8 @@ def set_zeros(model: nn.Module, names: Sequence[str], selection: Selection, spar
 class GradualZeros(KeepZeros):
     """Zeros that grow to a target by the cubic schedule of Zhu and Gupta 2017, and then stay.
 
-    What is zero stays zero: after each step the masks are read off the weights, so that a checkpoint needs nothing beside
-    them.
+    What is zero stays zero: after each step the masks are read off the weights, so that a checkpoint needs nothing
+    else.
 
     Args:
         names: weights that become sparse.

@@ -22,7 +22,7 @@ SNIPPETS = (
     BOMB, "x" * 50_000, "9" * 5000, "0x" + "f" * 50_000, "1:" + ":".join(["59"] * 10_000), "1e" + "9" * 400, ".nan",
     ".inf", "-.INF", "2024-01-01", "2024-99-99T99:99:99Z", "0b2", "08", "1__0", "+.e1", "=", "~", "yes", "NO",
     "\ufeff", "\u2028", "\x85", "\x07", "\U0001f600" * 9, "\ud7ff", '"\\ud800"', '"\\0"', '"\\x00a"', "'\u202e'",
-    "- train: {epochs: 1}\n", "  - prune\n", "seed: 1\n", "model: {}\n", "passes: []\n", "? \n", "a: " * 3,
+    "- train: {training: {epochs: 1}}\n", "  - prune\n", "seed: 1\n", "model: {}\n", "passes: []\n", "? \n", "a: " * 3,
 )  # fmt: skip
 OPTIONS = ("../../out", "/etc/passwd", "~nobody/x", "x\0y", "zoo:../../x", "zoo:mobilenet_v2_digits")
 

@@ -80,7 +80,7 @@ class Runs:
         report = {"name": "x", "data": {"name": "digits"}, "baseline": side, "result": side, "ratio": {"size": 2.0}}
         (self.run / "report.json").write_text(json.dumps(report))
         (self.run / "environment.json").write_text(json.dumps({"libraries": {"torch": "2"}, "seed": 0}))
-        (self.run / "recipe.yaml").write_text("passes:\n- train: {epochs: 1}\n")
+        (self.run / "recipe.yaml").write_text("passes:\n- train: {training: {epochs: 1}}\n")
 
     def prepare(self, random: Random, folder: Path) -> Reading:
         run = Path(shutil.copytree(self.run, folder / "run"))

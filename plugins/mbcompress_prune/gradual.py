@@ -1,4 +1,4 @@
-"""Channels that fade while a network trains: more and more of them are zero, until those that go can go unnoticed."""
+"""Gradual channel pruning: more and more channels go to zero while the model trains, and are then removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from mbcompress.training import KeepZeros, cubic_sparsity
 
-from .channels import PRUNABLE, Slice
+from .channels import PRUNABLE, ChannelSlice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,30 +17,28 @@ if TYPE_CHECKING:
 
     from mbcompress.training import TrainerState
 
-    from .channels import Ratios
+    from .channels import PruningRatios
 
 UPDATES = 20
-"""How often the choice of channels is made anew on the way."""
+"""How often the channels are chosen again."""
 
 
-class Fading(KeepZeros):
-    """Zeroes the least important channels, more of them by a cubic schedule (Zhu and Gupta 2017).
-
-    What is zero stays zero.
+class GradualChannelPruning(KeepZeros):
+    """Sets the least important channels to zero, more and more by a cubic schedule (Zhu and Gupta 2017).
 
     Args:
-        choose: model, share of the way to go, which ends with 1 -> what to zero.
-        ramp: share of the training during which channels fade.
-        sparse: whether single weights that are zero at the beginning stay so too.
+        choose: (model, share of the way to the target, up to 1) -> slices to set to zero.
+        ramp: share of the training in which the number of zero channels rises.
+        sparse: whether single weights that are zero at the start stay zero too.
     """
 
-    def __init__(self, choose: Callable[[nn.Module, float], list[Slice]], ramp: float, *, sparse: bool) -> None:
+    def __init__(self, choose: Callable[[nn.Module, float], list[ChannelSlice]], ramp: float, *, sparse: bool) -> None:
         super().__init__()
         self.choose = choose
         self.ramp = ramp
         self.sparse = sparse
         self.updates = 0
-        self.slices: list[Slice] = []
+        self.slices: list[ChannelSlice] = []
 
     @property
     def target_reached(self) -> bool:  # type: ignore[override]
@@ -48,19 +46,19 @@ class Fading(KeepZeros):
         return self.updates >= UPDATES
 
     def on_train_start(self, model: nn.Module, state: TrainerState) -> None:
-        """Nothing has faded yet."""
+        """No channels are chosen yet."""
         self.updates, self.slices = 0, []
         if self.sparse:
             super().on_train_start(model, state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which channels have faded, and how often they were chosen."""
+        """Return which channels are zero, and how often they were chosen."""
         return {"updates": self.updates, "slices": self.slices}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with those."""
+        """Go on with those channels."""
         self.updates = state["updates"]
-        self.slices = [Slice(layer, outputs, tuple(indices)) for layer, outputs, indices in state["slices"]]
+        self.slices = [ChannelSlice(layer, outputs, tuple(indices)) for layer, outputs, indices in state["slices"]]
 
     def on_train_batch_end(self, model: nn.Module, state: TrainerState) -> None:
         """Choose channels again where it is time to, and set them to zero."""
@@ -71,8 +69,8 @@ class Fading(KeepZeros):
             self.updates = due
         self.apply_masks(model)
 
-    def ratios(self, model: nn.Module) -> Ratios:
-        """For each layer the share of its channels that is zero, such that pruning takes as many, and those first."""
+    def ratios(self, model: nn.Module) -> PruningRatios:
+        """Return the share of zero channels of each layer, as a pruning ratio that removes exactly those."""
         gone = {
             each.layer: len(each.indices)
             for each in self.slices

@@ -1,0 +1,13 @@
+"""The built-in passes as classes, so that an editor completes their options: `from mbcompress.passes import Prune`.
+
+They come from the plugins in `plugins/`; this is the only module of the core that knows them by name.
+"""
+
+from mbcompress_distill import Distill
+from mbcompress_prune import Prune, PruneBlocks, Sensitivity
+from mbcompress_quantize import Ptq, Qat
+from mbcompress_sparsify import Sparsify
+from mbcompress_train import Train
+from mbcompress_winograd import Winograd
+
+__all__ = ["Distill", "Prune", "PruneBlocks", "Ptq", "Qat", "Sensitivity", "Sparsify", "Train", "Winograd"]
