@@ -12,16 +12,16 @@ from pathlib import Path
 
 import torch
 
-from mbcompress import Context, TrainingOptions
+from mbcompress import Context, TrainingConfig
 from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
 from mbcompress.registry.discovery import discover
-from mbcompress.training import fit, label_loss
+from mbcompress.training import fit
 
 
 def train(epochs: int, interval: float | None) -> float:
     """Seconds of one training; `interval` is how often it is saved, None for never."""
     registry = discover()
-    options = TrainingOptions(epochs=epochs, batch_size=64)
+    options = TrainingConfig(epochs=epochs, batch_size=64)
     torch.manual_seed(0)
     model = registry.build_model({"source": "mobilenet_v2", "num_classes": 10, "input_size": 32}).load()
     data = registry.build_dataset({"name": "digits"}).load((3, 32, 32), 0).development()
@@ -30,7 +30,7 @@ def train(epochs: int, interval: float | None) -> float:
         checkpoints = Checkpoints(folder, interval=interval or DEFAULT_SECONDS)
         context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
         start = time.perf_counter()
-        fit(model, context, options, label_loss(options), "train")
+        fit(model, context, options, label="train")
         seconds = time.perf_counter() - start
         saved = len(list(Path(directory).iterdir()))
     assert (interval is not None and interval < seconds) == bool(saved)

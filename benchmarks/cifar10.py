@@ -19,7 +19,7 @@ import yaml
 from peers import File, Measured, Subject, Tools, from_recipe, measure
 from pydantic import Field
 
-from mbcompress import Context, DistillationOptions, Pass, compress
+from mbcompress import Context, DistillationConfig, Pass, TrainingConfig, compress
 from mbcompress.cli.console import front
 from mbcompress.graph.count import count_macs
 from mbcompress.measure.statistics import mcnemar, proportion, spread
@@ -41,7 +41,8 @@ class TorchPruning(Pass):
 
     name: ClassVar[str] = "torch_pruning"
     target_macs: float = Field(gt=0, lt=1, description="Share of the multiply-accumulates that may be left.")
-    recovery: DistillationOptions
+    recovery: TrainingConfig
+    distillation: DistillationConfig | None = None
 
     def apply(self, model: Any, context: Context) -> Any:
         """Bisect the ratio that meets the target, prune once, train."""
@@ -50,7 +51,7 @@ class TorchPruning(Pass):
         import torch_pruning as tp
         from torch import nn
 
-        from mbcompress.training import fit, task_loss
+        from mbcompress.training import fit
 
         example = context.example()
         whole = count_macs(model, example)
@@ -74,8 +75,7 @@ class TorchPruning(Pass):
             fits = count_macs(pruned(middle), example) <= self.target_macs * whole
             low, high = (low, middle) if fits else (middle, high)
         model = pruned(high)
-        with task_loss(model, context, self.recovery) as loss:
-            fit(model, context, self.recovery, loss, self.name)
+        fit(model, context, self.recovery, distillation=self.distillation, label=self.name)
         return model
 
 
@@ -107,18 +107,17 @@ class Variant:
         document: dict[str, Any] = yaml.safe_load((RECIPES / f"{network}_cifar10.yaml").read_text())
         prune, qat = document["passes"]
         options = prune["prune"]
-        recovery = {**options["recovery"], **({} if self.distilled else {"teacher": None})}
-        recovery |= {"epochs": self.epochs} if self.epochs else {}
+        recovery = {**options["recovery"], **({"epochs": self.epochs} if self.epochs else {})}
+        distillation = options["distillation"] if self.distilled else None
         passes: list[Any] = []
         if self.peer:
-            passes.append(TorchPruning(target_macs=self.share or 1, recovery=DistillationOptions(**recovery)))
+            passes.append(TorchPruning(target_macs=self.share or 1, recovery=TrainingConfig(**recovery)))
         elif self.share:
             changed = {"target_macs": self.share, "criterion": self.criterion, "recovery": recovery}
-            passes.append({"prune": {**options, **changed}})
+            passes.append({"prune": {**options, **changed, "distillation": distillation}})
         if self.int8:
-            gentle = {"epochs": 1, "teacher": "baseline", "alpha": 1.0, "lr": 0.0005, "ema": 0.998}
-            training = gentle if self.trained else {}
-            passes.append({"qat": {**qat["qat"], **training}})
+            gentle = {"training": {"epochs": 1, "lr": 0.0005, "ema": 0.998}, "distillation": {"alpha": 1.0}}
+            passes.append({"qat": gentle if self.trained else qat["qat"]})
         return {**document, "passes": passes, "seed": self.seed, "budget": {}, "measure": {"threads": [1]}}
 
 

@@ -12,17 +12,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from mbcompress.cli.allocator import kept_memory
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingOptions
+from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingConfig
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.registry.discovery import discover
-from mbcompress.training import label_loss
-from mbcompress.training.loop import _Training
-from mbcompress.training.memory import kept_memory
-from mbcompress.training.optim import optimizer
+from mbcompress.training import CrossEntropy
+from mbcompress.training.optim import build_optimizer
 from mbcompress.training.precision import mixed_precision
+from mbcompress.training.signals import DeferredSignals
+from mbcompress.training.trainer import Trainer
 
 CLASSES, VALIDATION_SHARE = 10, 1 / 20
 
@@ -34,9 +35,9 @@ def noise(count: int, seed: int) -> Images:
     return Images(pixels, generator.integers(0, CLASSES, count))
 
 
-def bare(model: nn.Module, options: TrainingOptions, steps: int) -> float:
+def bare(model: nn.Module, options: TrainingConfig, steps: int) -> float:
     """Seconds of `steps` steps on one batch."""
-    sgd = optimizer([model], options)
+    sgd = build_optimizer([model], options)
     images = torch.randn(options.batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (options.batch_size,))
     model.train()
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    options = TrainingOptions(
+    options = TrainingConfig(
         epochs=arguments.rounds, batch_size=128, cutout=8, ema=0.998, precision=arguments.precision, lr=0.01
     )
     images = arguments.steps * options.batch_size
@@ -76,12 +77,13 @@ def main() -> None:
     with TemporaryDirectory() as folder, kept_memory():
         checkpoints = Checkpoints(Path(folder))
         context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
-        training = _Training(model, context, options, label_loss(options), "train", None)
+        trainer = Trainer(model, context, options, CrossEntropy(), (), "train")
+        signals = DeferredSignals(context.progress.say)
         bare(model, options, 5)
         ratios = []
         for _ in range(arguments.rounds):
             start = time.perf_counter()
-            training.epoch()
+            trainer.run_epoch(signals)
             ours = time.perf_counter() - start
             alone = bare(model, options, arguments.steps)
             ratios.append(ours / alone)

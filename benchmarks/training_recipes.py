@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from mbcompress.cli.allocator import kept_memory
 
-from mbcompress import Context, TrainingOptions
+from mbcompress import Context, TrainingConfig
 from mbcompress.data.loader import training_batches
 from mbcompress.data.splits import Development
 from mbcompress.files import write_json
 from mbcompress.registry.discovery import discover
-from mbcompress.training import fit, label_loss
-from mbcompress.training.loop import _Training
-from mbcompress.training.memory import kept_memory
+from mbcompress.training import CrossEntropy, fit
+from mbcompress.training.trainer import Trainer
 
 SHAPE = (3, 32, 32)
 BASE: dict[str, Any] = {
@@ -50,9 +50,9 @@ class Variant:
         """Options of the model source."""
         return {"source": source, "num_classes": 10, "input_size": 32, "strides_removed": 2, **self.model}
 
-    def settings(self, epochs: int) -> TrainingOptions:
+    def settings(self, epochs: int) -> TrainingConfig:
         """Options of the training."""
-        return TrainingOptions(epochs=epochs, **{**BASE, **self.options})
+        return TrainingConfig(epochs=epochs, **{**BASE, **self.options})
 
 
 VARIANTS = (
@@ -73,17 +73,17 @@ VARIANTS = (
 )
 
 
-def seconds_of_image(context: Context, model: torch.nn.Module, options: TrainingOptions) -> float:
+def seconds_of_image(context: Context, model: torch.nn.Module, options: TrainingConfig) -> float:
     """CPU time of one image in training, as a mean over the resolutions."""
     shares = options.resolutions or (1.0,)
-    training = _Training(model, context, options, label_loss(options), "speed", None)
+    trainer = Trainer(model, context, options, CrossEntropy(options.label_smoothing), (), "speed")
     model.train()
     total = 0.0
     for share in shares:
         batches = training_batches(
             context.data.train,
             context.data.normalization,
-            training.augmentation,
+            trainer.augmentation,
             options.batch_size,
             context.device,
             seed=0,
@@ -91,10 +91,10 @@ def seconds_of_image(context: Context, model: torch.nn.Module, options: Training
             scale=share,
         )
         for _ in range(WARM_UP):
-            training._step(next(batches))
+            trainer.make_step(next(batches))
         start = time.process_time()
         for _ in range(TIMED):
-            training._step(next(batches))
+            trainer.make_step(next(batches))
         total += (time.process_time() - start) / TIMED / options.batch_size
     return total / len(shares)
 
@@ -117,7 +117,7 @@ def try_out(variant: Variant, source: str, minutes: float) -> dict[str, Any]:
     torch.manual_seed(0)
     model = model_source.load()
     start = time.process_time()
-    last = fit(model, context(int(budget / epochs)), options, label_loss(options), "train").scores[-1]
+    last = fit(model, context(int(budget / epochs)), options, label="train").scores[-1]
     return {
         "images": int(budget / epochs) * epochs,
         "seconds": time.process_time() - start,

@@ -142,7 +142,7 @@ class Trainer:
         """
         with DeferredSignals(self.context.progress.say) as signals:
             while self.reached.epoch <= self.config.epochs:
-                self._run_epoch(signals)
+                self.run_epoch(signals)
 
     def finish(self) -> History:
         """Give the model its best weights."""
@@ -150,7 +150,7 @@ class Trainer:
         self.model.eval()
         return History(tuple(self.reached.scores), tuple(self.reached.losses), self.reached.best)
 
-    def _run_epoch(self, signals: DeferredSignals) -> None:
+    def run_epoch(self, signals: DeferredSignals) -> None:
         """Train from here to the end of the epoch, and validate."""
         reached, epochs = self.reached, self.config.epochs
         bar = (
@@ -161,7 +161,7 @@ class Trainer:
             if self.process_group.any(signals.pending != 0):
                 save(self)
                 signals.deliver()
-            reached.running += self._step(batch)
+            reached.running += self.make_step(batch)
             reached.step += 1
             if self.checkpoint.due:
                 save(self)
@@ -189,7 +189,7 @@ class Trainer:
             shard=self.process_group.shard,
         )
 
-    def _step(self, batch: Batch) -> float:
+    def make_step(self, batch: Batch) -> float:
         """Make one optimizer step and return the loss of the batch."""
         # dropout must not depend on where a training was interrupted, and not be the same in every process
         own = () if self.process_group.is_main_process else self.process_group.shard

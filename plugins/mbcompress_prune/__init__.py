@@ -11,6 +11,8 @@ from mbcompress import Pass, hookimpl
 from .channel_passes import Prune, Sensitivity
 from .depth_pass import PruneBlocks
 
+__all__ = ["Prune", "PruneBlocks", "Sensitivity"]
+
 
 @hookimpl
 def mbcompress_passes() -> list[type[Pass]]:
