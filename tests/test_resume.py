@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mbcompress import Progress, TrainingConfig
 from mbcompress.cache.checkpoints import Checkpoints
 from mbcompress.data.splits import Images
-from mbcompress.training import fit
+from mbcompress.training import Callback, TrainerState, fit
 from mbcompress.training.signals import DeferredSignals
 
 OPTIONS = TrainingConfig(epochs=3, batch_size=32, lr=0.05)
@@ -66,8 +66,30 @@ class Stops(Progress):
             yield item
 
 
+class Drifting(Callback):
+    """Has state that is not in the weights: a number and a tensor."""
+
+    def __init__(self) -> None:
+        self.steps, self.drift = 0, torch.zeros(10)
+
+    def on_before_optimizer_step(self, model: nn.Module, state: TrainerState) -> None:
+        self.steps += 1
+        self.drift += 0.01 * model.head.bias.grad  # type: ignore[union-attr, operator]
+        model.head.bias.grad += self.drift * self.steps  # type: ignore[union-attr]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "drift": self.drift}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.drift = state["steps"], state["drift"]
+
+
 def train(
-    context: Any, folder: Path | None, interval: float = 0.0, progress: Progress | None = None
+    context: Any,
+    folder: Path | None,
+    interval: float = 0.0,
+    progress: Progress | None = None,
+    options: TrainingConfig = OPTIONS,
 ) -> tuple[Any, Any]:
     progress = progress or Progress()
     few = Images(context.data.train.pixels[: 32 * STEPS], context.data.train.labels[: 32 * STEPS])
@@ -79,7 +101,7 @@ def train(
     )
     torch.manual_seed(9)
     model = Noisy()
-    history = fit(model, context, OPTIONS, label="train")
+    history = fit(model, context, options, callbacks=[Drifting()], label="train")
     return model.state_dict(), history
 
 
@@ -99,6 +121,21 @@ def test_stopped_after_any_step(
     with pytest.raises(how):
         train(context, tmp_path, interval, Stops(at, how))
     state, again = train(context, tmp_path, interval)
+    assert_equal(state, expected)
+    assert again == history
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_whole_state_of_the_optimizer_is_resumed(
+    optimizer: Any, schedule: Any, make_context: Callable[..., Any], tmp_path: Path
+) -> None:
+    options = TrainingConfig(epochs=3, batch_size=32, lr=0.01, optimizer=optimizer, schedule=schedule, ema=0.5)
+    context = make_context(Noisy())
+    expected, history = train(context, None, options=options)
+    with pytest.raises(Killed):
+        train(context, tmp_path, 0.0, Stops(6, Killed), options)
+    state, again = train(context, tmp_path, options=options)
     assert_equal(state, expected)
     assert again == history
 
