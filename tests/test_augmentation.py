@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbcompress.data.transforms import COLOURS, GEOMETRIC, cutout, mixup, random_augment
+from mbcompress.data.transforms import COLORS, GEOMETRIC, cutout, mixup, randaugment
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -44,7 +44,7 @@ def test_shares_of_mixup_follow_the_beta_distribution() -> None:
     assert abs(float(values.var()) - 1 / (4 * (2 * alpha + 1))) < 0.015
 
 
-@pytest.mark.parametrize("change", [*GEOMETRIC, *COLOURS], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [*GEOMETRIC, *COLORS], ids=lambda change: change.__name__)
 @pytest.mark.parametrize("strength", [-1.0, 0.0, 1.0])
 def test_every_operation_keeps_shape_and_range(change: object, strength: float) -> None:
     images = torch.rand(5, 3, 12, 9, generator=generator())
@@ -68,10 +68,10 @@ def test_equalize_makes_levels_uniform() -> None:
     torch.testing.assert_close(levels, torch.linspace(0, 1, 4096), atol=0.15, rtol=0)
 
 
-def test_random_augment_differs_by_image_and_follows_its_generator() -> None:
+def test_randaugment_differs_by_image_and_follows_its_generator() -> None:
     images = torch.rand(1, 3, 16, 16, generator=generator()).repeat(64, 1, 1, 1)
-    first = random_augment(images, 2, 15, generator(1))
-    assert torch.equal(first, random_augment(images, 2, 15, generator(1)))
+    first = randaugment(images, 2, 15, generator(1))
+    assert torch.equal(first, randaugment(images, 2, 15, generator(1)))
     assert len({tuple(each.flatten().tolist()) for each in first}) > 32
-    geometric = random_augment(images * 7 - 3, 2, 15, generator(1), colours=False)
+    geometric = randaugment(images * 7 - 3, 2, 15, generator(1), colors=False)
     assert float(geometric.max()) <= 4 + 1e-5

@@ -198,10 +198,10 @@ def test_teachers_answer_once_to_images_that_never_change(make_context: Callable
     batch = next(
         training_batches(context.data.train, context.data.normalization, Augmentation(), 16, CPU, seed=0, epoch=1)
     )
-    assert batch.positions is not None
+    assert batch.indices is not None
     logits = torch.randn(16, 10)
     kept = distillation([teacher], context)(batch, logits)
-    torch.testing.assert_close(kept, distillation([teacher], context)(replace(batch, positions=None), logits))
+    torch.testing.assert_close(kept, distillation([teacher], context)(replace(batch, indices=None), logits))
 
 
 @pytest.mark.parametrize("hints", ["features", "attention"])

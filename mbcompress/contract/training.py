@@ -51,10 +51,10 @@ class TrainingOptions(Options):
     cutout: int = Field(
         default=0, ge=0, le=1024, description="Side in pixels of a square that is blanked in each image; 0 for none."
     )
-    random_augment: int = Field(
+    randaugment: int = Field(
         default=0, ge=0, le=8, description="Random operations on each image, as in RandAugment; 0 for none."
     )
-    magnitude: int = Field(default=9, ge=0, le=30, description="Strength of the operations of 'random_augment'.")
+    magnitude: int = Field(default=9, ge=0, le=30, description="Strength of the operations of 'randaugment'.")
     mixup: float = Field(
         default=0.0,
         ge=0,

@@ -156,7 +156,7 @@ class _Training:
             first=reached.step,
             classes=self.outputs,
             scale=scale(options, reached.epoch),
-            share=self.process_group.shard,
+            shard=self.process_group.shard,
         )
         bar = f"{self.label}, epoch {reached.epoch}/{options.epochs}, from {reached.scores[-1].top1:.1%} of validation"
         self.model.train()

@@ -95,13 +95,13 @@ class Distillation(nn.Module):
 
     def _taught(self, batch: Batch) -> Tensor:
         """The teachers' logits."""
-        if batch.positions is None or self._hints:
+        if batch.indices is None or self._hints:
             return self._ask(batch.images)
         if self._answers is None:
             data = self._context.data
             batches = evaluation_batches(data.train, data.normalization, self._context.device)
             self._answers = torch.cat([self._ask(images) for images, _ in batches])
-        return self._answers[batch.positions.to(self._answers.device)]
+        return self._answers[batch.indices.to(self._answers.device)]
 
     def _ask(self, images: Tensor) -> Tensor:
         return torch.stack([teacher(images) for teacher in self._teachers]).mean(0)
