@@ -86,7 +86,7 @@ class OwnFiles(Dataset):
         default=None,
         gt=0,
         lt=1,
-        description=f"Fraction of the images to set aside for the test split, {TEST_FRACTION} by default; refused where "
+        description=f"Fraction of the images to set aside for the test split, {TEST_FRACTION} by default; refused if "
         "the files have a test split of their own.",
     )
     resize: Resize = Field(

@@ -31,8 +31,8 @@ class MobileNet(ArchitectureSource):
         ge=0,
         le=HALVINGS,
         description="How many of the five stride-2 layers, counted from the input, run at stride 1 instead. 0: the "
-        "paper's network, features at 1/32 of the input size; 1: the stem, 1/16; 2: the stem and the first downsampling "
-        "block, 1/8, usual for 32 px images.",
+        "paper's network, features at 1/32 of the input size; 1: the stem, 1/16; 2: the stem and the first "
+        "downsampling block, 1/8, usual for 32 px images.",
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout before the last layer, in training only.")
 
