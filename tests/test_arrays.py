@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from mbcompress_data import arrays
 from mbcompress_data.arrays import Arrays
-from pictures import GREY, RGB, SMALL, SPLITS, check_splits, failure, rejection
+from pictures import GRAY, RGB, SMALL, SPLITS, check_splits, failure, rejection
 from pictures import cache_folder as cache_folder
 from pydantic import ValidationError
 
 
 def write_arrays(path: Path, **changes: Any) -> Path:
-    """60 grey images of 3 classes, divided as in MedMNIST; None leaves an array out."""
+    """60 gray images of 3 classes, divided as in MedMNIST; None leaves an array out."""
     generator = np.random.default_rng(0)
     contents: dict[str, Any] = {}
     for part, count in (("train", 60), ("val", 9), ("test", 12)):
@@ -39,7 +39,7 @@ def test_divided_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 12)])
-@pytest.mark.parametrize("shape", [RGB, GREY])
+@pytest.mark.parametrize("shape", [RGB, GRAY])
 def test_layouts_of_arrays_agree(tmp_path: Path, size: tuple[int, int], shape: tuple[int, int, int]) -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(50) % 2

@@ -15,10 +15,11 @@ from mbcompress_data import reading
 from mbcompress_data.digits import Digits
 from mbcompress_data.folders import list_classes
 from mbcompress_data.image_folder import ImageFolder
-from pictures import GREY, RGB, SMALL, SPLITS, check_splits, failure, picture, rejection, rows, write_classes
+from pictures import GRAY, RGB, SMALL, SPLITS, check_splits, failure, picture, rejection, rows, write_classes
 from pictures import cache_folder as cache_folder
 from PIL import Image
 
+from mbcompress import Splits
 from mbcompress.contract.datasets import Dataset
 
 DIGITS = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
@@ -71,8 +72,8 @@ def test_digits_are_divided() -> None:
 
 
 def test_digits_division_depends_on_the_seed_alone() -> None:
-    assert Digits().load(GREY, 1).fingerprint() == Digits().load(GREY, 1).fingerprint()
-    assert Digits().load(GREY, 1).fingerprint() != Digits().load(GREY, 2).fingerprint()
+    assert Digits().load(GRAY, 1).fingerprint() == Digits().load(GRAY, 1).fingerprint()
+    assert Digits().load(GRAY, 1).fingerprint() != Digits().load(GRAY, 2).fingerprint()
 
 
 def test_digits_gray_is_repeated_and_spans_the_range() -> None:
@@ -88,6 +89,22 @@ def test_digits_normalization_is_measured() -> None:
     assert abs(values.std() - 1) < 0.01
     assert splits.augmentation.crop_padding == 2
     assert not splits.augmentation.flip
+
+
+@pytest.mark.parametrize("kept", [(), ("test",), ("validation",), ("calibration", "test"), SPLITS[1:]])
+def test_splits_that_are_given_are_kept(kept: tuple[str, ...]) -> None:
+    digits = Digits().load(GRAY, 0)
+    given = {name: getattr(digits, name) for name in kept}
+    amounts = {"test": 0.25, "validation": 0.5, "calibration": 100}
+    rest = {"classes": digits.classes, "normalization": digits.normalization, "augmentation": digits.augmentation}
+    divided = Splits.divide(digits.train, seed=3, **{**amounts, **given}, **rest)
+    assert all(getattr(divided, name) is images for name, images in given.items())
+    parts = [rows(getattr(divided, name)) for name in SPLITS if name not in given]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == len(digits.train)
+    if "calibration" not in given:
+        assert len(divided.calibration) == 100
+    if len(given) == 3:
+        assert divided.train is digits.train
 
 
 def test_too_few_digits_for_the_calibration() -> None:
@@ -160,8 +177,8 @@ def test_mean_and_std_are_checked(undivided: Path) -> None:
 
 
 def test_gray_model_gets_luma_weighted_values(undivided: Path) -> None:
-    splits = ImageFolder(path=undivided, **SMALL).load(GREY, 0)
-    check_splits(splits, GREY)
+    splits = ImageFolder(path=undivided, **SMALL).load(GRAY, 0)
+    check_splits(splits, GRAY)
     assert splits.normalization.mean == pytest.approx((0.458971,))
 
 
@@ -237,7 +254,7 @@ def test_files_are_decoded_once(undivided: Path, cache_folder: Path, monkeypatch
     assert ImageFolder(path=undivided, **SMALL).load(RGB, 0).fingerprint() != first.fingerprint()
     assert len(decoded) == 100
     ImageFolder(path=undivided, resize="stretch", **SMALL).load(RGB, 0)
-    ImageFolder(path=undivided, **SMALL).load(GREY, 0)
+    ImageFolder(path=undivided, **SMALL).load(GRAY, 0)
     assert len(decoded) == 200
 
 
