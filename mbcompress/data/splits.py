@@ -143,15 +143,14 @@ class Splits(Development):
         Raises:
             MbcompressError: a split would be empty.
         """
-        test_size = 0 if isinstance(test, Images) else round(test * len(train))
-        splits: dict[str, Any] = {
-            "test": test if isinstance(test, Images) else test_size,
-            "validation": validation
-            if isinstance(validation, Images)
-            else round(validation * (len(train) - test_size)),
-            "calibration": calibration,
-        }
-        taken = {name: split for name, split in splits.items() if isinstance(split, int)}
+        splits: dict[str, Any] = {"test": test, "validation": validation, "calibration": calibration}
+        taken: dict[str, int] = {}  # from `train`, in this order
+        if not isinstance(test, Images):
+            taken["test"] = round(test * len(train))
+        if not isinstance(validation, Images):
+            taken["validation"] = round(validation * (len(train) - taken.get("test", 0)))
+        if not isinstance(calibration, Images):
+            taken["calibration"] = calibration
         left = len(train) - sum(taken.values())
         sizes = {name: taken[name] if name in taken else len(split) for name, split in splits.items()} | {"train": left}
         if min(sizes.values()) < 1:

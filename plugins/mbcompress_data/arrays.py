@@ -12,13 +12,13 @@ from mbcompress.data import check_channels, class_labels, resize_images
 from mbcompress.errors import brief
 
 from .archive import array_names, read_arrays
-from .options import File, Mean, OwnFiles, Std
+from .options import File, FileDataset, Mean, Std
 
 UNDIVIDED = ("images", "labels")
 DIVIDED = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-class Arrays(OwnFiles):
+class Arrays(FileDataset):
     """Images and labels as arrays in an .npz file.
 
     Either `images` and `labels`, from which a fraction is set aside for the test split, or `train_images`,

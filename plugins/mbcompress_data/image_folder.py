@@ -9,11 +9,11 @@ from mbcompress import Splits
 from mbcompress.data import check_channels
 
 from .folders import check_same_classes, has_own_test, list_classes
-from .options import Folder, Mean, OwnFiles, Std
+from .options import FileDataset, Folder, Mean, Std
 from .reading import read
 
 
-class ImageFolder(OwnFiles):
+class ImageFolder(FileDataset):
     """Image files in one folder for each class.
 
     Either `path/<class>/<file>`, from which a fraction is set aside for the test split, or `path/train/<class>/<file>`

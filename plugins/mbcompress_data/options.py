@@ -76,7 +76,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return (sum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
 
 
-class OwnFiles(Dataset):
+class FileDataset(Dataset):
     """A dataset of the user's own files, which may have a test split."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # the files are the user's
