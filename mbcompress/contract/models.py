@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MAX_CLASSES = 100_000
+"""The most classes of a model, and the bound of class numbers in data."""
 
 
 class ModelSource(Component):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mbcompress.errors import MbcompressError
 
 SPLITS = ("train", "calibration", "validation", "test")
+"""Names of the splits."""
 
 
 @dataclass(frozen=True)
