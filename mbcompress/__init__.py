@@ -6,7 +6,7 @@ from mbcompress.contract.context import Context
 from mbcompress.contract.datasets import Dataset
 from mbcompress.contract.hookspecs import hookimpl
 from mbcompress.contract.metrics import Measured, Metric, Predictions
-from mbcompress.contract.models import ModelSource
+from mbcompress.contract.models import ArchitectureSource, ModelSource
 from mbcompress.contract.operators import OperatorSet
 from mbcompress.contract.options import Component, Options
 from mbcompress.contract.passes import Pass
@@ -15,12 +15,14 @@ from mbcompress.contract.runtimes import ConvolutionCount, Runtime, Session, Wei
 from mbcompress.contract.teachers import Teacher, Teachers
 from mbcompress.contract.training import BaseTrainingConfig, DistillationConfig, TrainingConfig, TrainingPass
 from mbcompress.contract.traits import Trait
+from mbcompress.contract.zoo import Zoo
 from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
 from mbcompress.pipeline.events import Run
 from mbcompress.pipeline.result import Result
 
 __all__ = [
+    "ArchitectureSource",
     "Augmentation",
     "BaseTrainingConfig",
     "Component",
@@ -53,6 +55,7 @@ __all__ = [
     "TrainingPass",
     "Trait",
     "WeightCount",
+    "Zoo",
     "compress",
     "hookimpl",
     "load",

@@ -18,7 +18,7 @@ from mbcompress.contract.models import ModelSource
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.contract.progress import Progress
-from mbcompress.data.loading import load_parts, parts_of
+from mbcompress.data.loading import as_sources, load_sources
 from mbcompress.data.splits import Splits
 from mbcompress.errors import MbcompressError, system_limits
 from mbcompress.pipeline.events import Notifier, Run
@@ -54,7 +54,7 @@ def compress(
             an object may stand too; its class need not be installed, but for runtimes, which other processes must find.
         data: splits in memory, a dataset, or a dict like the recipe's `data`; or a dict with 'train' and any of
             'calibration', 'validation' and 'test', each an iterable of (images, labels), a torch Dataset or DataLoader
-            or a Hugging Face image dataset, beside options of `Loading`; or one of these alone, as 'train'. What is
+            or a Hugging Face image dataset, beside `LoadingOptions`; or one of these alone, as 'train'. What is
             missing is split off from 'train'. None takes the recipe's own.
         input_shape: channels, height and width to load images at, where a module comes with a dataset to be read.
         out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
@@ -77,7 +77,7 @@ def compress(
         document.data["model"] = model
     if isinstance(data, Dataset):
         document.data["data"] = data
-    parts = None if data is None or isinstance(data, Splits | Dataset) else parts_of(data)
+    parts = None if data is None or isinstance(data, Splits | Dataset) else as_sources(data)
     if isinstance(data, Mapping) and parts is None:
         document.data["data"] = dict(data)
     module = model if isinstance(model, nn.Module) else None
@@ -95,7 +95,7 @@ def compress(
     if parts is not None:
         shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
         with progress.busy("read data"):
-            splits = load_parts(parts, shape)
+            splits = load_sources(parts, shape)
     return run_plan(plan, registry, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
 
 

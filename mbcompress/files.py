@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of the cache."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from mbcompress.errors import MbcompressError
+
+CACHE = "MBCOMPRESS_CACHE"
+"""Environment variable: the cache folder, instead of `mbcompress` in the user's cache folder."""
+
+
+def cache_folder() -> Path:
+    """The folder of the cache, which need not exist."""
+    return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -1,4 +1,4 @@
-"""Models of torchvision and timm by name, both optional: `pip install mbcompress[torchvision]`, `mbcompress[timm]`."""
+"""Models of torchvision and timm by name; each is an extra: `mbcompress[torchvision]`, `mbcompress[timm]`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, FilePath, model_validator
@@ -20,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class Hub(ModelSource):
-    """A library of architectures. The source has the library's name, and so has the extra that installs it."""
+    """A library of architectures, after which the source and the extra that installs it are named."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
-    architecture: str = Field(min_length=1, description="Name of the architecture, as the library writes it.")
-    args: dict[str, Any] = Field(default={}, description="More keyword arguments for the library's function.")
+    architecture: str = Field(min_length=1, description="The library's name of the architecture.")
+    args: dict[str, Any] = Field(default={}, description="More keyword arguments of the library's function.")
     input_size: int = Field(default=224, ge=8, le=4096, description="Height and width of the input in pixels.")
-    download: bool = Field(default=False, description="Let the library download the trained weights it recommends.")
+    download: bool = Field(default=False, description="Let the library download its default pretrained weights.")
     weights: FilePath | None = Field(
         default=None,
-        description="A .safetensors file or a PyTorch checkpoint that holds tensors only; null for random "
-        "ones, or those that the library downloads.",
+        description="A .safetensors file or a PyTorch checkpoint of tensors only; null for random weights, or "
+        "those that the library downloads.",
     )
 
     @model_validator(mode="after")
@@ -55,7 +54,7 @@ class Hub(ModelSource):
 
         model = self._built()
         if self.weights is not None:
-            load_weights(model, Path(self.weights), f"{self.name}'s {self.architecture}")
+            load_weights(model, self.weights, f"{self.name}'s {self.architecture}")
         return model.eval()
 
     def _built(self) -> nn.Module:
@@ -64,7 +63,7 @@ class Hub(ModelSource):
         except Exception as error:  # a build for another torch raises RuntimeError, OSError or ImportError
             raise MbcompressError(
                 f"model: {self.name} cannot be imported beside this torch ({type(error).__name__}: "
-                f"{brief(first_line(error))}); install the one that was made for it"
+                f"{brief(first_line(error))}); install the version built for it"
             ) from error
         names = self._names(library)
         if self.architecture not in names:
@@ -83,15 +82,15 @@ class Hub(ModelSource):
 
     @abstractmethod
     def _names(self, library: Any) -> list[str]:
-        """Architectures that there are."""
+        """Names of the architectures."""
 
     @abstractmethod
     def _build(self, library: Any) -> nn.Module:
-        """The model, which may raise anything."""
+        """Build the model; may raise anything."""
 
 
 class TorchvisionModel(Hub):
-    """A classifier of torchvision, by name."""
+    """A classifier from torchvision, by name."""
 
     name: ClassVar[str] = "torchvision"
 
@@ -111,7 +110,7 @@ class TorchvisionModel(Hub):
 
 
 class TimmModel(Hub):
-    """A classifier of timm (PyTorch Image Models), by name: MobileNetV1 to V4 are among them."""
+    """A classifier from timm (PyTorch Image Models), by name, such as MobileNetV1 to V4."""
 
     name: ClassVar[str] = "timm"
 

@@ -1,4 +1,4 @@
-"""Small images and datasets, and how a dataset refuses."""
+"""Small images and datasets, and the errors of datasets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +11,17 @@ from pydantic import ValidationError
 
 from mbcompress.contract.options import Component
 from mbcompress.contract.validation import first_problem
+from mbcompress.data import SPLITS as SPLITS
 from mbcompress.data.splits import Images, Splits
 from mbcompress.errors import MbcompressError
 
-RGB, GREY = (3, 16, 16), (1, 16, 16)
+RGB, GRAY = (3, 16, 16), (1, 16, 16)
 SMALL: dict[str, Any] = {"calibration": 4}
-SPLITS = ("train", "calibration", "validation", "test")
 
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a cache of its own."""
+    """An empty cache for each test."""
     monkeypatch.setenv("MBCOMPRESS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "images"
 
@@ -43,14 +43,14 @@ def write_classes(root: Path, counts: dict[str, int], start: int = 0) -> Path:
 
 
 def rejection(cls: type[Component], **options: object) -> str:
-    """What a recipe's reader would print for these options, without the location."""
+    """The error of a recipe with these options, without the location."""
     with pytest.raises(ValidationError) as caught:
         cls.model_validate(options)
     return str(first_problem(caught.value, cls))
 
 
 def failure(load: Callable[[], object]) -> str:
-    """The sentence that a load fails with."""
+    """The error of a load."""
     with pytest.raises(MbcompressError) as caught:
         load()
     message = str(caught.value)

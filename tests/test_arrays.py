@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from mbcompress_data import arrays
 from mbcompress_data.arrays import Arrays
-from pictures import GREY, RGB, SMALL, SPLITS, check_splits, failure, rejection
+from pictures import GRAY, RGB, SMALL, SPLITS, check_splits, failure, rejection
 from pictures import cache_folder as cache_folder
 from pydantic import ValidationError
 
 
 def write_arrays(path: Path, **changes: Any) -> Path:
-    """60 grey images of 3 classes, divided as in MedMNIST; None leaves an array out."""
+    """60 gray images of 3 classes, divided as in MedMNIST; None leaves an array out."""
     generator = np.random.default_rng(0)
     contents: dict[str, Any] = {}
     for part, count in (("train", 60), ("val", 9), ("test", 12)):
@@ -39,7 +39,7 @@ def test_divided_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (20, 12)])
-@pytest.mark.parametrize("shape", [RGB, GREY])
+@pytest.mark.parametrize("shape", [RGB, GRAY])
 def test_layouts_of_arrays_agree(tmp_path: Path, size: tuple[int, int], shape: tuple[int, int, int]) -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(50) % 2
@@ -70,13 +70,16 @@ IMAGES, LABELS = np.zeros((60, 16, 16), np.uint8), np.arange(60) % 3
         ({"train_labels": LABELS.astype(object)}, "'train_labels' in '{path}' must hold integers, not Python objects"),
         ({"train_labels": LABELS.astype(str)}, "'train_labels' in '{path}' must hold integers, not <U"),
         ({"train_labels": LABELS[:-1]}, "'train_images' has 60 images but 'train_labels' has 59 labels"),
-        ({"train_labels": LABELS - 1}, "'train_labels' must be class numbers from 0 and below 100000, got -1"),
+        ({"train_labels": LABELS - 1}, "'train_labels': labels must be from 0 and below 100000, got -1"),
         (
             {"train_labels": LABELS * 10**9},
-            "'train_labels' must be class numbers from 0 and below 100000, got 2000000000",
+            "'train_labels': labels must be from 0 and below 100000, got 2000000000",
         ),
-        ({"train_labels": np.zeros((60, 14), int)}, "'train_labels' must be one label for each image, (N,) or (N, 1)"),
-        ({"train_labels": LABELS[:0]}, "'train_labels' must be one label for each image"),
+        (
+            {"train_labels": np.zeros((60, 14), int)},
+            "'train_labels': labels must be one class number for each image, got shape (60, 14)",
+        ),
+        ({"train_labels": LABELS[:0]}, "'train_images' has 60 images but 'train_labels' has 0 labels"),
         ({"train_images": IMAGES[:0]}, "'train_images' must be (N, H, W)"),
         ({"train_images": np.zeros((60, 16, 16, 4), np.uint8)}, "1 or 3 channels, got (60, 16, 16, 4)"),
         ({"train_images": np.zeros((60, 256), np.uint8)}, "1 or 3 channels, got (60, 256)"),
@@ -102,7 +105,7 @@ def test_zip_bomb_is_not_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("mbcompress_data.archive.MAX_BYTES", 2**20)
     path = write_arrays(tmp_path / "x.npz", train_images=np.zeros((60, 256, 256), np.uint8))
     assert path.stat().st_size < 2**17
-    monkeypatch.setattr(arrays, "fit", None)
+    monkeypatch.setattr(arrays, "resize_images", None)
     assert "would take 0.0 GiB of memory, more than" in failure(lambda: Arrays(path=path).load(RGB, 0))
 
 

@@ -18,7 +18,7 @@ PUBLIC = {
     "mbcompress.testing",
     "mbcompress.testing.tiny",
     "mbcompress.graph.count",
-    "mbcompress.data.splits",
+    "mbcompress.data",
     "mbcompress.measure.deployment",
     "mbcompress.errors",
     "mbcompress.graph.export",
@@ -28,17 +28,14 @@ PUBLIC = {
     "mbcompress.graph.fuse",
     "mbcompress.graph.layout",
     "mbcompress.pipeline.events",
-    "mbcompress.data.loading",
     "mbcompress.report.pictures",
     "mbcompress.measure.processor",
     "mbcompress.graph.int8",
-    "mbcompress.contract.models",
     "mbcompress.training",
     "mbcompress.contract.training",
     "mbcompress.contract.traits",
     "mbcompress.contract.unsupported",
     "mbcompress.checkpoint.weights",
-    "mbcompress.contract.zoo",
 }
 """Modules that plugins may use, ours and strangers'."""
 

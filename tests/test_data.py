@@ -1,4 +1,4 @@
-"""The built-in datasets of digits and folders, and the cache: what they deliver, and one sentence for each mistake."""
+"""The built-in datasets of digits and folders, and their cache: splits, and one sentence for each mistake."""
 
 import logging
 import os
@@ -11,18 +11,19 @@ from typing import Any
 import mbcompress_data
 import numpy as np
 import pytest
-from mbcompress_data import decoding, reading
+from mbcompress_data import reading
 from mbcompress_data.digits import Digits
 from mbcompress_data.folders import list_classes
 from mbcompress_data.image_folder import ImageFolder
-from pictures import GREY, RGB, SMALL, SPLITS, check_splits, failure, picture, rejection, rows, write_classes
+from pictures import GRAY, RGB, SMALL, SPLITS, check_splits, failure, picture, rejection, rows, write_classes
 from pictures import cache_folder as cache_folder
 from PIL import Image
 
+from mbcompress import Splits
 from mbcompress.contract.datasets import Dataset
 
 DIGITS = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
-"""How many there are of each digit, as scikit-learn documents it."""
+"""Images of each digit, as scikit-learn documents them."""
 
 
 @pytest.fixture
@@ -71,14 +72,14 @@ def test_digits_are_divided() -> None:
 
 
 def test_digits_division_depends_on_the_seed_alone() -> None:
-    assert Digits().load(GREY, 1).fingerprint() == Digits().load(GREY, 1).fingerprint()
-    assert Digits().load(GREY, 1).fingerprint() != Digits().load(GREY, 2).fingerprint()
+    assert Digits().load(GRAY, 1).fingerprint() == Digits().load(GRAY, 1).fingerprint()
+    assert Digits().load(GRAY, 1).fingerprint() != Digits().load(GRAY, 2).fingerprint()
 
 
-def test_digits_grey_is_repeated_and_spans_the_range() -> None:
-    grey, colour = (Digits().load(shape, 0).train.pixels for shape in ((1, 8, 8), (3, 8, 8)))
-    assert (colour == grey).all()
-    assert (grey.min(), grey.max()) == (0, 255)
+def test_digits_gray_is_repeated_and_spans_the_range() -> None:
+    gray, color = (Digits().load(shape, 0).train.pixels for shape in ((1, 8, 8), (3, 8, 8)))
+    assert (color == gray).all()
+    assert (gray.min(), gray.max()) == (0, 255)
 
 
 def test_digits_normalization_is_measured() -> None:
@@ -90,12 +91,28 @@ def test_digits_normalization_is_measured() -> None:
     assert not splits.augmentation.flip
 
 
+@pytest.mark.parametrize("kept", [(), ("test",), ("validation",), ("calibration", "test"), SPLITS[1:]])
+def test_splits_that_are_given_are_kept(kept: tuple[str, ...]) -> None:
+    digits = Digits().load(GRAY, 0)
+    given = {name: getattr(digits, name) for name in kept}
+    amounts = {"test": 0.25, "validation": 0.5, "calibration": 100}
+    rest = {"classes": digits.classes, "normalization": digits.normalization, "augmentation": digits.augmentation}
+    divided = Splits.divide(digits.train, seed=3, **{**amounts, **given}, **rest)
+    assert all(getattr(divided, name) is images for name, images in given.items())
+    parts = [rows(getattr(divided, name)) for name in SPLITS if name not in given]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == len(digits.train)
+    if "calibration" not in given:
+        assert len(divided.calibration) == 100
+    if len(given) == 3:
+        assert divided.train is digits.train
+
+
 def test_too_few_digits_for_the_calibration() -> None:
     assert "too few to be divided" in failure(lambda: Digits(calibration=2000).load(RGB, 0))
 
 
 def test_input_of_four_channels_is_refused() -> None:
-    assert failure(lambda: Digits().load((4, 8, 8), 0)) == ("data: images have 1 or 3 channels, but the model wants 4")
+    assert failure(lambda: Digits().load((4, 8, 8), 0)) == ("data: images have 1 or 3 channels, but the model takes 4")
 
 
 def test_undivided_folder(undivided: Path) -> None:
@@ -134,7 +151,7 @@ def test_official_test_stays_the_test(divided: Path) -> None:
     assert sum(len(getattr(splits, name)) for name in SPLITS) == 51
 
 
-def test_share_is_refused_beside_an_official_test(divided: Path) -> None:
+def test_fraction_is_refused_beside_an_official_test(divided: Path) -> None:
     message = rejection(ImageFolder, path=str(divided), test=0.3)
     assert message == f"test: {str(divided)!r} has a test folder of its own; remove this option"
     ImageFolder.model_validate(ImageFolder(path=divided).model_dump())  # a resolved recipe can be run again
@@ -159,9 +176,9 @@ def test_mean_and_std_are_checked(undivided: Path) -> None:
     assert rejection(ImageFolder, path=path, std=[0]) == "std[0]: must be greater than 0, got 0"
 
 
-def test_grey_model_gets_luma_weighted_values(undivided: Path) -> None:
-    splits = ImageFolder(path=undivided, **SMALL).load(GREY, 0)
-    check_splits(splits, GREY)
+def test_gray_model_gets_luma_weighted_values(undivided: Path) -> None:
+    splits = ImageFolder(path=undivided, **SMALL).load(GRAY, 0)
+    check_splits(splits, GRAY)
     assert splits.normalization.mean == pytest.approx((0.458971,))
 
 
@@ -215,13 +232,13 @@ def test_folder_that_vanished_after_validation(undivided: Path) -> None:
 
 def count_decoding(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     decoded: list[str] = []
-    original = decoding.decode
+    original = reading.decode_image
 
     def counting(path: str, *rest: Any) -> Any:
         decoded.append(path)
         return original(path, *rest)
 
-    monkeypatch.setattr(reading, "decode", counting)
+    monkeypatch.setattr(reading, "decode_image", counting)
     return decoded
 
 
@@ -237,7 +254,7 @@ def test_files_are_decoded_once(undivided: Path, cache_folder: Path, monkeypatch
     assert ImageFolder(path=undivided, **SMALL).load(RGB, 0).fingerprint() != first.fingerprint()
     assert len(decoded) == 100
     ImageFolder(path=undivided, resize="stretch", **SMALL).load(RGB, 0)
-    ImageFolder(path=undivided, **SMALL).load(GREY, 0)
+    ImageFolder(path=undivided, **SMALL).load(GRAY, 0)
     assert len(decoded) == 200
 
 

@@ -1,4 +1,4 @@
-"""Images and archives that are made to take time or memory, or that are damaged in ways of their own."""
+"""Images and archives that are made to take much time or memory, or that are damaged in special ways."""
 
 import io
 import lzma
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mbcompress_data import decoding, resizing
 from mbcompress_data.arrays import Arrays
 from mbcompress_data.image_folder import ImageFolder
 from PIL import Image
 from pydantic import ValidationError
 
 from mbcompress.contract.validation import first_problem
+from mbcompress.data import decode_image, decoding, images, quiet_pillow
 from mbcompress.errors import MbcompressError
 
 SHAPE = (3, 16, 16)
 
 
 def decode(path: Path) -> np.ndarray:
-    with decoding.decoder() as formats:
-        return decoding.decode(str(path), SHAPE, "crop", formats)
+    with quiet_pillow():
+        return decode_image(str(path), SHAPE)
 
 
 def failure(path: Path) -> str:
@@ -46,7 +46,7 @@ def test_a_scan_is_not_repeated_without_end(tmp_path: Path) -> None:
     path.write_bytes(whole)
     assert decode(path).shape == SHAPE
     path.write_bytes(whole[: begins[3]] + scan * 2000 + whole[begins[3] :])
-    assert failure(path) == "its pixels come in more scans than any JPEG needs; save it once more"
+    assert failure(path) == "its pixels come in more scans than any JPEG needs; save it again"
 
 
 def test_scans_of_thumbnails_and_films_do_not_count(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_as_large_as_it_may_be(tmp_path: Path, mode: str) -> None:
 
 def test_more_arrays_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2000, 1, 1), np.uint8), labels=np.arange(2000) % 2)
-    monkeypatch.setattr(resizing, "_memory", lambda: 10**9)
+    monkeypatch.setattr(images, "_physical_memory", lambda: 10**9)
     with pytest.raises(MbcompressError) as refused:
         Arrays(path=tmp_path / "x.npz").load((3, 1024, 1024), 0)
     assert str(refused.value) == "data: 2,000 images of this size need 5.9 GiB of memory"
@@ -87,7 +87,7 @@ def test_more_arrays_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_more_memory_than_there_are_numbers_for() -> None:
     with pytest.raises(MbcompressError, match=r"data: 9,223,372,036,854,775,807 images of this size need .* GiB"):
-        resizing.allocate((2**63 - 1, 3, 16, 16))
+        images.allocate((2**63 - 1, 3, 16, 16))
 
 
 def test_arrays_that_are_compressed_too_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,9 @@ def test_paths_that_no_system_has() -> None:
     for cls in (Arrays, ImageFolder):
         with pytest.raises(ValidationError) as refused:
             cls(path="a\0b")
-        assert str(first_problem(refused.value, cls)) == "path: no path has characters like those in 'a\\x00b'"
+        assert (
+            str(first_problem(refused.value, cls)) == "path: not a path: 'a\\x00b' has characters that no path can have"
+        )
 
 
 def test_members_outside_are_not_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One image file: what is read from it, and one sentence for each thing that can be wrong with it."""
+"""One image file: its pixels, and one sentence for each problem."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mbcompress_data import decoding
-from mbcompress_data.resizing import Resize
 from pictures import RGB, failure, picture
 from pictures import cache_folder as cache_folder
 from PIL import Image
 
+from mbcompress.data import Resize, decode_image, decoding, quiet_pillow
 from mbcompress.errors import MbcompressError
 
 
 def decode(path: Path, shape: tuple[int, int, int] = RGB, how: Resize = "crop") -> Any:
-    with decoding.decoder() as formats:
-        return decoding.decode(str(path), shape, how, formats)
+    with quiet_pillow():
+        return decode_image(str(path), shape, how)
 
 
-def test_colour_modes_give_the_same_picture(tmp_path: Path) -> None:
+def test_color_modes_give_the_same_picture(tmp_path: Path) -> None:
     original = picture(1)
     expected = np.asarray(original).transpose(2, 0, 1)
     palette = original.quantize(64)
@@ -34,7 +33,7 @@ def test_colour_modes_give_the_same_picture(tmp_path: Path) -> None:
         assert np.abs(decode(tmp_path / name).astype(int) - expected).mean() <= tolerance, name
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     for suffix in ("png", "tif", "pgm"):
         Image.fromarray(deep).save(tmp_path / f"deep.{suffix}")
@@ -51,12 +50,12 @@ def test_unknown_ranges_are_refused(tmp_path: Path, dtype: str, problem: str) ->
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    red, blue = (Image.new("RGB", (16, 16), color) for color in ("red", "blue"))
     red.save(tmp_path / "a.gif", save_all=True, append_images=[blue])
     assert decode(tmp_path / "a.gif")[:, 0, 0].tolist() == [255, 0, 0]
 
 
-def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn right
     wide = Image.new("RGB", (32, 16))
@@ -104,7 +103,7 @@ def test_no_image(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("buy milk")
     assert failure(lambda: decode(tmp_path / "notes.txt")) == (
         f"data: cannot read image '{tmp_path}/notes.txt': it is not an image in a known format; "
-        "mend it or move it elsewhere"
+        "repair it or move it elsewhere"
     )
     (tmp_path / "x.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     assert "not an image in a known format" in failure(lambda: decode(tmp_path / "x.eps"))  # would run Ghostscript

@@ -159,7 +159,7 @@ def test_a_dead_data_worker_is_one_sentence(tmp_path: Path) -> None:
         done.stdout
         == (
             "data: 'train': a worker process of its loader died; it may have run out of memory; num_workers=0 "
-            "does without workers\n"
+            "needs no workers\n"
         )
         * 2
     )

@@ -1,6 +1,7 @@
-"""Images from iterables, Datasets, DataLoaders, generators and Hugging Face datasets; what is missing is split off."""
+"""Images from iterables, Datasets, DataLoaders, generators and Hugging Face datasets, and their splits."""
 
 import importlib
+import io
 import re
 import sys
 import textwrap
@@ -16,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import mbcompress
 from mbcompress import MbcompressError, Progress
-from mbcompress.data.loading import load_parts
-from mbcompress.data.samples import read_images
+from mbcompress.data import SPLITS
+from mbcompress.data.loading import load_sources
+from mbcompress.data.reading import read_images
 from mbcompress.registry.discovery import Registry
 
 SHAPE = (3, 8, 8)
@@ -48,14 +50,14 @@ class ClassLabel(NamedTuple):
 
 
 class ImageFeature:
-    """Stands for `datasets.Image`, which is told by the name of its class."""
+    """Stands in for `datasets.Image`, which is recognized by the name of its class."""
 
 
 ImageFeature.__name__ = "Image"
 
 
 class HuggingFace:
-    """What is used of `datasets.Dataset`: features, and items with a PIL image and a label."""
+    """The parts of `datasets.Dataset` in use: features, and items with a PIL image and a label."""
 
     features = {"id": object(), "picture": ImageFeature(), "kind": ClassLabel(["a", "b", "c", "d"])}  # noqa: RUF012
 
@@ -94,7 +96,7 @@ SOURCES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("shape", [SHAPE, None])
 @pytest.mark.parametrize("name", SOURCES)
-def test_whatever_holds_them_the_images_are_the_same(name: str, shape: tuple[int, int, int] | None) -> None:
+def test_images_are_the_same_from_every_source(name: str, shape: tuple[int, int, int] | None) -> None:
     images = read_images(SOURCES[name](), "train", shape, 1.0)
     assert images.pixels.flags.c_contiguous
     assert images.pixels.dtype == np.uint8
@@ -106,7 +108,7 @@ def test_whatever_holds_them_the_images_are_the_same(name: str, shape: tuple[int
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, torch.bfloat16])
 def test_floats_stay_as_they_are(kind: Any) -> None:
     given: Any = torch.from_numpy(FLOATS).to(kind) if isinstance(kind, torch.dtype) else FLOATS.astype(kind)
-    splits = load_parts({"train": (given, LABELS), "calibration": 4}, SHAPE)
+    splits = load_sources({"train": (given, LABELS), "calibration": 4}, SHAPE)
     expected = torch.as_tensor(given).float().numpy()
     assert splits.train.pixels.dtype == np.float32
     parts = (splits.train, splits.calibration, splits.validation, splits.test)
@@ -114,7 +116,7 @@ def test_floats_stay_as_they_are(kind: Any) -> None:
     order = [int(np.flatnonzero((expected == image).all((1, 2, 3)))[0]) for image in found]
     assert sorted(order) == list(range(40))
     np.testing.assert_array_equal(splits.normalization.apply(splits.test.pixels), splits.test.pixels)
-    assert "normalised already" in splits.normalization.formula
+    assert "already normalized" in splits.normalization.formula
 
 
 def test_training_takes_floats_as_they_are() -> None:
@@ -130,12 +132,12 @@ def test_training_takes_floats_as_they_are() -> None:
         assert LABELS[index] == label
 
 
-def test_grey_images_in_all_their_forms() -> None:
-    grey = PIXELS[:, 0]
-    for given in (grey, grey[:, None], grey[..., None]):
-        np.testing.assert_array_equal(read_images((given, LABELS), "train", None, 1.0).pixels, grey[:, None])
-        colour = read_images((given, LABELS), "train", SHAPE, 1.0).pixels
-        np.testing.assert_array_equal(colour, np.repeat(grey[:, None], 3, axis=1))
+def test_gray_images_in_all_their_forms() -> None:
+    gray = PIXELS[:, 0]
+    for given in (gray, gray[:, None], gray[..., None]):
+        np.testing.assert_array_equal(read_images((given, LABELS), "train", None, 1.0).pixels, gray[:, None])
+        color = read_images((given, LABELS), "train", SHAPE, 1.0).pixels
+        np.testing.assert_array_equal(color, np.repeat(gray[:, None], 3, axis=1))
     one = read_images(zip(pictures(mode="L"), LABELS, strict=True), "train", None, 1.0)
     assert one.pixels.shape == (40, 1, 8, 8)
     for wanted in ((1, 8, 8), (3, 8, 8)):
@@ -143,30 +145,35 @@ def test_grey_images_in_all_their_forms() -> None:
     assert read_images(HuggingFace("RGBA"), "train", SHAPE, 1.0).pixels.shape == (40, *SHAPE)
 
 
-def test_pil_images_are_brought_to_the_models_size() -> None:
+def test_16_bit_pil_images_are_scaled() -> None:
+    deep = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    images = read_images([(Image.fromarray(deep), 0)], "train", None, 1.0)
+    np.testing.assert_array_equal(images.pixels, np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16))
+
+
+def test_pil_images_are_resized_to_the_models_input() -> None:
     images = read_images(HuggingFace(size=(31, 17)), "train", (3, 9, 5), 1.0)
     assert images.pixels.shape == (40, 3, 9, 5)
 
 
-def test_what_is_missing_is_split_off_and_said() -> None:
-    splits = load_parts({"train": Items(), "calibration": 6}, None)
+def test_missing_splits_are_split_off_with_a_note() -> None:
+    splits = load_sources({"train": Items(), "calibration": 6}, None)
     assert [len(part) for part in (splits.train, splits.calibration, splits.validation, splits.test)] == [23, 6, 3, 8]
     assert splits.notes == (
-        "data: of 40 images in 'train', some were split off for what was not given: "
-        "test 8, validation 3, calibration 6, train 23",
+        "data: split off from the 40 images in 'train': test 8, validation 3, calibration 6; 23 remain to train on",
     )
     whole = [part.pixels for part in (splits.train, splits.calibration, splits.validation, splits.test)]
     assert {image.tobytes() for image in np.concatenate(whole)} == {image.tobytes() for image in PIXELS}
-    again = load_parts({"train": Items(), "calibration": 6}, None)
+    again = load_sources({"train": Items(), "calibration": 6}, None)
     assert again.fingerprint() == splits.fingerprint()
-    other = load_parts({"train": Items(), "calibration": 6, "split_seed": 1}, None)
+    other = load_sources({"train": Items(), "calibration": 6, "split_seed": 1}, None)
     assert other.fingerprint() != splits.fingerprint()
 
 
-def test_what_is_given_is_kept_and_nothing_is_said() -> None:
-    parts = {name: Subset(Items(), range(start, 40, 4)) for start, name in enumerate(mbcompress.data.loading.NAMES)}
-    splits = load_parts({**parts, "mean": [0.1, 0.2, 0.3], "std": [0.5], "flip": True}, None)
-    for start, name in enumerate(mbcompress.data.loading.NAMES):
+def test_given_splits_are_kept_without_a_note() -> None:
+    parts = {name: Subset(Items(), range(start, 40, 4)) for start, name in enumerate(SPLITS)}
+    splits = load_sources({**parts, "mean": [0.1, 0.2, 0.3], "std": [0.5], "flip": True}, None)
+    for start, name in enumerate(SPLITS):
         np.testing.assert_array_equal(getattr(splits, name).pixels, PIXELS[start::4])
     assert splits.notes == ()
     assert (splits.normalization.mean, splits.normalization.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
@@ -182,7 +189,7 @@ def test_what_is_given_is_kept_and_nothing_is_said() -> None:
     ],
 )
 def test_class_names_are_those_of_the_dataset(source: Callable[[], Any], names: tuple[str, ...]) -> None:
-    assert load_parts({"train": source(), "calibration": 4}, None).classes == names
+    assert load_sources({"train": source(), "calibration": 4}, None).classes == names
 
 
 class Named(Items):
@@ -196,7 +203,7 @@ class Named(Items):
 def test_labels_mean_the_same_in_all_parts() -> None:
     parts = {"train": Named("cat", "cow", "dog", "emu"), "test": Named("cat", "dog", "emu", "fox"), "calibration": 4}
     with pytest.raises(MbcompressError, match=r"'test' has the classes cat, dog, emu, fox, but 'train' has cat, cow, "):
-        load_parts(parts, None)
+        load_sources(parts, None)
 
 
 def test_class_names_are_those_of_the_labels() -> None:
@@ -210,13 +217,13 @@ def test_class_names_are_those_of_the_labels() -> None:
         def __getitem__(self, index: int) -> dict[str, Any]:
             return {"superclass": 0, "picture": self.images[index], "label": int(LABELS[index])}
 
-    assert load_parts({"train": Coarse(), "calibration": 4}, None).classes == ("a", "b", "c", "d")
+    assert load_sources({"train": Coarse(), "calibration": 4}, None).classes == ("a", "b", "c", "d")
 
 
 def test_loaders_that_shuffle_are_read_alike_and_leave_the_callers_random_state() -> None:
     def read() -> str:
         loader = DataLoader(Items(), batch_size=8, shuffle=True)
-        return load_parts({"train": loader, "calibration": 4}, None).fingerprint()
+        return load_sources({"train": loader, "calibration": 4}, None).fingerprint()
 
     torch.manual_seed(1)
     state, first = torch.get_rng_state(), read()
@@ -225,13 +232,13 @@ def test_loaders_that_shuffle_are_read_alike_and_leave_the_callers_random_state(
     assert read() == first
 
 
-def test_a_seeded_worker_generator_is_not_needed_for_generators() -> None:
+def test_a_generator_can_be_read_only_once() -> None:
     spent = batches()
     list(spent)
     with pytest.raises(
-        MbcompressError, match=r"^data: 'train' gave no images; an iterator that was read before has no"
+        MbcompressError, match=r"^data: 'train' has no images; an iterator that was read before is empty"
     ):
-        load_parts({"train": spent}, None)
+        load_sources({"train": spent}, None)
 
 
 def endless() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -248,19 +255,19 @@ NAN = np.full((1, *SHAPE), np.nan, np.float32)
 BAD: dict[str, tuple[Any, str]] = {
     "a number": (3, "must be an iterable of (images, labels), a Dataset or a DataLoader, got int"),
     "text": ("photos", "must be an iterable of (images, labels), a Dataset or a DataLoader, got str"),
-    "nothing": ([], "gave no images"),
-    "empty batches": ([(PIXELS[:0], LABELS[:0])], "gave no images"),
+    "nothing": ([], "has no images"),
+    "empty batches": ([(PIXELS[:0], LABELS[:0])], "has no images"),
     "images alone": (PIXELS, "image 0 must come as (images, labels), got ndarray"),
     "three values": ([(PIXELS, LABELS, LABELS)], "image 0 must come as (images, labels), got tuple of 3"),
     "mappings without labels": ([{"image": PIXELS}], "image 0 must have 'image' and 'label', got image"),
-    "labels as floats": ((PIXELS, LABELS / 1), "labels must be whole numbers, got float64 values"),
-    "a label as text": ([(PIXELS[0], "cat")], "labels must be whole numbers, got 'cat'"),
+    "labels as floats": ((PIXELS, LABELS / 1), "labels must be integers, got float64 values"),
+    "a label as text": ([(PIXELS[0], "cat")], "labels must be integers, got 'cat'"),
     "one-hot": ((PIXELS, np.eye(4, dtype=int)[LABELS]), "got shape (40, 4); of one-hot labels, take the argmax"),
     "negative": ((PIXELS, LABELS - 1), "labels must be from 0 and below 100000, got -1"),
     "fewer labels": ([(PIXELS, LABELS[:7])], "image 0: 7 labels came with images of shape (40, 3, 8, 8)"),
     "vectors": ([(PIXELS.reshape(40, -1), LABELS)], "40 labels came with images of shape (40, 192)"),
     "video": ([(PIXELS[:, None], LABELS)], "images must be (C, H, W), (H, W, C) or (H, W), got (1, 3, 8, 8)"),
-    "integers": ((PIXELS.astype(int), LABELS), "pixels must be uint8, or floating-point and normalised, got int64"),
+    "integers": ((PIXELS.astype(int), LABELS), "pixels must be uint8, or floating-point and normalized, got int64"),
     "not finite": ((NAN, LABELS[:1]), "pixels must be finite, got NaN or infinity"),
     "another size": (
         [(PIXELS, LABELS), (PIXELS[..., 1:], LABELS)],
@@ -270,8 +277,9 @@ BAD: dict[str, tuple[Any, str]] = {
         [(PIXELS, LABELS), (FLOATS, LABELS)],
         "image 40 is 3x8x8 float32, but those before are 3x8x8 uint8",
     ),
-    "sizes in a batch": ([([PIXELS[0], PIXELS[0, :, 1:]], [0, 1])], "images of one batch differ in shape or kind"),
-    "16-bit PIL": ([(Image.new("I;16", (8, 8)), 0)], "PIL images must have 8 bits a channel, got mode 'I;16'"),
+    "sizes in a batch": ([([PIXELS[0], PIXELS[0, :, 1:]], [0, 1])], "images of one batch differ in shape or type"),
+    "float PIL": ([(Image.new("F", (8, 8)), 0)], "its pixels are floating-point numbers of unknown range; save it"),
+    "32-bit PIL": ([(Image.new("I", (8, 8), 70_000), 0)], "its pixels are 32-bit numbers of unknown range; save it"),
     "endless": (endless(), "takes more than 0.0001 GiB after 560 images of 3x8x8 uint8; bring fewer"),
     "breaking": (breaking(), "raised OSError: the disk is gone, after 1 items"),
 }
@@ -281,7 +289,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_wrong_data_is_one_sentence(case: str) -> None:
     source, message = BAD[case]
     with pytest.raises(MbcompressError, match=re.escape(message)) as error:
-        load_parts({"train": source, "memory_gib": 1e-4}, None)
+        load_sources({"train": source, "memory_gib": 1e-4}, None)
     assert str(error.value).startswith("data: 'train'")
     assert "\n" not in str(error.value)
 
@@ -289,7 +297,7 @@ def test_wrong_data_is_one_sentence(case: str) -> None:
 BAD_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "no train": ({"test": Items()}, "data: 'train' is missing (given: test)"),
     "misspelt": ({"train": Items(), "tset": Items()}, "data.tset: unknown option 'tset'; did you mean 'test'?"),
-    "too few": ({"train": Items()}, "data: 40 images in 'train' are too few to split off what was not given (test 8, "),
+    "too few": ({"train": Items()}, "data: 40 images are too few to be divided (test 8, "),
     "other size": (
         {"train": Items(), "test": (PIXELS[:, :, 1:], LABELS)},
         "'test' has images of 3x7x8 uint8, but 'train'",
@@ -300,11 +308,11 @@ BAD_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "mean of floats": (
         {"train": (FLOATS, LABELS), "mean": [0.5]},
-        "taken as normalised already; remove 'mean' and 'std'",
+        "taken as already normalized; remove 'mean' and 'std'",
     ),
     "two channels": (
         {"train": Items(), "mean": [0.5, 0.5]},
-        "data: 'mean' must be one number or 3, one a channel, got 2",
+        "data: 'mean' must be one number or 3, one per channel, got 2",
     ),
 }
 
@@ -314,7 +322,7 @@ def test_parts_that_do_not_go_together_are_one_sentence(case: str) -> None:
     given, message = BAD_TOGETHER[case]
     calibration = {} if case == "too few" else {"calibration": 4}
     with pytest.raises(MbcompressError, match=re.escape(message)):
-        load_parts({**given, **calibration}, None)
+        load_sources({**given, **calibration}, None)
 
 
 def test_a_hugging_face_dataset_without_labels_names_its_columns() -> None:
@@ -322,12 +330,12 @@ def test_a_hugging_face_dataset_without_labels_names_its_columns() -> None:
         features = {"picture": ImageFeature(), "caption": object()}  # noqa: RUF012
 
     with pytest.raises(MbcompressError, match="must have an image and a label column, got picture, caption"):
-        load_parts({"train": Unlabelled()}, None)
+        load_sources({"train": Unlabelled()}, None)
 
 
 def test_an_array_of_another_size_than_the_model_takes_is_refused() -> None:
     with pytest.raises(MbcompressError, match="image 0 is 3x8x8 uint8, but the model takes 3x32x32; resize it"):
-        load_parts({"train": Items()}, (3, 32, 32))
+        load_sources({"train": Items()}, (3, 32, 32))
 
 
 # --- through compress and recipes ------------------------------------------------------------------------------------
@@ -350,7 +358,7 @@ def tiny_net(channels: int = 3) -> torch.nn.Module:
     return torch.nn.Sequential(*layers)
 
 
-def test_compress_takes_loaders_of_floats_and_says_what_it_split_off(tmp_path: Path) -> None:
+def test_compress_takes_loaders_of_floats_and_notes_what_it_split_off(tmp_path: Path) -> None:
     said = Said()
     loader = DataLoader(TensorDataset(torch.from_numpy(FLOATS), torch.from_numpy(LABELS)), batch_size=16)
     data = {"train": loader, "test": loader, "calibration": 8}
@@ -360,19 +368,19 @@ def test_compress_takes_loaders_of_floats_and_says_what_it_split_off(tmp_path: P
     ]
     result = mbcompress.compress(tiny_net(), {**FAST, "passes": passes}, data, out=tmp_path / "run", progress=said)
     assert said.lines[0] == (
-        "data: of 40 images in 'train', some were split off for what was not given: validation 4, calibration 8, train 28"
+        "data: split off from the 40 images in 'train': validation 4, calibration 8; 28 remain to train on"
     )
     preprocessing = result.report["preprocessing"]
     assert preprocessing["shape"] == ["N", *SHAPE]
     assert (preprocessing["mean"], preprocessing["std"]) == ([0.0] * 3, [1.0] * 3)
-    assert preprocessing["formula"] == "the number that came, normalised already"
+    assert preprocessing["formula"] == "the pixel as it is, already normalized"
     assert "from 0 to 255" not in (result.path / "report.html").read_text()
     with torch.no_grad():  # the figures of the file are those of the images as they came
         right = int((result.model(torch.from_numpy(FLOATS)).argmax(1).numpy() == LABELS).sum())
     assert abs(result.report["result"]["accuracy"]["top1"]["k"] - right) <= 1
 
 
-def test_compress_takes_a_dataset_alone_at_the_shape_it_is_told(tmp_path: Path) -> None:
+def test_compress_takes_a_dataset_alone_at_a_given_input_shape(tmp_path: Path) -> None:
     class Large(HuggingFace):
         def __init__(self) -> None:
             super().__init__(size=(20, 30))
@@ -397,8 +405,8 @@ def test_the_dataset_python_in_a_recipe(registry: Registry, tmp_path: Path, monk
         def alone(): return loaders(90)["train"]
         def misspelt(): return {"trian": []}
         def divided():
-            from mbcompress.data.loading import load_parts
-            return load_parts({"train": loaders(50)["train"], "calibration": 4}, None)
+            from mbcompress.data.loading import load_sources
+            return load_sources({"train": loaders(50)["train"], "calibration": 4}, None)
     """
     (tmp_path / "own_data.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(tmp_path)
@@ -407,13 +415,13 @@ def test_the_dataset_python_in_a_recipe(registry: Registry, tmp_path: Path, monk
     spec = {"name": "python", "calibration": 8}
     loaded = registry.build_dataset({**spec, "target": "own_data:loaders", "args": {"count": 50}}).load(SHAPE, 0)
     assert [len(part) for part in (loaded.train, loaded.calibration, loaded.validation, loaded.test)] == [37, 8, 5, 6]
-    assert "validation 5, calibration 8, train 37" in loaded.notes[0]
+    assert "validation 5, calibration 8; 37 remain" in loaded.notes[0]
     assert len(registry.build_dataset({**spec, "target": "own_data:alone"}).load(SHAPE, 0).test) == 18
     with pytest.raises(MbcompressError, match=r"own_data:misspelt: must return train, calibration, .*, got 'trian'"):
         registry.build_dataset({**spec, "target": "own_data:misspelt"}).load(SHAPE, 0)
     assert len(registry.build_dataset({"name": "python", "target": "own_data:divided"}).load(SHAPE, 0).calibration) == 4
     with pytest.raises(
-        MbcompressError, match=r"own_data:divided: returns Splits, .* already; leave out 'calibration'$"
+        MbcompressError, match=r"own_data:divided: returns Splits, .* already divided .*; leave out 'calibration'$"
     ):
         registry.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
     written = registry.build_dataset({"name": "python", "target": "own_data:divided"}).as_written()
@@ -423,13 +431,11 @@ def test_the_dataset_python_in_a_recipe(registry: Registry, tmp_path: Path, monk
         registry.build_dataset({**spec, "target": "own_data:loader"})
 
 
-class Broken:
-    """An image that PIL cannot decode when its pixels are wanted."""
-
-    mode, size = "RGB", (8, 8)
-
-    def convert(self, mode: str) -> Any:
-        raise OSError("image file is truncated (4 bytes not processed)")
+def truncated() -> Image.Image:
+    """An image that PIL opens, but cannot decode."""
+    file = io.BytesIO()
+    Image.fromarray(GENERATOR.integers(0, 256, (64, 64, 3), np.uint8)).save(file, "JPEG")
+    return Image.open(io.BytesIO(file.getvalue()[:-500]))
 
 
 @pytest.mark.parametrize(
@@ -438,19 +444,19 @@ class Broken:
         (([PIXELS[0], PIXELS[1]], [[1], [2, 3]]), "cannot be read as images and labels: .*inhomogeneous"),
         (({"pixel_values": PIXELS[:2]}, [0, 1]), r"2 labels came with images of shape \(\)"),
         ((None, [0, 1]), r"2 labels came with images of shape \(\)"),
-        (([Broken()], [0]), "cannot be read as images and labels: image file is truncated"),
+        (([truncated()], [0]), "cannot be read as images and labels: image file is truncated"),
         ((torch.zeros(2, 3, 8, 8).to_sparse(), [0, 1]), "cannot be read as images and labels: "),
     ],
 )
-def test_what_no_array_can_hold(item: Any, problem: str) -> None:
+def test_items_that_fit_into_no_array(item: Any, problem: str) -> None:
     with pytest.raises(MbcompressError, match=f"^data: 'train', image 0:? {problem}"):
         read_images([item], "train", None, 1.0)
 
 
-def test_what_a_callable_draws_depends_on_the_split_seed_alone(
+def test_random_numbers_of_a_callable_depend_on_the_split_seed_alone(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a model of another seed, or another model, would be tested on images that trained an earlier one."""
+    """Otherwise a model of another seed could be tested on images that trained an earlier one."""
     source = """
         import random
         import numpy as np

@@ -82,7 +82,7 @@ def test_keys_and_shapes_are_torchvisions(registry: Registry, source: str, keys:
     assert {key: tuple(state[key].shape) for key in keys} == keys
 
 
-def test_v3_normalisation_is_torchvisions(registry: Registry) -> None:
+def test_v3_normalization_is_torchvisions(registry: Registry) -> None:
     model = registry.build_model({"source": "mobilenet_v3_small", "num_classes": 10, "width": 0.25}).load()
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 1e-2)}
@@ -161,7 +161,7 @@ def test_another_architecture_says_which_keys_differ(registry: Registry, tmp_pat
 
 
 class Payload:
-    """Pickles into a call that would create a file."""
+    """Unpickling it would create a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

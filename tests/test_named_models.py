@@ -1,4 +1,4 @@
-"""Models by the name of a callable, and of torchvision and timm, for which modules stand in."""
+"""Models by the name of a callable, and of stand-ins for torchvision and timm."""
 
 import subprocess
 import sys
@@ -57,8 +57,8 @@ def test_a_wrong_target_is_refused_before_anything_runs(registry: Registry, case
 
 
 @pytest.fixture
-def strange_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module whose source does not tell what it holds, in the current directory."""
+def dynamic_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that defines its names at run time, in the current directory."""
     source = """
         from torch import nn
         globals()["made"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
@@ -69,14 +69,14 @@ def strange_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         def picky(): return nn.Linear(5, 10)
         def __getattr__(name): raise AttributeError(name)
     """
-    (tmp_path / "strange_net.py").write_text(textwrap.dedent(source))
+    (tmp_path / "dynamic_net.py").write_text(textwrap.dedent(source))
     (tmp_path / "broken_net.py").write_text("import nothing_of_that_name\nNet = 1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("strange_net", "broken_net"):
+    for name in ("dynamic_net", "broken_net"):
         monkeypatch.setitem(sys.modules, name, None)  # so that undoing removes what is imported
         del sys.modules[name]
-    return "strange_net"
+    return "dynamic_net"
 
 
 BAD_AT_LOAD = {
@@ -85,22 +85,22 @@ BAD_AT_LOAD = {
         {},
         r"importing broken_net raised ModuleNotFoundError: No module named 'noth.*:1\)$",
     ),
-    "attribute": ("strange_net:mode", {}, r"^strange_net:mode: there is no 'mode'; did you mean 'made'\?$"),
-    "not callable": ("strange_net:number", {}, r"must be callable, got 3$"),
-    "not a module": ("strange_net:text", {}, r"must return an nn\.Module, got str$"),
+    "attribute": ("dynamic_net:mode", {}, r"^dynamic_net:mode: there is no 'mode'; did you mean 'made'\?$"),
+    "not callable": ("dynamic_net:number", {}, r"must be callable, got 3$"),
+    "not a module": ("dynamic_net:text", {}, r"must return an nn\.Module, got str$"),
     "args": (
-        "strange_net:fails",
+        "dynamic_net:fails",
         {"sizes": 1},
         r"cannot be called with these args: missing a required argument: 'size'",
     ),
-    "raises": ("strange_net:fails", {"size": 1}, r"^strange_net:fails: raised KeyError: 1 \(strange_net\.py:6\)$"),
-    "classes": ("strange_net:narrow", {}, r"must return logits of shape \(2, 10\) here, got \(2, 4\)$"),
-    "images": ("strange_net:picky", {}, r"the module cannot run on images of 3x32x32 \(RuntimeError: mat1 and mat2"),
+    "raises": ("dynamic_net:fails", {"size": 1}, r"^dynamic_net:fails: raised KeyError: 1 \(dynamic_net\.py:6\)$"),
+    "classes": ("dynamic_net:narrow", {}, r"must return logits of shape \(2, 10\) here, got \(2, 4\)$"),
+    "images": ("dynamic_net:picky", {}, r"the module cannot run on images of 3x32x32 \(RuntimeError: mat1 and mat2"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_AT_LOAD)
-def test_a_target_that_fails_is_one_sentence(registry: Registry, strange_module: str, case: str) -> None:
+def test_a_target_that_fails_is_one_sentence(registry: Registry, dynamic_module: str, case: str) -> None:
     target, args, message = BAD_AT_LOAD[case]
     source = registry.build_model(python_model(target, args=args))
     with pytest.raises(MbcompressError, match=message) as error:
@@ -108,8 +108,8 @@ def test_a_target_that_fails_is_one_sentence(registry: Registry, strange_module:
     assert "\n" not in str(error.value)
 
 
-def test_what_a_module_makes_at_run_time_is_found(registry: Registry, strange_module: str) -> None:
-    assert isinstance(registry.build_model(python_model("strange_net:made")).load(), nn.Module)
+def test_a_name_that_a_module_defines_at_run_time_is_found(registry: Registry, dynamic_module: str) -> None:
+    assert isinstance(registry.build_model(python_model("dynamic_net:made")).load(), nn.Module)
 
 
 def test_validation_does_not_run_the_module_and_finds_it_beside_the_recipe(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ STAND_INS = {
 
 @pytest.fixture
 def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for timm and torchvision, on the path of Python."""
+    """Stand-ins for timm and torchvision, on sys.path."""
     for name, source in STAND_INS.items():
         path = tmp_path / name.replace(".", "/")
         path.mkdir(parents=True)

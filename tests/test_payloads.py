@@ -16,7 +16,7 @@ from mbcompress.cli import main
 from mbcompress.errors import MbcompressError
 
 REFUSED = (
-    "is not a checkpoint of tensors alone; loading it could execute code, so it was refused "
+    "is not a checkpoint of tensors only; loading it could execute code, so it was refused "
     "(save model.state_dict(), or use safetensors)"
 )
 MODEL = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
@@ -121,7 +121,7 @@ def test_a_tensor_that_repeats_one_number(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, path)
     size = path.stat().st_size
-    assert problem(path) == f"is {size} bytes, but its tensors claim {4 * 10**12}; save the state dict once more"
+    assert problem(path) == f"is {size} bytes, but its tensors declare {4 * 10**12}; save the state dict again"
 
 
 def test_tensors_that_are_shared_are_fine(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def check_accuracy(registry: Registry, data: Splits, zoo: Zoo, name: str) -> Non
     assert abs(score.correct - card["top1"]["k"]) <= score.count / 1000 + 1  # weights were rounded to half precision
 
 
-def test_images_of_another_order_are_told_of(registry: Registry, digits: Splits) -> None:
-    """The same options divide them in another way, and validation images may have trained the weights."""
+def test_a_different_order_of_images_is_reported(registry: Registry, digits: Splits) -> None:
+    """The same options split them differently, and the weights may have been trained on validation images."""
     zoo, name = next((zoo, name) for zoo, name in BUNDLED if zoo.card(name)["data"]["name"] == "digits")
     model = registry.build_model({**zoo.card(name)["model"], "weights": f"zoo:{name}"})
     dataset = registry.build_dataset({"name": "digits"})
@@ -73,7 +73,7 @@ def test_images_of_another_order_are_told_of(registry: Registry, digits: Splits)
     assert list(other_images(model, (), fewer, moved)) == []
 
 
-def test_there_are_weights_to_check_and_they_stay_small() -> None:
+def test_bundled_weights_exist_and_stay_small() -> None:
     assert len(BUNDLED) >= 5
     for data, most in MOST_BYTES.items():
         sizes = [zoo.locate(f"zoo:{name}").stat().st_size for zoo, name in BUNDLED if name.endswith(f"_{data}")]

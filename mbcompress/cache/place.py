@@ -1,24 +1,14 @@
 """Where the cache is, and how large it may grow."""
 
 import os
-from pathlib import Path
-
-import platformdirs
 
 from mbcompress.errors import MbcompressError, shown
-
-CACHE = "MBCOMPRESS_CACHE"
-"""Environment variable: the folder of the cache, in place of `mbcompress` in the user's cache folder."""
+from mbcompress.files import cache_folder as cache_folder
 
 LIMIT = "MBCOMPRESS_CACHE_GIB"
 """Environment variable: how large the cache may grow."""
 
 DEFAULT_LIMIT_GIB = 10.0
-
-
-def cache_folder() -> Path:
-    """The folder of the cache, which need not exist."""
-    return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
 def cache_limit() -> int:

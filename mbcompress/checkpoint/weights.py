@@ -1,7 +1,7 @@
-"""Reads weights without executing anything: safetensors, or PyTorch checkpoints in weights-only mode.
+"""Reads weights without executing code: safetensors, or PyTorch checkpoints in weights-only mode.
 
-A checkpoint is data that its reader computes with, so what it claims is held against the size of the file: members of a
-zip that unpack to far more, and tensors that show the same few bytes a million times over.
+The sizes that a checkpoint declares are checked against the size of its file: members of a zip may unpack to far more,
+and strided tensors may repeat a few bytes a million times.
 """
 
 import pickle
@@ -18,19 +18,20 @@ from mbcompress.errors import MbcompressError, brief, first_line, shown
 
 SHOWN = 3
 LARGEST_RATIO = 32
-"""How many times the bytes of its file a checkpoint may claim: some share tensors, none has a thousand copies."""
+"""The most bytes that a checkpoint may declare for each byte of its file; more than 1, as some share tensors."""
 
-COUNTER = ".num_batches_tracked"  # BatchNorm's step counter, which older checkpoints lack
+COUNTER = ".num_batches_tracked"
+"""BatchNorm's step counter, which older checkpoints lack."""
 
 
 def load_weights(model: nn.Module, path: Path, expected: str) -> None:
     """Copy the weights at `path` into `model`, converted to its dtypes.
 
     Args:
-        expected: what the model is, for the error message.
+        expected: a description of the model, for the error message.
 
     Raises:
-        MbcompressError: the file is not weights, or its keys or shapes are not the model's; says which differ.
+        MbcompressError: the file holds no weights, or its keys or shapes differ from the model's.
     """
     state = read_weights(path)
     own = model.state_dict()
@@ -39,17 +40,17 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
 
 
 def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, expected: str) -> None:
-    """Raise MbcompressError where the weights that were read from `path` lack keys or have others than the model's."""
+    """Raise MbcompressError where the keys or shapes of the weights from `path` differ from the model's."""
     missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
-    foreign = [key for key in state if key not in own]
+    unknown = [key for key in state if key not in own]
     shapes = [
         f"{key} is {_shape(state[key])} in the file and {_shape(own[key])} in the model"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
     problems = [
-        f"{len(keys)} {what}: {', '.join(map(brief, keys[:SHOWN]))}{', …' if len(keys) > SHOWN else ''}"
-        for what, keys in (("missing keys", missing), ("unknown keys", foreign), ("other shapes", shapes))
+        f"{len(keys)} {kind}: {', '.join(map(brief, keys[:SHOWN]))}{', …' if len(keys) > SHOWN else ''}"
+        for kind, keys in (("missing keys", missing), ("unknown keys", unknown), ("other shapes", shapes))
         if keys
     ]
     if problems:
@@ -57,12 +58,12 @@ def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a `.safetensors` file or a PyTorch checkpoint.
+    """Return the tensors of a `.safetensors` file or a PyTorch checkpoint by name.
 
-    A checkpoint may be a state dict or hold one under `state_dict` or `model`; a `module.` prefix is dropped.
+    A checkpoint may be a state dict, or hold one as `state_dict` or `model`; a `module.` prefix is dropped.
 
     Raises:
-        MbcompressError: the file is damaged, holds more than tensors, or is of another format.
+        MbcompressError: the file is damaged, holds more than tensors, or has another format.
     """
     try:
         return _load_safetensors(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
@@ -75,7 +76,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except OSError:
         raise
-    except Exception as error:  # beside SafetensorError, what PyTorch raises for shapes that it has no tensors for
+    except Exception as error:  # SafetensorError, or PyTorch's errors for impossible shapes
         raise MbcompressError(f"{path}: is not a readable safetensors file: {brief(first_line(error))}") from None
 
 
@@ -83,16 +84,16 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
     _refuse_zip_bombs(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats and dtypes that may change; what is read is checked below
+            warnings.simplefilter("ignore")  # about formats and dtypes that may change; all tensors are checked below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise MbcompressError(
-            f"{path}: is not a checkpoint of tensors alone; loading it could execute code, so it was refused "
+            f"{path}: is not a checkpoint of tensors only; loading it could execute code, so it was refused "
             "(save model.state_dict(), or use safetensors)"
         ) from None
     except OSError:
         raise
-    except Exception as error:  # what its reader raises where a damaged pickle leads it astray says nothing to a user
+    except Exception as error:  # the errors of unpickling damaged files mean nothing to a user
         problem = brief(first_line(error)) if isinstance(error, RuntimeError | MemoryError) else "its pickle is damaged"
         raise MbcompressError(f"{path}: is not a readable PyTorch checkpoint: {problem}") from None
     for key in ("state_dict", "model"):
@@ -109,28 +110,28 @@ def _refuse_zip_bombs(path: Path) -> None:
     """Raise MbcompressError where the members of a zip unpack to far more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
+            declared = sum(member.file_size for member in archive.infolist())
     except OSError:
         raise
-    except Exception:  # no zip, or one that PyTorch will refuse as well
+    except Exception:  # not a zip, or one that PyTorch will refuse too
         return
-    _check_size(path, claimed, "unpacks to")
+    _check_size(path, declared, "unpacks to")
 
 
 def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise MbcompressError where tensors are not plain numbers in memory, or claim more of them than there are."""
+    """Raise MbcompressError where tensors are not dense and real, or declare more bytes than there are."""
     for name, tensor in state.items():
-        # the class and the layout are looked at first: others do not answer every question
+        # class and layout first: other tensors do not have every attribute
         dense = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
         if not dense or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
             raise MbcompressError(f"{path}: {shown(name)} must be a plain dense tensor of real numbers")
-    _check_size(path, sum(tensor.nbytes for tensor in state.values()), "its tensors claim")
+    _check_size(path, sum(tensor.nbytes for tensor in state.values()), "its tensors declare")
 
 
-def _check_size(path: Path, claimed: int, what: str) -> None:
+def _check_size(path: Path, declared: int, what: str) -> None:
     size = path.stat().st_size
-    if claimed > LARGEST_RATIO * size:
-        raise MbcompressError(f"{path}: is {size} bytes, but {what} {claimed}; save the state dict once more")
+    if declared > LARGEST_RATIO * size:
+        raise MbcompressError(f"{path}: is {size} bytes, but {what} {declared}; save the state dict again")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Dataset: labelled images, divided into four splits."""
+"""Dataset: labeled images, divided into four splits."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class Dataset(Component):
-    """Labelled images, divided into four disjoint splits."""
+    """Labeled images, divided into four disjoint splits."""
 
     calibration: int = Field(
-        default=128, ge=1, description="Images set aside to observe activation ranges for quantization."
+        default=128, ge=1, description="Number of images set aside to observe activation ranges for quantization."
     )
     validation: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the training images that choices are made on."
+        default=0.1, gt=0, lt=1, description="Fraction of the training images to validate on; passes choose by them."
     )
     split_seed: int = Field(
         default=0,
         ge=0,
         lt=2**32,
-        description="Which image is in which split. The recipe's own seed does not move it, so that a network trained "
-        "in one run is never tested on its training images in another, as long as the images are the same.",
+        description="Seed that decides which image is in which split. It does not depend on the recipe's seed, so that "
+        "a model trained in one run is never tested on its training images in another, if the images are the same.",
     )
 
     @abstractmethod
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read the images at the size the model wants; the division depends on `seed`, the option `split_seed`.
+        """Read the images at the model's input size; the division depends on `seed`, the option `split_seed`.
 
         Raises:
             MbcompressError: the data is missing, unreadable or too small to be divided.

@@ -1,4 +1,4 @@
-"""ModelSource: where a model comes from."""
+"""ModelSource and ArchitectureSource: where a model comes from."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+MAX_CLASSES = 100_000
+"""The most classes of a model, and the bound of class numbers in data."""
+
 
 class ModelSource(Component):
     """Where a model comes from."""
 
     rebuildable: ClassVar[bool] = False
-    """Whether the architecture follows from the options alone (an option `weights` aside), and building it reads no
-    files and runs no code that an option names. Models of such sources are stored as options and channel counts; those
-    of all others as graphs. `load` must also work under `torch.device("meta")`."""
+    """Whether the options (but for `weights`) determine the architecture, and building it reads no files and runs no
+    code that an option names. Models of such sources are saved as options and channel counts, all others as graphs.
+    `load` must also work under `torch.device("meta")`."""
 
     zoo: ClassVar[Zoo | None] = None
-    """Weights that come with the source, which `mbcompress info zoo:NAME` describes."""
+    """Bundled pretrained weights, which `mbcompress info zoo:NAME` describes."""
 
-    num_classes: int = Field(ge=2, le=100_000, description="Number of classes, the width of the last layer.")
+    num_classes: int = Field(ge=2, le=MAX_CLASSES, description="Number of classes, the width of the last layer.")
 
     @property
     def pretrained(self) -> bool:
-        """Whether `load` gives trained weights, from which others can learn, and not random ones."""
+        """Whether `load` returns trained weights, fit for a teacher, rather than random ones."""
         return True
 
     @property
     def trained_on(self) -> Mapping[str, Any] | None:
-        """Name and options of the dataset that the weights come from, where that is known."""
+        """Name and options of the dataset that the weights were trained on, if known."""
         return None
 
     @property
@@ -54,7 +57,7 @@ class ModelSource(Component):
 
 
 class ArchitectureSource(ModelSource):
-    """Subclasses set `zoo` and build the architecture that their options describe."""
+    """A source with an architecture and bundled weights of its own; subclasses set `zoo` and write `build`."""
 
     rebuildable: ClassVar[bool] = True
     zoo: ClassVar[Zoo]
@@ -64,27 +67,27 @@ class ArchitectureSource(ModelSource):
     )
     weights: str | None = Field(
         default=None,
-        description="A .safetensors file, a PyTorch checkpoint that holds tensors only, or 'zoo:NAME'; null for random "
-        "weights.",
+        description="A .safetensors file, a PyTorch checkpoint of tensors only, or 'zoo:NAME' for bundled pretrained "
+        "weights; null for random weights.",
     )
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network with random weights."""
+        """Build the network with random weights."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Three colours, square."""
+        """RGB and square."""
         return 3, self.input_size, self.input_size
 
     @property
     def pretrained(self) -> bool:
-        """Whether there are weights."""
+        """Whether there are weights to load."""
         return self.weights is not None
 
     @property
     def trained_on(self) -> Mapping[str, Any] | None:
-        """What the card in the zoo says."""
+        """The dataset on the card of bundled weights."""
         return self.zoo.trained_on(self.weights)
 
     @field_validator("weights")
@@ -95,12 +98,12 @@ class ArchitectureSource(ModelSource):
         return weights
 
     @model_validator(mode="after")
-    def _is_what_the_zoo_trained(self) -> Self:
+    def _fits_the_bundled_weights(self) -> Self:
         self.zoo.check(self.weights, {"source": self.name, **self.model_dump()})
         return self
 
     def load(self) -> nn.Module:
-        """The network, in eval mode."""
+        """Build the network in eval mode and load its weights."""
         from mbcompress.checkpoint.weights import load_weights
 
         model = self.build()

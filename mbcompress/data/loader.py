@@ -1,4 +1,4 @@
-"""Batches from images in memory: whole batches are shuffled, cropped, flipped and normalised at once."""
+"""Batches from images in memory: augmentation and normalization work on whole batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,13 +16,12 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """Training images and labels of one step.
 
     Attributes:
-        images: (N, C, H, W) float32, normalised.
-        labels: (N,) int64, or (N, K) float32 shares of the classes where images were blended.
-        indices: (N,) int64 places among the training images, where the images are exactly those; None where they
-            were changed at random.
+        images: (N, C, H, W) float32, normalized.
+        labels: (N,) int64 class numbers, or (N, K) float32 class probabilities of blended images.
+        indices: (N,) int64, of the images among the training images; None where images were changed at random.
     """
 
     images: Tensor
@@ -30,13 +29,13 @@ class Batch:
     indices: Tensor | None = None
 
     def parts(self, count: int) -> list["Batch"]:
-        """The batch in `count` parts, whose numbers of images differ by one at most."""
+        """Split the batch into `count` parts, as even as possible."""
         columns = (self.images, self.labels, self.indices)
         return [Batch(*part) for part in zip(*(c.tensor_split(count) for c in columns if c is not None), strict=True)]
 
 
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
-    """(N, C, H, W) uint8 or float32 -> normalised float32, channels last."""
+    """(N, C, H, W) uint8 or float32 -> normalized float32, channels last."""
     mean, std = (
         torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
         for values in (normalization.mean, normalization.std)
@@ -47,7 +46,7 @@ def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
 def evaluation_batches(
     images: Images, normalization: Normalization, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalised images and labels in their order."""
+    """Yield normalized images and labels, in order."""
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     for start in range(0, len(images), EVALUATION_BATCH):
         part = slice(start, start + EVALUATION_BATCH)
@@ -68,15 +67,16 @@ def training_batches(
     scale: float = 1.0,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """One epoch in random order, augmented; the last batch is dropped when it is short, unless it is the only one.
+    """Yield one epoch in random order, augmented; a short last batch is dropped, unless it is the only one.
 
-    Order and augmentation follow from `seed`, `epoch` and the number of the batch alone, so that an epoch can begin
-    with any of its batches: `first`, from 0.
+    Order and augmentation depend on `seed`, `epoch` and the number of the batch alone, so that an epoch can start at
+    any of its batches.
 
     Args:
-        classes: how many outputs the model has; for mixup, whose labels are then (N, classes) float32.
-        scale: what the images' sides are multiplied by.
-        shard: (0, 1) for all of every batch, (i, n) for the i-th of n processes that share its images.
+        first: the batch to start at, from 0.
+        classes: outputs of the model; mixup needs it, its labels are (N, classes) float32.
+        scale: factor of the images' height and width.
+        shard: (rank, world_size): which part of every batch this process gets.
     """
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=_generator(seed, epoch))
@@ -93,9 +93,9 @@ def training_batches(
             batch = interpolate(batch.float(), size, mode="bilinear", antialias=True)
         if augmentation.randaugment:
             unit = batch.float() / normalization.scale
-            colours = normalization.scale != 1
+            colors = normalization.scale != 1
             changed = randaugment(
-                unit, augmentation.randaugment, augmentation.randaugment_magnitude, generator, colours=colours
+                unit, augmentation.randaugment, augmentation.randaugment_magnitude, generator, colors=colors
             )
             batch = changed * normalization.scale
         drawn, targets = to_float(batch, normalization), labels[index].to(device)
@@ -111,10 +111,10 @@ def _generator(*entropy: int) -> torch.Generator:
 
 
 def derived_seed(*entropy: int) -> int:
-    """A seed whose random numbers are independent of those of any other entropy."""
+    """Return a seed; different entropy gives independent random numbers."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:
-    """How many batches `training_batches` yields."""
+    """The number of batches that `training_batches` yields."""
     return max(1, images // batch_size)

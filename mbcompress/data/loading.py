@@ -1,171 +1,167 @@
-"""From what strangers hold in their hands to splits: iterables of (images, labels), Datasets, DataLoaders."""
+"""Splits from the user's loaders, Datasets and arrays; what is missing is split off from 'train'."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, ValidationError
 
 from mbcompress.contract.options import Options
 from mbcompress.contract.validation import first_problem
-from mbcompress.data.samples import Shape, class_names, read_images
-from mbcompress.data.splits import Augmentation, Images, Normalization, Splits, stratified_order
+from mbcompress.data.arrays import kind
+from mbcompress.data.reading import class_names, read_images
+from mbcompress.data.splits import SPLITS, Augmentation, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, brief
 
-NAMES = ("train", "calibration", "validation", "test")
+if TYPE_CHECKING:
+    from mbcompress.data.images import Shape
 
 
-class Loading(Options):
-    """How images that come from a program become splits."""
+class LoadingOptions(Options):
+    """How the images of loaders, Datasets and arrays become splits."""
 
     calibration: int = Field(
-        default=128, ge=1, description="Images to split off for observing activation ranges, where none were given."
+        default=128,
+        ge=1,
+        description="Training images to split off for observing activation ranges, if no calibration images are given.",
     )
     validation: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the training images to split off, where none were given."
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Fraction of the training images to split off, if no validation images are given.",
     )
     test: float = Field(
-        default=0.2, gt=0, lt=1, description="Share of the training images to split off, where none were given."
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Fraction of the training images to split off, if no test images are given.",
     )
-    split_seed: int = Field(default=0, ge=0, lt=2**32, description="Which image is in which split.")
+    split_seed: int = Field(default=0, ge=0, lt=2**32, description="Seed that decides which image is in which split.")
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
         default=None,
         min_length=1,
-        description="Subtracted from each channel of uint8 images, white being 1: one number or one a channel; null is "
-        "0.5. Floating-point images are taken as normalised already.",
+        description="Subtracted from each channel of uint8 images, white being 1: one number or one per channel; null "
+        "is 0.5. Floating-point images are taken as already normalized.",
     )
     std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
-        default=None, min_length=1, description="What each channel is divided by after that; null is 0.5."
+        default=None, min_length=1, description="Divisor of each channel after that; null is 0.5."
     )
     crop_padding: int = Field(
-        default=0, ge=0, le=1024, description="Pixels of border that training images are randomly cropped from."
+        default=0, ge=0, le=1024, description="Pixels of zero padding for random crops of training images."
     )
     flip: bool = Field(default=False, description="Mirror training images left and right at random.")
-    memory_gib: float = Field(default=8.0, gt=0, description="Most that the images of one split may take in memory.")
+    memory_gib: float = Field(default=8.0, gt=0, description="Most memory that the images of one split may take.")
 
 
-def parts_of(data: Mapping[str, Any] | Iterable[Any]) -> dict[str, Any] | None:
-    """What `load_parts` takes, or None where `data` is like a recipe's own key, with the name of a dataset."""
+def as_sources(data: Mapping[str, Any] | Iterable[Any]) -> dict[str, Any] | None:
+    """Return what `load_sources` takes, or None where `data` is like a recipe's own key, with the name of a dataset."""
     if not isinstance(data, Mapping):
         return {"train": data}
-    return dict(data) if "name" not in data and any(name in data for name in NAMES) else None
+    return dict(data) if "name" not in data and any(name in data for name in SPLITS) else None
 
 
-def load_parts(given: Mapping[str, Any], shape: Shape | None) -> Splits:
-    """Splits from a mapping that holds parts by name, and options of `Loading` beside them.
+def load_sources(data: Mapping[str, Any], shape: Shape | None) -> Splits:
+    """Load splits from a mapping of sources by split, with `LoadingOptions` beside them.
 
     Raises:
         MbcompressError: as `load_splits`, or an option is wrong.
     """
-    parts = {
-        name: part
-        for name, part in given.items()
-        if name in NAMES and (name == "train" or not isinstance(part, int | float))  # 'test: 0.3' is an option
+    sources = {
+        name: source
+        for name, source in data.items()
+        if name in SPLITS and (name == "train" or not isinstance(source, int | float))  # 'test: 0.3' is an option
     }
     try:
-        options = Loading.model_validate({name: value for name, value in given.items() if name not in parts})
+        options = LoadingOptions.model_validate({key: value for key, value in data.items() if key not in sources})
     except ValidationError as error:
-        raise first_problem(error, Loading).under("data") from None
-    return load_splits(parts, options, shape, options.split_seed)
+        raise first_problem(error, LoadingOptions).under("data") from None
+    return load_splits(sources, options, shape, options.split_seed)
 
 
-def load_splits(parts: Mapping[str, object], options: Loading, shape: Shape | None, seed: int) -> Splits:
-    """Read each part once, and split off from `train` what is missing.
+def load_splits(sources: Mapping[str, object], options: LoadingOptions, shape: Shape | None, seed: int) -> Splits:
+    """Read each source once, and split off from 'train' what is missing.
 
     Args:
-        parts: 'train', and any of 'calibration', 'validation' and 'test': each an iterable of (images, labels), a torch
-            Dataset or DataLoader, a Hugging Face image dataset, or a pair of arrays.
+        sources: 'train', and any of 'calibration', 'validation' and 'test': each an iterable of (images, labels), a
+            torch Dataset or DataLoader, a Hugging Face image dataset, or a pair of arrays.
         shape: (C, H, W) that the model takes, if it is known.
-        seed: for the division, and for loaders that draw from a generator that everybody shares.
+        seed: for the division, and for loaders that draw from the global random number generators.
 
     Raises:
-        MbcompressError: a part cannot be read, or they do not go together.
+        MbcompressError: a source cannot be read, or the images do not fit together.
     """
     from mbcompress.data.seed import fork_rng, seed_everything
 
-    if "train" not in parts:
-        raise MbcompressError(f"data: 'train' is missing (given: {', '.join(map(str, parts)) or 'nothing'})")
-    read: dict[str, Images] = {}
+    if "train" not in sources:
+        raise MbcompressError(f"data: 'train' is missing (given: {', '.join(map(str, sources)) or 'nothing'})")
+    splits: dict[str, Images] = {}
     with fork_rng(()):
-        for name in (name for name in NAMES if name in parts):
+        for name in (name for name in SPLITS if name in sources):
             seed_everything(seed)
-            read[name] = read_images(parts[name], name, shape, options.memory_gib)
-    _check_alike(read)
-    names = _class_names(parts)
-    largest = max(int(images.labels.max()) for images in read.values())
-    if names is None or len(names) <= largest:
-        names = tuple(map(str, range(largest + 1)))
-    divided, note = _divide(read, options, seed)
-    return Splits(
-        **divided,
-        classes=names,
-        normalization=_normalization(read["train"], options),
+            splits[name] = read_images(sources[name], name, shape, options.memory_gib)
+    train = splits.pop("train")
+    _check_alike(train, splits)
+    largest = max(int(images.labels.max()) for images in (train, *splits.values()))
+    names = _class_names(sources) or ()
+    divided = Splits.divide(
+        train,
+        splits.get("test", options.test),
+        validation=splits.get("validation", options.validation),
+        calibration=splits.get("calibration", options.calibration),
+        seed=seed,
+        classes=names if len(names) > largest else tuple(map(str, range(largest + 1))),
+        normalization=_normalization(train, options),
         augmentation=Augmentation(options.crop_padding, options.flip),
-        notes=(note,) if note else (),
     )
+    missing = {
+        name: len(getattr(divided, name)) for name in ("test", "validation", "calibration") if name not in splits
+    }
+    if not missing:
+        return divided
+    sizes = ", ".join(f"{name} {size}" for name, size in missing.items())
+    note = f"data: split off from the {len(train)} images in 'train': {sizes}; {len(divided.train)} remain to train on"
+    return replace(divided, notes=(note,))
 
 
-def _class_names(parts: Mapping[str, object]) -> tuple[str, ...] | None:
-    """Those that the parts know; all must have the same, for a label is a place among them."""
-    known = [(part, names) for part, source in parts.items() if (names := class_names(source))]
-    for part, names in known[1:]:
-        first, wanted = known[0]
-        if names != wanted:
+def _class_names(sources: Mapping[str, object]) -> tuple[str, ...] | None:
+    """The class names that the sources have; they must agree, for a label is an index into them."""
+    known = [(split, names) for split, source in sources.items() if (names := class_names(source))]
+    for split, names in known[1:]:
+        first, expected = known[0]
+        if names != expected:
             raise MbcompressError(
-                f"data: {part!r} has the classes {brief(', '.join(names))}, but {first!r} has "
-                f"{brief(', '.join(wanted))}; label numbers must mean the same in all parts"
+                f"data: {split!r} has the classes {brief(', '.join(names))}, but {first!r} has "
+                f"{brief(', '.join(expected))}; labels must mean the same in all splits"
             )
     return known[0][1] if known else None
 
 
-def _check_alike(read: Mapping[str, Images]) -> None:
-    first = read["train"].pixels
-    for name, images in read.items():
-        if (images.pixels.shape[1:], images.pixels.dtype) != (first.shape[1:], first.dtype):
-            kinds = (f"{'x'.join(map(str, each.shape[1:]))} {each.dtype}" for each in (images.pixels, first))
-            raise MbcompressError("data: {!r} has images of {}, but 'train' of {}".format(name, *kinds))
+def _check_alike(train: Images, splits: Mapping[str, Images]) -> None:
+    for name, images in splits.items():
+        if kind(images.pixels) != kind(train.pixels):
+            raise MbcompressError(
+                f"data: {name!r} has images of {kind(images.pixels)}, but 'train' of {kind(train.pixels)}"
+            )
 
 
-def _divide(read: dict[str, Images], options: Loading, seed: int) -> tuple[dict[str, Images], str]:
-    """All four splits, and a sentence about those that were split off."""
-    train = read["train"]
-    test = 0 if "test" in read else round(options.test * len(train))
-    sizes = {
-        "test": test,
-        "validation": round(options.validation * (len(train) - test)),
-        "calibration": options.calibration,
-    }
-    sizes = {name: size for name, size in sizes.items() if name not in read}
-    left = len(train) - sum(sizes.values())
-    if not sizes:
-        return read, ""
-    division = ", ".join(f"{name} {max(size, 0)}" for name, size in {**sizes, "train": left}.items())
-    if min(*sizes.values(), left) < 1:
-        raise MbcompressError(
-            f"data: {len(train)} images in 'train' are too few to split off what was not given ({division}); "
-            "lower 'calibration', or bring more images or the missing splits"
-        )
-    order = stratified_order(train.labels, seed)
-    *pieces, rest = np.split(order, np.cumsum(list(sizes.values())))
-    divided = {name: train.take(piece) for name, piece in zip(sizes, pieces, strict=True)}
-    note = f"data: of {len(train)} images in 'train', some were split off for what was not given: {division}"
-    return {**read, **divided, "train": train.take(rest)}, note
-
-
-def _normalization(train: Images, options: Loading) -> Normalization:
+def _normalization(train: Images, options: LoadingOptions) -> Normalization:
     channels = train.pixels.shape[1]
     if train.pixels.dtype == np.float32:
         if options.mean is not None or options.std is not None:
             raise MbcompressError(
-                "data: images are floating-point, which are taken as normalised already; remove 'mean' and 'std', or "
+                "data: images are floating-point, which are taken as already normalized; remove 'mean' and 'std', or "
                 "bring uint8"
             )
         return Normalization.identity(channels)
     values = {"mean": options.mean or (0.5,), "std": options.std or (0.5,)}
-    for name, given in values.items():
-        if len(given) not in (1, channels):
-            raise MbcompressError(f"data: {name!r} must be one number or {channels}, one a channel, got {len(given)}")
-    mean, std = (given * (channels if len(given) == 1 else 1) for given in values.values())
+    for name, numbers in values.items():
+        if len(numbers) not in (1, channels):
+            raise MbcompressError(
+                f"data: {name!r} must be one number or {channels}, one per channel, got {len(numbers)}"
+            )
+    mean, std = (numbers * (channels if len(numbers) == 1 else 1) for numbers in values.values())
     return Normalization(mean, std)

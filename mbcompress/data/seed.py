@@ -1,4 +1,4 @@
-"""The random numbers that everybody shares: torch's, NumPy's and Python's."""
+"""The global random number generators of torch, NumPy and Python."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """What draws without a generator of its own gives the same from here on."""
+    """Seed the global generators of torch, NumPy and Python."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # strangers' code may still draw from it
+    np.random.seed(seed % 2**32)  # models and loaders may draw from it
     torch.manual_seed(seed)
 
 
 @contextmanager
 def fork_rng(devices: Sequence[torch.device]) -> Iterator[None]:
-    """Whoever called draws what would have been drawn without the block.
+    """Restore the state of the global generators after the block.
 
     Args:
         devices: CUDA devices that the block may use.

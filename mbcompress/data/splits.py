@@ -1,7 +1,7 @@
-"""Labelled images in memory, and their division into train, calibration, validation and test."""
+"""Labeled images in memory, and how they are split into train, calibration, validation and test."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from mbcompress.errors import MbcompressError
 
+SPLITS = ("train", "calibration", "validation", "test")
+"""Names of the splits."""
+
 
 @dataclass(frozen=True)
 class Images:
     """Images with their labels.
 
     Attributes:
-        pixels: (N, C, H, W) contiguous; uint8, or float32 where they came normalised already.
+        pixels: (N, C, H, W) contiguous; uint8, or float32 if the images are already normalized.
         labels: (N,) int64, from 0.
     """
 
@@ -31,8 +34,8 @@ class Images:
         digest.update(np.ascontiguousarray(self.labels).data)
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
-        """A copy of the images at these positions."""
-        pixels: Any = np.ascontiguousarray(self.pixels[indices])  # of whichever type they are
+        """Return a copy of the images at these indices."""
+        pixels: Any = np.ascontiguousarray(self.pixels[indices])  # uint8 or float32, as before
         return Images(pixels, self.labels[indices])
 
 
@@ -43,17 +46,17 @@ class Normalization:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 255.0
-    """What white is in the stored pixels: 255 for bytes."""
+    """The pixel value of white: 255 for uint8."""
 
     @classmethod
     def identity(cls, channels: int) -> Self:
-        """For pixels that came normalised already: they stay as they are."""
+        """For images that are already normalized: leaves them as they are."""
         return cls((0.0,) * channels, (1.0,) * channels, 1.0)
 
     @property
     def formula(self) -> str:
-        """How a pixel becomes a number of the input, for people."""
-        return "the number that came, normalised already" if self.scale == 1 else "(pixel / 255 - mean) / std"
+        """How a pixel becomes an input of the model, for the report."""
+        return "the pixel as it is, already normalized" if self.scale == 1 else "(pixel / 255 - mean) / std"
 
     def apply(self, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, C, H, W) uint8 or float32 -> float32."""
@@ -63,10 +66,10 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images; a dataset names those that leave its labels true."""
+    """Random changes to training images; a dataset names those that keep its labels correct."""
 
     crop_padding: int = 0
-    """Pixels of padding before a random crop to the original size."""
+    """Pixels of zero padding before a random crop to the original size."""
 
     flip: bool = False
     """Mirror left and right with probability 1/2."""
@@ -75,18 +78,18 @@ class Augmentation:
     """Side in pixels of a square that is set to the mean (DeVries and Taylor 2017)."""
 
     randaugment: int = 0
-    """How many operations of RandAugment each image goes through (Cubuk et al. 2020)."""
+    """Number of RandAugment transforms applied to each image (Cubuk et al. 2020)."""
 
     randaugment_magnitude: int = 9
-    """Strength of those operations, 0 to 30."""
+    """Strength of the RandAugment transforms, 0 to 30."""
 
     mixup: float = 0.0
-    """Alpha of the Beta distribution by which images and labels are blended in pairs (Zhang et al. 2018)."""
+    """Alpha of the Beta distribution by which pairs of images and labels are blended (Zhang et al. 2018)."""
 
 
 @dataclass(frozen=True)
 class Development:
-    """What passes may look at: every split but test, so that no choice can depend on test data."""
+    """The splits that passes see: all but test, so that no choice can depend on test images."""
 
     train: Images
     calibration: Images
@@ -98,19 +101,17 @@ class Development:
 
 @dataclass(frozen=True)
 class Splits(Development):
-    """A whole dataset: what passes may look at, and the test images that only the final measurement opens.
+    """A whole dataset: the splits that passes see, and the test images that only the final measurement reads.
 
-    `notes` are sentences that whoever brought the data should read, such as what was split off from what.
+    `notes` are sentences to show to the user, such as how many images were split off.
     """
 
     test: Images
     notes: tuple[str, ...] = ()
 
     def development(self) -> Development:
-        """Everything but the test split."""
-        return Development(
-            self.train, self.calibration, self.validation, self.classes, self.normalization, self.augmentation
-        )
+        """Return everything but the test split."""
+        return Development(**{field.name: getattr(self, field.name) for field in fields(Development)})
 
     def fingerprint(self) -> str:
         """SHA-256 over all pixels and labels, split by split."""
@@ -122,59 +123,55 @@ class Splits(Development):
     @classmethod
     def divide(
         cls,
-        images: Images,
+        train: Images,
         test: Images | float,
         *,
-        calibration: int,
-        validation: float,
+        calibration: Images | int,
+        validation: Images | float,
         seed: int,
         classes: tuple[str, ...],
         normalization: Normalization,
         augmentation: Augmentation,
     ) -> Self:
-        """Divide `images` so that each split has the classes in proportion, deterministically by `seed`.
+        """Split off from `train` what is not given as images, with the classes in proportion, deterministic in `seed`.
 
         Args:
-            test: the test images, or the share of `images` to set aside for them.
-            calibration: number of images to observe activation ranges on.
-            validation: share of what is left after test.
+            train: the images to split.
+            test: the test images, or the fraction of `train` to set aside for them.
+            calibration: the images to observe activation ranges on, or their number.
+            validation: the validation images, or the fraction to set aside of what remains after test.
 
         Raises:
             MbcompressError: a split would be empty.
         """
-        order = stratified_order(images.labels, seed)
-        if isinstance(test, float):
-            held_out = round(test * len(order))
-            test, order = images.take(order[:held_out]), order[held_out:]
-        checked = round(validation * len(order))
-        sizes = {
-            "test": len(test),
-            "validation": checked,
-            "calibration": calibration,
-            "train": len(order) - checked - calibration,
-        }
+        splits: dict[str, Any] = {"test": test, "validation": validation, "calibration": calibration}
+        taken: dict[str, int] = {}  # from `train`, in this order
+        if not isinstance(test, Images):
+            taken["test"] = round(test * len(train))
+        if not isinstance(validation, Images):
+            taken["validation"] = round(validation * (len(train) - taken.get("test", 0)))
+        if not isinstance(calibration, Images):
+            taken["calibration"] = calibration
+        left = len(train) - sum(taken.values())
+        sizes = {name: taken[name] if name in taken else len(split) for name, split in splits.items()} | {"train": left}
         if min(sizes.values()) < 1:
             division = ", ".join(f"{name} {max(size, 0)}" for name, size in sizes.items())
             raise MbcompressError(
-                f"data: {len(images)} images are too few to be divided ({division}); "
+                f"data: {len(train)} images are too few to be divided ({division}); "
                 "lower 'calibration' or 'validation', or bring more images"
             )
-        parts = np.split(order, [checked, checked + calibration])
-        return cls(
-            validation=images.take(parts[0]),
-            calibration=images.take(parts[1]),
-            train=images.take(parts[2]),
-            test=test,
-            classes=classes,
-            normalization=normalization,
-            augmentation=augmentation,
-        )
+        if taken:
+            order = stratified_order(train.labels, seed)
+            *pieces, rest = np.split(order, np.cumsum(list(taken.values())))
+            splits |= {name: train.take(piece) for name, piece in zip(taken, pieces, strict=True)}
+            train = train.take(rest)
+        return cls(train=train, **splits, classes=classes, normalization=normalization, augmentation=augmentation)
 
 
 def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A random order of positions in which every stretch holds the classes in proportion.
+    """Return a random order of indices in which every stretch holds the classes in proportion.
 
-    Each class's images get evenly spaced places in [0, 1) with a random offset; sorting by place interleaves them.
+    The images of a class get evenly spaced places in [0, 1) with a random offset; sorting by place interleaves them.
     """
     generator = np.random.default_rng(seed)
     place = np.empty(len(labels))

@@ -1,4 +1,4 @@
-"""Random changes to whole batches of training images; all random numbers come from the generator that is given."""
+"""Random transforms of whole batches of training images; all draw from the generator they are given."""
 
 import math
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch.nn.functional import affine_grid, grid_sample, one_hot, pad
 from mbcompress.data.splits import Augmentation
 
 FULL_MAGNITUDE = 30
-"""The scale on which RandAugment's magnitudes are given."""
+"""The upper end of RandAugment's scale of magnitudes."""
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Random crop from a zero-padded frame and random mirroring, drawn for each image: (N, C, H, W) of any dtype."""
+    """Crop each image at random from a zero-padded frame, and mirror it at random: (N, C, H, W) of any dtype."""
     count, _, height, width = pixels.shape
     if padding := augmentation.crop_padding:
         framed = pad(pixels, (padding,) * 4)
@@ -42,43 +42,43 @@ def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 def mixup(
     images: Tensor, labels: Tensor, alpha: float, classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blend each image and its label with another of the batch by a share from Beta(alpha, alpha) (Zhang et al. 2018).
+    """Blend each image and label with another of the batch, weighted by Beta(alpha, alpha) (Zhang et al. 2018).
 
     Returns:
-        Images as they came, and labels as (N, classes) float32 that sum to 1.
+        Images of the same shape, and labels (N, classes) float32 that sum to 1.
     """
     first, second = (float(torch._standard_gamma(torch.tensor(alpha), generator=generator)) for _ in range(2))
-    share = first / (first + second) if first + second > 0 else 0.5
+    weight = first / (first + second) if first + second > 0 else 0.5
     order = torch.randperm(len(images), generator=generator).to(images.device)
     targets = one_hot(labels, classes).float()
-    return torch.lerp(images[order], images, share), torch.lerp(targets[order], targets, share)
+    return torch.lerp(images[order], images, weight), torch.lerp(targets[order], targets, weight)
 
 
 def randaugment(
-    images: Tensor, operations: int, magnitude: int, generator: torch.Generator, *, colours: bool = True
+    images: Tensor, count: int, magnitude: int, generator: torch.Generator, *, colors: bool = True
 ) -> Tensor:
-    """`operations` random changes for each image, one after the other (RandAugment, Cubuk et al. 2020).
+    """Apply `count` random transforms to each image, one after the other (RandAugment, Cubuk et al. 2020).
 
     Args:
-        images: (N, C, H, W) float32; in 0 to 1 where `colours` may change.
+        images: (N, C, H, W) float32; from 0 to 1 if `colors` is set.
         magnitude: strength on a scale of 0 to 30; signs are random.
-        colours: False leaves the geometric changes alone.
+        colors: False draws from the geometric transforms only.
     """
-    choices = [*GEOMETRIC, *(COLOURS if colours else ())]
+    choices = [*GEOMETRIC, *(COLORS if colors else ())]
     images = images.clone()
-    for _ in range(operations):
+    for _ in range(count):
         drawn = torch.randint(len(choices), (len(images),), generator=generator)
         sign = torch.randint(2, (len(images),), generator=generator) * 2.0 - 1
         strength = (sign * magnitude / FULL_MAGNITUDE).to(images.device)
-        for number, change in enumerate(choices):
+        for number, transform in enumerate(choices):
             chosen = (drawn == number).nonzero().flatten().to(images.device)
             if len(chosen):
-                images[chosen] = change(images[chosen], strength[chosen])
+                images[chosen] = transform(images[chosen], strength[chosen])
     return images
 
 
-Change = Callable[[Tensor, Tensor], Tensor]
-"""Images (N, C, H, W) and strengths (N,) in -1 to 1 -> changed images."""
+Transform = Callable[[Tensor, Tensor], Tensor]
+"""Images (N, C, H, W) and strengths (N,) from -1 to 1 -> images."""
 
 
 def _affine(images: Tensor, rows: list[list[Tensor | float]]) -> Tensor:
@@ -114,7 +114,7 @@ def _translate_y(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, strength: Tensor) -> Tensor:
-    """Away from `other` for positive strengths, towards it for negative ones."""
+    """Away from `other` for positive strengths, toward it for negative ones."""
     factor = (1 + 0.9 * strength).view(-1, 1, 1, 1)
     return torch.lerp(other.expand_as(images), images, factor.expand_as(images)).clamp(0, 1)
 
@@ -127,7 +127,7 @@ def _contrast(images: Tensor, strength: Tensor) -> Tensor:
     return _blend(images, images.mean((1, 2, 3), keepdim=True), strength)
 
 
-def _colour(images: Tensor, strength: Tensor) -> Tensor:
+def _color(images: Tensor, strength: Tensor) -> Tensor:
     return _blend(images, images.mean(1, keepdim=True), strength)
 
 
@@ -157,11 +157,11 @@ def _posterize(images: Tensor, strength: Tensor) -> Tensor:
     return (images * levels).floor().minimum(levels - 1) / (levels - 1)
 
 
-GEOMETRIC: tuple[Change, ...] = (_identity, _rotate, _shear_x, _shear_y, _translate_x, _translate_y)
-COLOURS: tuple[Change, ...] = (
+GEOMETRIC: tuple[Transform, ...] = (_identity, _rotate, _shear_x, _shear_y, _translate_x, _translate_y)
+COLORS: tuple[Transform, ...] = (
     _brightness,
     _contrast,
-    _colour,
+    _color,
     _sharpness,
     _autocontrast,
     _equalize,

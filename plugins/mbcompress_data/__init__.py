@@ -1,4 +1,4 @@
-"""Datasets: handwritten digits that are always there, folders of images, CIFAR-10, and arrays in an .npz file."""
+"""Datasets: bundled handwritten digits, folders of images, CIFAR-10, and arrays in an .npz file."""
 
 from mbcompress import Dataset, hookimpl
 

@@ -1,7 +1,7 @@
-"""Reads arrays from an .npz file by looking at what it declares before anything is loaded.
+"""Reads arrays from an .npz file, and checks what it declares before anything is loaded.
 
-A member's header says its dtype and shape, and the archive says how long the member is; both must agree and stay below
-a bound, so that neither a pickled object nor a zip bomb is ever expanded.
+The header of a member has its dtype and shape, and the archive has its length; they must agree and stay below a bound,
+so that neither a pickled object nor a zip bomb is ever expanded.
 """
 
 import zipfile
@@ -17,24 +17,24 @@ from mbcompress import MbcompressError
 from mbcompress.errors import brief
 
 MAX_BYTES = 8 * 2**30
-"""What the arrays of one archive may take in memory together."""
+"""The most memory that the arrays of one archive may take together."""
 
 MAX_RATIO, SMALL_BYTES = 200, 256 * 2**20
-"""Arrays that are larger than this may not be compressed by more than that: images are by ten, zeros by a thousand."""
+"""Arrays larger than SMALL_BYTES may be compressed by at most MAX_RATIO: images are by 10, zeros by 1,000."""
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def array_names(path: Path) -> set[str]:
-    """The names of the arrays in an .npz file.
+    """Return the names of the arrays in an .npz file.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not an .npz file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    except Exception:  # on a damaged archive zipfile raises nearly anything
+    except Exception:  # zipfile raises nearly anything on a damaged archive
         raise ValueError(f"not an .npz file: {str(path)!r}") from None
 
 
@@ -42,7 +42,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """Load arrays of integers by name.
 
     Raises:
-        MbcompressError: the archive is damaged, one is missing, holds anything but integers, or they are too large.
+        MbcompressError: the archive is damaged, or an array is missing, too large or not of integers.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -54,7 +54,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         raise
     except MemoryError as error:
         raise MbcompressError(f"data: the arrays of {str(path)!r} do not fit into memory: {error}") from None
-    except Exception as error:  # on damaged members zipfile and its decompressors raise nearly anything
+    except Exception as error:  # zipfile and its decompressors raise nearly anything on damaged members
         problem = str(error) or type(error).__name__
     raise MbcompressError(f"data: {str(path)!r} is damaged: {brief(problem)}")
 
@@ -64,13 +64,13 @@ def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if size > MAX_BYTES:
         raise MbcompressError(
             f"data: the arrays of {str(path)!r} would take {size / 2**30:.1f} GiB of memory, "
-            f"more than the {MAX_BYTES / 2**30:.0f} GiB that are allowed"
+            f"more than the limit of {MAX_BYTES / 2**30:.0f} GiB"
         )
     packed = sum(member.compress_size for member in members)
     if size > SMALL_BYTES and size > MAX_RATIO * packed:
         raise MbcompressError(
             f"data: the arrays of {str(path)!r} unpack to {size / 2**20:.0f} MiB from {packed / 2**20:.1f} MiB, "
-            "far more than images would; save them uncompressed if they are right"
+            "far more than images would; if they are right, save them uncompressed"
         )
 
 

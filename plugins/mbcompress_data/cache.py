@@ -1,7 +1,7 @@
 """Keeps decoded pixels between runs, so that a folder of 60,000 files is decoded once.
 
-An entry is an .npy file followed by the SHA-256 of its pixels. It appears whole or not at all, and one that is damaged
-counts as absent. The cache only saves time: where it cannot be written, the run goes on without it.
+An entry is an .npy file followed by the SHA-256 of its pixels. It is written atomically, and a damaged entry counts as
+missing. The cache only saves time: if it cannot be written, the run continues without it.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mbcompress.cache.place import cache_folder
+from mbcompress.data import cache_folder
 
 Pixels = NDArray[np.uint8]
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Where entries are kept: `images` in the folder of the cache."""
+    """The folder of the entries: `images` in the cache folder."""
     return cache_folder() / "images"
 
 
-def remembered(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) -> Pixels:
-    """The uint8 array of `shape` that is kept under `key`; computed and kept if it is not there."""
+def cached(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) -> Pixels:
+    """Return the uint8 array of `shape` that is cached under `key`; compute and cache it if it is missing."""
     path = folder() / f"{key}.npy"
     pixels = _read(path, shape)
     if pixels is None:
@@ -45,13 +45,13 @@ def remembered(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) 
 def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > np.prod(shape) + 4096:  # damaged: do not follow what its header says
+            if os.fstat(file.fileno()).st_size > np.prod(shape) + 4096:  # damaged: do not trust its header
                 return None
             pixels = np.asarray(npy.read_array(file, allow_pickle=False))
             digest = file.read(DIGEST_BYTES + 1)
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now: what was not used for longest is evicted first
-    except Exception:  # absent, or damaged: NumPy raises nearly anything on a damaged header
+            os.utime(path)  # the least recently used entries are evicted first
+    except Exception:  # missing or damaged: NumPy raises nearly anything on a damaged header
         return None
     sound = pixels.dtype == np.uint8 and pixels.shape == shape and digest == _digest(pixels)
     return pixels if sound else None
@@ -60,16 +60,16 @@ def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
 def _write(path: Path, pixels: Pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    beside = Path(name)
+    partial = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             npy.write_array(file, pixels, allow_pickle=False)
             file.write(_digest(pixels))
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        partial.replace(path)
     except BaseException:
-        beside.unlink()
+        partial.unlink()
         raise
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10: 60,000 colour images of 32x32 pixels in ten classes.
+"""CIFAR-10: 60,000 color images of 32x32 pixels in ten classes.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -11,12 +11,12 @@ import platformdirs
 from pydantic import Field, field_validator
 
 from mbcompress import Augmentation, Dataset, Images, MbcompressError, Splits
+from mbcompress.data import check_channels
 
 from . import cifar_binary
 from .folders import check_same_classes, list_classes
 from .options import Folder, normalization
 from .reading import read
-from .resizing import check_shape
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN = (0.4914, 0.4822, 0.4465)  # of the 50,000 training images
@@ -33,8 +33,8 @@ class Cifar10(Dataset):
 
     `path` holds either the unpacked files of `cifar-10-binary.tar.gz` (`data_batch_1.bin` to `data_batch_5.bin` and
     `test_batch.bin`, possibly in `cifar-10-batches-bin`), or `train/<class>/<file>` and `test/<class>/<file>` with the
-    ten English class names. Nothing is downloaded, and the archive of Python pickles is refused because reading it
-    could execute code. The test split is the official one.
+    ten English class names. Nothing is downloaded. The archive of Python pickles is refused, because reading it could
+    execute code. The test split is the official one.
     """
 
     name: ClassVar[str] = "cifar10"
@@ -49,7 +49,7 @@ class Cifar10(Dataset):
         default=0.05,
         gt=0,
         lt=1,
-        description="Share of the training images that choices are made on; the zoo's networks were trained with 0.05.",
+        description="Fraction of the training images to validate on; the bundled weights were trained with 0.05.",
     )
 
     @field_validator("path")
@@ -60,8 +60,8 @@ class Cifar10(Dataset):
         return path
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read the official division; calibration and validation images come out of the training images."""
-        check_shape(input_shape)
+        """Read the official test split; calibration and validation images are split off from the training images."""
+        check_channels(input_shape)
         train, test = self._read(input_shape)
         return Splits.divide(
             train,
@@ -77,7 +77,7 @@ class Cifar10(Dataset):
     def _read(self, shape: tuple[int, int, int]) -> tuple[Images, Images]:
         folder = self.path or default_path()
         try:
-            binary = cifar_binary.locate(folder)  # the default one is looked at here for the first time
+            binary = cifar_binary.locate(folder)  # the default folder is checked only here
         except ValueError as error:
             raise MbcompressError(f"data: {error}") from None
         if binary:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from mbcompress import Images, MbcompressError
+from mbcompress.data import resize_images
 
 from .folders import has_own_test
-from .resizing import fit
 
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST = "test_batch.bin"
@@ -18,7 +18,7 @@ WANTED = f"unpack {ARCHIVE} of https://www.cs.toronto.edu/~kriz/cifar.html there
 
 
 def locate(path: Path) -> Path | None:
-    """The folder with the binary files, or None where `path` has folders of images instead.
+    """Return the folder with the binary files, or None where `path` has folders of images instead.
 
     Raises:
         ValueError: there is no usable copy of CIFAR-10; says what to put there.
@@ -28,7 +28,7 @@ def locate(path: Path) -> Path | None:
         if not lacking:
             return folder
         if len(lacking) <= len(TRAIN):
-            raise ValueError(f"{min(lacking)!r} is missing in {str(folder)!r}; {WANTED} once more")
+            raise ValueError(f"{min(lacking)!r} is missing in {str(folder)!r}; {WANTED} again")
     if has_own_test(path):
         return None
     if _names(path) & {"data_batch_1", "cifar-10-batches-py"}:
@@ -51,14 +51,14 @@ def _names(folder: Path) -> set[str]:
 
 
 def read(folder: Path, shape: tuple[int, int, int]) -> tuple[Images, Images]:
-    """Training and test images, (N, C, H, W) of `shape`."""
+    """Return training and test images, (N, C, H, W) of `shape`."""
     return _read_files([folder / name for name in TRAIN], shape), _read_files([folder / TEST], shape)
 
 
 def _read_files(paths: list[Path], shape: tuple[int, int, int]) -> Images:
     records = np.concatenate([_records(path) for path in paths])  # (N, 3073)
     pixels = records[:, 1:].reshape(-1, 3, 32, 32)
-    return Images(fit(pixels.transpose(0, 2, 3, 1), shape), records[:, 0].astype(np.int64))
+    return Images(resize_images(pixels.transpose(0, 2, 3, 1), shape), records[:, 0].astype(np.int64))
 
 
 def _records(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -69,8 +69,8 @@ def _records(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
         raise MbcompressError(f"data: cannot read {str(path)!r}: {error.strerror}") from None
     if content is None or len(content) != size:
         wanted = RECORDS * RECORD_BYTES
-        raise MbcompressError(f"data: {str(path)!r} must have {wanted:,} bytes, has {size:,}; {WANTED} once more")
+        raise MbcompressError(f"data: {str(path)!r} must have {wanted:,} bytes, has {size:,}; {WANTED} again")
     records = content.reshape(RECORDS, RECORD_BYTES)
     if records[:, 0].max() > 9:
-        raise MbcompressError(f"data: {str(path)!r} is damaged: its labels are not all below 10; {WANTED} once more")
+        raise MbcompressError(f"data: {str(path)!r} is damaged: its labels are not all below 10; {WANTED} again")
     return records

@@ -1,4 +1,4 @@
-"""The UCI handwritten digits, 8x8, which come with the package: something to try every pass on without a download.
+"""The UCI handwritten digits, 8x8, bundled to try any pass without a download.
 
 E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49, licensed CC BY 4.0. The 1,797 images are the test part of the original, as scikit-learn
@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from mbcompress import Augmentation, Dataset, Images, Splits
+from mbcompress.data import check_channels, resize_images
 
-from .options import TEST_SHARE, normalization
-from .resizing import check_shape, fit
+from .options import TEST_FRACTION, normalization
 
 BRIGHTEST = 16
 MEAN, STD = (0.305,), (0.376,)  # of the 1,797 images, white being 1
@@ -24,17 +24,19 @@ class Digits(Dataset):
     """1,797 handwritten digits of 8x8 pixels, shipped with mbcompress.
 
     Source: UCI Machine Learning Repository (E. Alpaydin and C. Kaynak, 1998), https://doi.org/10.24432/C50P49,
-    licence CC BY 4.0. Their 17 shades of grey are scaled to 0..255, enlarged bilinearly to the model's input size, and
-    repeated for each of its channels. Training crops from a frame of 2 pixels; digits are never mirrored.
+    license CC BY 4.0. Their 17 shades of gray are scaled to 0..255, enlarged bilinearly to the model's input size, and
+    repeated for each channel. Training images are cropped at random with 2 pixels of padding, and never mirrored.
     """
 
     name: ClassVar[str] = "digits"
 
-    test: float = Field(default=TEST_SHARE, gt=0, lt=1, description="Share of the images set aside for the test split.")
+    test: float = Field(
+        default=TEST_FRACTION, gt=0, lt=1, description="Fraction of the images to set aside for the test split."
+    )
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
         """Read and enlarge the digits."""
-        check_shape(input_shape)
+        check_channels(input_shape)
         return Splits.divide(
             _read(input_shape),
             self.test,
@@ -54,4 +56,4 @@ def _read(shape: tuple[int, int, int]) -> Images:
     ):
         shades, labels = archive["images"], archive["labels"]  # (1797, 8, 8) uint8 0..16, (1797,) uint8
     pixels = np.rint(shades * (255 / BRIGHTEST)).astype(np.uint8)
-    return Images(fit(pixels, shape), labels.astype(np.int64))
+    return Images(resize_images(pixels, shape), labels.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Lists folders of images: one folder for each class, its name the class's name."""
+"""Lists folders of images: one folder for each class, named after it."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from mbcompress import MbcompressError
 
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
-"""Files that a desktop leaves behind; hidden ones (`.DS_Store`) are skipped as well."""
+"""Files that file managers leave behind; hidden ones (`.DS_Store`) are skipped too."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file as it was found; size and time tell a changed file from the one that was decoded."""
+    """An image file; size and time show whether it has changed since it was decoded."""
 
     path: str
     name: str
@@ -30,7 +30,7 @@ class Listing:
     """The image files below one root, ordered by class and name.
 
     Attributes:
-        labels: (N,) int64, positions in `classes`.
+        labels: (N,) int64, indices into `classes`.
     """
 
     root: Path
@@ -45,10 +45,10 @@ def has_own_test(path: Path) -> bool:
 
 
 def list_classes(root: Path) -> Listing:
-    """List `root/<class>/<file>`.
+    """List the files `root/<class>/<file>`.
 
     Raises:
-        MbcompressError: there are no class folders, or one has no images or something else in it.
+        MbcompressError: there are no class folders, or one is empty or holds a folder.
     """
     try:
         return _list_classes(root)
@@ -57,7 +57,7 @@ def list_classes(root: Path) -> Listing:
 
 
 def check_same_classes(train: Listing, test: Listing) -> None:
-    """Refuse a class that only one of the two has."""
+    """Raise MbcompressError for a class that only one of the two has."""
     for here, there in ((train, test), (test, train)):
         if lacking := sorted(set(here.classes) - set(there.classes)):
             name = lacking[0]
@@ -68,7 +68,7 @@ def _list_classes(root: Path) -> Listing:
     folders = [entry.name for entry in _visible(root) if entry.is_dir()]
     if not folders:
         raise MbcompressError(
-            f"data: {str(root)!r} has no class folders; put the images of each class in one of its own"
+            f"data: {str(root)!r} has no class folders; put the images of each class in a folder of its own"
         )
     by_class = [tuple(_image_files(root / name)) for name in folders]
     labels = np.repeat(np.arange(len(folders)), [len(files) for files in by_class])
@@ -76,7 +76,7 @@ def _list_classes(root: Path) -> Listing:
 
 
 def _image_files(folder: Path) -> Iterator[ImageFile]:
-    found = False
+    empty = True
     for entry in _visible(folder):
         if entry.is_dir():
             raise MbcompressError(
@@ -86,9 +86,9 @@ def _image_files(folder: Path) -> Iterator[ImageFile]:
         if not entry.is_file():  # a pipe would block, a broken link would be missed
             raise MbcompressError(f"data: {entry.path!r} is not a file that can be read")
         status = entry.stat()
-        found = True
+        empty = False
         yield ImageFile(entry.path, f"{folder.name}/{entry.name}", status.st_size, status.st_mtime_ns)
-    if not found:
+    if empty:
         raise MbcompressError(f"data: class folder {str(folder)!r} has no images")
 
 

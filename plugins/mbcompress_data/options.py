@@ -1,18 +1,21 @@
-"""Option types that several datasets share: paths that must exist, and normalisation for any number of channels."""
+"""Options that several datasets share: paths that must exist, normalization, and those of the user's own files."""
 
 import stat
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from mbcompress import Normalization
+from mbcompress import Augmentation, Dataset, Images, Normalization, Splits
+from mbcompress.data import Resize
 
-TEST_SHARE = 0.2
-"""Share of the images that becomes the test split where the data has none of its own."""
+TEST_FRACTION = 0.2
+"""Fraction of the images that becomes the test split of data that has none."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey: ITU-R BT.601, which Pillow uses too."""
+"""Weights of red, green and blue in gray: ITU-R BT.601, as in Pillow."""
 
 
 def _folder(path: Path) -> Path:
@@ -30,7 +33,7 @@ def _file(path: Path) -> Path:
 
 
 def _look_up(path: Path, what: str) -> tuple[Path, int]:
-    """The path with `~` expanded, and its mode bits."""
+    """Expand `~`, and read the mode bits."""
     try:
         path = path.expanduser()
         return path, path.stat().st_mode
@@ -41,7 +44,7 @@ def _look_up(path: Path, what: str) -> tuple[Path, int]:
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror}") from None
     except ValueError:
-        raise ValueError(f"no path has characters like those in {str(path)!r}") from None
+        raise ValueError(f"not a path: {str(path)!r} has characters that no path can have") from None
 
 
 def _one_or_three(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -61,7 +64,7 @@ Std = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(
 
 
 def normalization(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> Normalization:
-    """One value serves every channel; three become their luma-weighted mean where the model sees grey only."""
+    """One value is used for every channel; three become their luma-weighted mean for a model that takes gray."""
     return Normalization(_per_channel(mean, channels), _per_channel(std, channels))
 
 
@@ -71,3 +74,56 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) == 1:
         return values * channels
     return (sum(weight * value for weight, value in zip(LUMA, values, strict=True)),)
+
+
+class FileDataset(Dataset):
+    """A dataset of the user's own files, which may have a test split."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # the files are the user's
+
+    path: Path
+    test: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description=f"Fraction of the images to set aside for the test split, {TEST_FRACTION} by default; refused if "
+        "the files have a test split of their own.",
+    )
+    resize: Resize = Field(
+        default="crop",
+        description="How images are brought to the model's input size: 'crop' fits the shorter side and keeps the "
+        "middle, 'stretch' fits both sides, 'pad' fits the longer side and adds black borders.",
+    )
+    mean: Mean
+    std: Std
+    crop_padding: int = Field(
+        default=4, ge=0, le=1024, description="Pixels of zero padding for random crops of training images."
+    )
+    flip: bool = Field(default=True, description="Mirror training images left and right at random.")
+
+    @field_validator("test")
+    @classmethod
+    def _has_no_test(cls, test: float | None, info: ValidationInfo) -> float | None:
+        path = info.data.get("path")
+        if test is not None and path and (what := cls._own_test(path)):
+            raise ValueError(f"{str(path)!r} has {what} of its own; remove this option")
+        return test
+
+    @classmethod
+    @abstractmethod
+    def _own_test(cls, path: Path) -> str | None:
+        """Return what `path` has for a test split of its own; None for nothing."""
+
+    def _divide(
+        self, images: Images, test: Images | None, channels: int, seed: int, classes: tuple[str, ...]
+    ) -> Splits:
+        return Splits.divide(
+            images,
+            test if test is not None else self.test or TEST_FRACTION,
+            calibration=self.calibration,
+            validation=self.validation,
+            seed=seed,
+            classes=classes,
+            normalization=normalization(self.mean, self.std, channels),
+            augmentation=Augmentation(crop_padding=self.crop_padding, flip=self.flip),
+        )

@@ -1,4 +1,4 @@
-"""Decodes the files of folders into one array, in parallel, by way of the cache."""
+"""Decodes the files of folders into one array, in parallel, through the cache."""
 
 import hashlib
 import os
@@ -8,41 +8,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbcompress import Images
+from mbcompress.data import Resize, allocate, decode_image, quiet_pillow
 
 from . import cache
-from .decoding import decode, decoder
 from .folders import ImageFile, Listing
-from .resizing import Resize, allocate
 
 VERSION = 1
-"""Raise it when the same files would be decoded to other pixels: what is in the cache is then forgotten."""
+"""Raise it when the same files decode to other pixels: entries of the cache are then not found any more."""
 
 FILES_PER_TASK = 64
-MAX_THREADS = 8  # more would mostly wait for Python's lock, which only decoding itself gives up
+MAX_THREADS = 8  # more would mostly wait for the GIL, which only decoding releases
 
 
 def read(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> list[Images]:
-    """The images of each listing; their pixels are parts of one (N, C, H, W) array.
+    """Return the images of each listing; their pixels are views of one (N, C, H, W) array.
 
     Raises:
         MbcompressError: a file is not an image, or the images do not fit into memory.
     """
     files = [file for listing in listings for file in listing.files]
-    pixels = cache.remembered(_key(listings, shape, how), (len(files), *shape), lambda: _decode_all(files, shape, how))
+    pixels = cache.cached(_key(listings, shape, how), (len(files), *shape), lambda: _decode_all(files, shape, how))
     ends = np.cumsum([len(listing.files) for listing in listings])[:-1]
     parts = np.split(pixels, ends)
     return [Images(part, listing.labels) for part, listing in zip(parts, listings, strict=True)]
 
 
 def _key(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> str:
-    """Covers what was found and how it is decoded: a file that is added, moved or changed gives another key."""
+    """Hash of the files and how they are decoded: a file that is added, moved or changed gives another key."""
     import PIL
 
     digest = hashlib.sha256(repr((VERSION, PIL.__version__, shape, how)).encode())
     for listing in listings:
         digest.update(b"listing\0")
         for file in listing.files:
-            # another folder may hold the same names and times; `resolve` would ask the disk for each
+            # another folder may hold the same names and times; `resolve` would access the disk for each
             digest.update(os.fsencode(os.path.abspath(file.path)))  # noqa: PTH100
             digest.update(f"\0{file.size}\0{file.mtime_ns}\0".encode())
     return digest.hexdigest()
@@ -51,12 +50,12 @@ def _key(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> s
 def _decode_all(files: list[ImageFile], shape: tuple[int, int, int], how: Resize) -> NDArray[np.uint8]:
     pixels = allocate((len(files), *shape))
 
-    with decoder() as formats, ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
+    with quiet_pillow(), ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
 
         def fill(start: int) -> None:
             for row in range(start, min(start + FILES_PER_TASK, len(files))):
-                pixels[row] = decode(files[row].path, shape, how, formats)
+                pixels[row] = decode_image(files[row].path, shape, how)
 
         for _ in pool.map(fill, range(0, len(files), FILES_PER_TASK)):
-            pass  # the first error stops here, and what has not begun is cancelled
+            pass  # raises the first error; tasks that have not started are canceled
     return pixels

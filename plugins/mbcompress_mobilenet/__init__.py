@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress import ModelSource, hookimpl
-from mbcompress.contract.models import ArchitectureSource
-from mbcompress.contract.zoo import Zoo
+from mbcompress import ArchitectureSource, ModelSource, Zoo, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +18,7 @@ ZOO = Zoo(Path(__file__).parent / "zoo")
 
 
 class MobileNet(ArchitectureSource):
-    """What the four architectures have in common."""
+    """Options of all four architectures."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"width": 0.25, "input_size": 32},)
     zoo: ClassVar[Zoo] = ZOO
@@ -32,8 +30,8 @@ class MobileNet(ArchitectureSource):
         default=0,
         ge=0,
         le=HALVINGS,
-        description="How many of the five layers that halve the resolution, counted from the input, run at stride 1 "
-        "instead. 0: the paper's network, features at 1/32 of the input; 1: the stem, 1/16; 2: the stem and the first "
+        description="How many of the five stride-2 layers, counted from the input, run at stride 1 instead. 0: the "
+        "paper's network, features at 1/32 of the input size; 1: the stem, 1/16; 2: the stem and the first "
         "downsampling block, 1/8, usual for 32 px images.",
     )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout before the last layer, in training only.")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]
-"""Makes the normalisation layer for a number of channels."""
+"""Number of channels -> normalization layer."""
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -15,7 +15,7 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 
 
 class ConvNormActivation(nn.Sequential):
-    """Convolution without bias, normalisation, activation: keys `0` (convolution) and `1` (normalisation).
+    """Convolution without bias, normalization, activation: keys `0` (convolution) and `1` (normalization).
 
     Args:
         kernel: side of the square kernel; padding keeps the size at stride 1.
@@ -53,7 +53,7 @@ class GlobalAveragePool(nn.Module):
 
 
 def initialize(model: nn.Module) -> None:
-    """He initialisation over the fan-out (He et al. 2015), as in the reference implementations."""
+    """He initialization over the fan-out (He et al. 2015), as in the reference implementations."""
     for module in model.modules():
         match module:
             case nn.Conv2d():

@@ -27,7 +27,7 @@ BLOCKS = (  # output channels, stride of the depthwise convolution
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """3x3 depthwise, then 1x1 pointwise, each with normalisation and ReLU6."""
+    """3x3 depthwise, then 1x1 pointwise, each with normalization and ReLU6."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__(

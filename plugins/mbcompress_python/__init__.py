@@ -1,4 +1,4 @@
-"""Models and data that live in somebody's Python modules, by the name of a callable."""
+"""Models and data from the user's own Python modules, by the name of a callable."""
 
 from mbcompress import Dataset, ModelSource, hookimpl
 

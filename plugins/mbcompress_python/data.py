@@ -1,4 +1,4 @@
-"""Data that a Python callable brings."""
+"""Data from a Python callable."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from mbcompress import Dataset, MbcompressError, Splits
-from mbcompress.data.loading import NAMES, Loading, load_splits
+from mbcompress.data import SPLITS, LoadingOptions, load_splits
 
 from . import target
 from .model import Target
 
 
-class PythonData(Loading, Dataset):
-    """Data of your own: what a callable in a Python module returns.
+class PythonData(LoadingOptions, Dataset):
+    """Your own data, from a callable in a Python module.
 
-    That is a mapping with 'train' and any of 'calibration', 'validation' and 'test', each an iterable of (images,
+    It returns a mapping with 'train' and any of 'calibration', 'validation' and 'test', each an iterable of (images,
     labels), a torch Dataset or DataLoader, or a Hugging Face image dataset; or one of these alone, as 'train'.
     """
 
@@ -30,17 +30,17 @@ class PythonData(Loading, Dataset):
     args: dict[str, Any] = Field(default={}, description="Keyword arguments of the callable.")
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        given = target.call(self.target, self.args)
-        if isinstance(given, Splits):
-            # not the defaults, which a run's own recipe names too
+        data = target.call(self.target, self.args)
+        if isinstance(data, Splits):
+            # except defaults, which the recipe in a run directory lists too
             if ignored := sorted(self.model_dump(exclude={"target", "args"}, exclude_defaults=True)):
                 raise MbcompressError(
-                    f"{self.target}: returns Splits, which are divided and normalised already; leave out "
+                    f"{self.target}: returns Splits, which are already divided and normalized; leave out "
                     f"{', '.join(map(repr, ignored))}"
                 )
-            return given
-        if not isinstance(given, Mapping):
-            given = {"train": given}
-        if unknown := [key for key in given if key not in NAMES]:
-            raise MbcompressError(f"{self.target}: must return {', '.join(NAMES)}, got {unknown[0]!r}")
-        return load_splits(given, self, input_shape, seed)
+            return data
+        if not isinstance(data, Mapping):
+            data = {"train": data}
+        if unknown := [key for key in data if key not in SPLITS]:
+            raise MbcompressError(f"{self.target}: must return {', '.join(SPLITS)}, got {unknown[0]!r}")
+        return load_splits(data, self, input_shape, seed)

@@ -1,9 +1,8 @@
-"""A model that a Python callable makes."""
+"""A model from a Python callable."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, FilePath
@@ -20,7 +19,7 @@ Target = Annotated[str, AfterValidator(target.check)]
 
 
 class PythonModel(ModelSource):
-    """A model of your own: what a callable in a Python module returns."""
+    """Your own model, from a callable in a Python module."""
 
     name: ClassVar[str] = "python"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
@@ -37,8 +36,8 @@ class PythonModel(ModelSource):
     )
     weights: FilePath | None = Field(
         default=None,
-        description="A .safetensors file or a PyTorch checkpoint that holds tensors only; null leaves the weights "
-        "that the callable gave.",
+        description="A .safetensors file or a PyTorch checkpoint of tensors only; null keeps the weights that "
+        "the callable returns.",
     )
 
     @property
@@ -55,7 +54,7 @@ class PythonModel(ModelSource):
             raise MbcompressError(f"{self.target}: must return an nn.Module, got {type(model).__name__}")
         model = model.cpu().eval()
         if self.weights is not None:
-            load_weights(model, Path(self.weights), self.target)
+            load_weights(model, self.weights, self.target)
         self._check_classes(model)
         return model
 
@@ -66,11 +65,13 @@ class PythonModel(ModelSource):
         try:
             with torch.no_grad():
                 logits = model(images)
-        except Exception as error:  # the module is a stranger's
+        except Exception as error:  # the user's code
             shape = "x".join(map(str, self.input_shape))
             problem = f"{type(error).__name__}: {brief(str(error))}"
             raise MbcompressError(f"{self.target}: the module cannot run on images of {shape} ({problem})") from error
-        wanted = (2, self.num_classes)
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        if found != wanted:
-            raise MbcompressError(f"{self.target}: the module must return logits of shape {wanted} here, got {found}")
+        expected = (2, self.num_classes)
+        actual = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        if actual != expected:
+            raise MbcompressError(
+                f"{self.target}: the module must return logits of shape {expected} here, got {actual}"
+            )

@@ -1,7 +1,7 @@
-"""`package.module:callable`: looked up without running anything when a recipe is checked, imported when it is needed.
+"""`package.module:callable`: looked up without running any code when a recipe is checked, imported when it is needed.
 
-The current directory can be imported from as well, after everything that is installed: a file beside the recipe is
-found, and cannot take the place of a library.
+The current directory is searched as well, after everything that is installed, so that a file there never shadows a
+library.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 FORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 DYNAMIC = {"__getattr__", "exec", "globals", "setattr", "vars"}
-"""Names whose use in a module means that its source does not tell all of its attributes."""
+"""Names that a module uses if it may define attributes that its source does not show."""
 
 
 def check(target: str) -> str:
-    """Give `target` back if, as far as can be told without importing it, there is such a thing.
+    """Return `target` if its module and attribute exist, as far as this is known without an import.
 
     Raises:
-        ValueError: it is not of the form, or there is no such module or attribute.
+        ValueError: it is not of this form, or there is no such module or attribute.
     """
     if not FORM.fullmatch(target):
         raise ValueError(f"must be 'package.module:callable', got {shown(target)}")
@@ -47,10 +47,10 @@ def check(target: str) -> str:
 
 
 def call(target: str, args: Mapping[str, Any]) -> Any:
-    """What the callable returns.
+    """Import the callable and return its result.
 
     Raises:
-        MbcompressError: it cannot be imported or is not callable, does not take `args`, or raised; says where.
+        MbcompressError: it cannot be imported, is not callable, does not take `args`, or raised.
     """
     function = _load(target)
     try:
@@ -58,7 +58,7 @@ def call(target: str, args: Mapping[str, Any]) -> Any:
     except TypeError as error:
         raise MbcompressError(f"{target}: cannot be called with these args: {error}") from None
     except ValueError:
-        pass  # some built-in callables do not tell their signature
+        pass  # some built-in callables have no signature
     try:
         return function(**args)
     except Exception as error:
@@ -68,31 +68,31 @@ def call(target: str, args: Mapping[str, Any]) -> Any:
 def _load(target: str) -> Callable[..., Any]:
     name, _, path = target.partition(":")
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # it stays there: what was imported may import more when it is called
+        sys.path.append(str(Path.cwd()))  # for good: the callable may import more when it is called
     try:
-        found: Any = importlib.import_module(name)
+        target_object: Any = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         raise MbcompressError(f"{target}: importing {name} {_raised(error)}") from error
     for part in path.split("."):
         try:
-            found = getattr(found, part)
+            target_object = getattr(target_object, part)
         except AttributeError:
-            near = _near(part, [each for each in dir(found) if not each.startswith("_")])
+            near = _near(part, [attribute for attribute in dir(target_object) if not attribute.startswith("_")])
             raise MbcompressError(f"{target}: there is no {part!r}{near}") from None
-    if not callable(found):
-        raise MbcompressError(f"{target}: must be callable, got {shown(found)}")
-    return found  # type: ignore[no-any-return]
+    if not callable(target_object):
+        raise MbcompressError(f"{target}: must be callable, got {shown(target_object)}")
+    return target_object  # type: ignore[no-any-return]
 
 
 def _raised(error: BaseException) -> str:
-    """'raised KeyError: 'x' (net.py:12)', with the place in the code that raised it."""
+    """'raised KeyError: 'x' (net.py:12)'."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"raised {type(error).__name__}: {brief(first_line(error))}{place}"
 
 
 def _find(name: str) -> ModuleSpec:
-    """The module's spec. Packages on the way to it are not imported, as importlib.util.find_spec would."""
+    """The module's spec, found without importing its parent packages, as importlib.util.find_spec does."""
     path: list[str] | None = [*sys.path, str(Path.cwd())]
     so_far = ""
     spec: Any = None
@@ -100,7 +100,7 @@ def _find(name: str) -> ModuleSpec:
         before, so_far = so_far, f"{so_far}.{part}" if so_far else part
         spec = _loaded(so_far) or PathFinder.find_spec(so_far, path) or _special(so_far)
         if spec is None:
-            where = f"in package {before!r}" if before else f"on the path of Python, nor in {Path.cwd()}"
+            where = f"in package {before!r}" if before else f"in sys.path or in {Path.cwd()}"
             choices = [module.name for module in pkgutil.iter_modules(path)] if path else []
             raise ValueError(f"there is no module {so_far!r} {where}{_near(part, choices)}")
         path = list(spec.submodule_search_locations) if spec.submodule_search_locations else []
@@ -113,7 +113,7 @@ def _loaded(name: str) -> ModuleSpec | None:
 
 
 def _special(name: str) -> ModuleSpec | None:
-    """Found by something else than the path: a built-in module, or an editable installation's finder."""
+    """A module that is not on the path: a built-in module, or one of an editable installation's finder."""
     if "." in name:
         return None  # find_spec would import the package
     for finder in sys.meta_path:
@@ -123,13 +123,13 @@ def _special(name: str) -> ModuleSpec | None:
 
 
 def _attributes(spec: ModuleSpec) -> set[str] | None:
-    """Names that a module's source binds at its top level; None where the source does not tell all of them."""
+    """Names that a module's source binds at its top level; None where it may define more."""
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
     try:
         tree = ast.parse(Path(spec.origin).read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return None  # importing it will say so
+        return None  # importing it will raise
     if any(isinstance(node, ast.Name) and node.id in DYNAMIC for node in ast.walk(tree)):
         return None
     names = set(_bound(tree.body))
@@ -147,9 +147,9 @@ def _bound(body: list[ast.stmt]) -> Iterator[str]:
                 yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
             case _:
                 yield from (
-                    each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+                    name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
                 )
-                yield from _bound([each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt)])
+                yield from _bound([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
                 yield from _bound([s for h in getattr(node, "handlers", []) for s in h.body])
 
 

@@ -1,4 +1,4 @@
-"""A small residual network that CPUs train fast: a teacher for MobileNets."""
+"""ResNet-9, a small residual network that trains fast on CPUs: a teacher for MobileNets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mbcompress import ModelSource, hookimpl
-from mbcompress.contract.models import ArchitectureSource
-from mbcompress.contract.zoo import Zoo
+from mbcompress import ArchitectureSource, ModelSource, Zoo, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,7 +1,7 @@
 """ResNet-9: David Page, "How to Train Your ResNet 4: Architecture", myrtle.ai, 2018.
 
-Convolutions are dense and maps few, so that a CPU with matrix instructions trains it several times faster than a
-MobileNet of as many operations, whose time goes into reading and writing large maps.
+It has dense convolutions and few feature maps, so that a CPU with matrix instructions trains it several times faster
+than a MobileNet with as many MACs, which spends its time on reading and writing large feature maps.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ CHANNELS = 64
 
 
 def convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
-    """3x3 convolution, BatchNorm and ReLU; pooling comes right after the convolution, where it costs least."""
+    """3x3 convolution, BatchNorm and ReLU; pooling follows the convolution directly, where it costs least."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
     if pool:
         layers.append(nn.MaxPool2d(2))
@@ -18,7 +18,7 @@ def convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequenti
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity."""
+    """Two convolutions and a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
