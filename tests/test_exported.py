@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from mbcompress.graph.export import remove_unused
+from mbcompress.graph import remove_unused
 
 
 class Leaf(nn.Module):

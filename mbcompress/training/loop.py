@@ -16,7 +16,7 @@ from mbcompress.data.loader import Batch, batches_per_epoch, derived_seed, train
 from mbcompress.data.splits import Augmentation
 from mbcompress.errors import Interrupted, MbcompressError, TrainingDivergedError
 from mbcompress.files import slug
-from mbcompress.graph.layout import to_channels_last
+from mbcompress.graph import to_channels_last
 from mbcompress.training.callbacks import Constraint, KeepZeros
 from mbcompress.training.distributed import Synchronization
 from mbcompress.training.evaluation import Score, evaluate

@@ -12,7 +12,7 @@ from mbcompress.contract.context import Context
 from mbcompress.contract.training import DistillationOptions, TrainingOptions
 from mbcompress.data.loader import Batch, evaluation_batches
 from mbcompress.errors import MbcompressError
-from mbcompress.graph.fuse import fuse_conv_bn
+from mbcompress.graph import fuse_conv_bn
 
 Loss = Callable[[Batch, Tensor], Tensor]
 """(batch, logits (N, K)) -> scalar loss. The parameters of one that is an `nn.Module` are trained too."""

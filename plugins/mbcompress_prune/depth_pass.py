@@ -73,7 +73,7 @@ class PruneBlocks(Pass, Targets):
 
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
-        from mbcompress.graph.count import count_macs
+        from mbcompress.graph import count_macs
         from mbcompress.measure.deployment import Deployment
 
         example = context.example()

@@ -88,7 +88,7 @@ class Goal:
 @contextmanager
 def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
     """The goal that the options name, to be measured while the block runs."""
-    from mbcompress.graph.count import count_macs, count_parameters
+    from mbcompress.graph import count_macs, count_parameters
     from mbcompress.measure.deployment import Deployment
 
     name, limit = targets.chosen()
