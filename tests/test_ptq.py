@@ -13,10 +13,10 @@ from mbcompress_quantize import PTQ, saturation
 from mbcompress_quantize.calibration import Calibrated, calibrate, tune
 from mbcompress_quantize.correction import correct_biases
 from mbcompress_quantize.equalization import equalize_cross_layer
+from mbcompress_quantize.fake_quantize import REDUCED_LIMIT, WEIGHT_LIMIT
 from mbcompress_quantize.graph import FakeQuantized, canonical_graph
 from mbcompress_quantize.layers import find_layers
 from mbcompress_quantize.posttraining import PostTrainer
-from mbcompress_quantize.fake_quantize import REDUCED_LIMIT, WEIGHT_LIMIT
 from mbcompress_quantize.saturation import adds_in_16_bits, find_saturating, pair_sums
 from mbcompress_quantize.scheme import Scheme
 from mbcompress_quantize.sensitivity import Switches
@@ -33,16 +33,16 @@ IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
 
-def simulated(graph: Any, scheme: Scheme) -> FakeQuantized:
+def fake_quantized(graph: Any, scheme: Scheme) -> FakeQuantized:
     return FakeQuantized(graph, scheme, calibrate(graph, scheme, [IMAGES]).ranges)
 
 
 @pytest.mark.parametrize("scheme", [Scheme("minmax"), Scheme("kl"), Scheme("minmax", symmetric=True)], ids=str)
-def test_the_simulated_network_is_the_converted_one_to_the_last_bit(
+def test_the_fake_quantized_network_is_the_converted_one_to_the_last_bit(
     tiny_model: Callable[..., Any], scheme: Scheme
 ) -> None:
     """So that choices on the validation split are choices between converted networks."""
-    fake = simulated(canonical_graph(tiny_model("mobilenet_v3_small"), IMAGES[:2], "test"), scheme)
+    fake = fake_quantized(canonical_graph(tiny_model("mobilenet_v3_small"), IMAGES[:2], "test"), scheme)
     with torch.no_grad():
         expected = fake(IMAGES)
         assert torch.equal(fake.convert()(IMAGES), expected)
@@ -95,7 +95,7 @@ def test_every_convolution_is_int8_but_those_that_stay_float(
     spared = frozenset(names[1:3])
     runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path / "model.onnx"
-    runtime.export(simulated(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
+    runtime.export(fake_quantized(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
     assert runtime.convolutions(path) == (len(names), len(names) - 2)
 
 
@@ -184,8 +184,8 @@ def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
 
 def test_bias_correction_removes_the_mean_error(tiny_model: Callable[..., Any]) -> None:
     graph = canonical_graph(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
-    plain = simulated(graph, Scheme())
-    corrected = simulated(graph, Scheme())
+    plain = fake_quantized(graph, Scheme())
+    corrected = fake_quantized(graph, Scheme())
     assert correct_biases(corrected, [IMAGES]) == 53
     with torch.no_grad():
         errors = [(model(IMAGES) - graph(IMAGES)).mean(0).abs().max() for model in (plain, corrected)]
@@ -335,20 +335,20 @@ def test_layers_that_saturate_once_equalized_get_fewer_bits(make_context: Callab
     assert "2" in equalized.scheme.reduce_range_layers
 
 
-def test_layers_that_saturate_are_found_where_rounding_is_simulated(
+def test_layers_that_saturate_are_found_behind_fake_quantization(
     tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    """What training has made of the weights is looked at behind the modules that round them."""
+    """Trained weights are read behind the modules that round them."""
     model = tiny_model("mobilenet_v2")
     context = make_context(model)
     graph = canonical_graph(model, context.example(2), "test")
     spared = next(iter(find_layers(graph)))
     scheme = Scheme(float_layers=frozenset({spared}), reduce_range_layers=frozenset(find_layers(graph)))
-    simulated = FakeQuantized(graph, scheme, calibrate(graph, scheme, [next(context.calibration_batches())]).ranges)
+    fake = FakeQuantized(graph, scheme, calibrate(graph, scheme, [next(context.calibration_batches())]).ranges)
     found = find_saturating(graph)
     assert found[0].name == spared
-    assert find_saturating(simulated.captured) == found
-    saturation.report_saturation(simulated.captured, scheme, context, "always", "test")
+    assert find_saturating(fake.captured) == found
+    saturation.report_saturation(fake.captured, scheme, context, "always", "test")
     assert context.metrics["saturating_layers"] == len(found) - 1
     assert context.metrics["reduce_range_layers"] == len(find_layers(graph)) - 1
 
