@@ -123,5 +123,5 @@ def test_a_full_disk_under_an_exported_file_is_one_sentence(
     monkeypatch.setattr(Path, "write_bytes", full)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(64, 10)).eval()
     exporter, path = registry.runtimes.build(runtime, {}, registry), tmp_path / f"model{suffix}"
-    with pytest.raises(MbcompressError, match="^a file: cannot be written: No space left on device$"), system_limits():
+    with pytest.raises(MbcompressError, match=r"^a file: cannot be written: No space left on device$"), system_limits():
         exporter.export(model, (3, 4, 4), path)

@@ -1,6 +1,9 @@
 """Post-training quantization: neural-compressor on our annotation, layers in float, corrections, saturation."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +87,19 @@ def test_neural_compressor_says_nothing(
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("neural")]
     assert logging.root.manager.disable == 0
+
+
+def test_importing_neural_compressor_leaves_no_trace(tmp_path: Path) -> None:
+    code = (
+        "import logging, os, torch; from mbcompress_quantize.calibration import load_compressor; load_compressor(); "
+        "assert not {'LOGLEVEL', 'LOG_LEVEL_INC'} & set(os.environ); assert logging.root.manager.disable == 0"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOG")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("source", SOURCES)

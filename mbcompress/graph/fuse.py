@@ -72,11 +72,13 @@ def fold_weights(
         dtype: to compute in, and of the result; None for the tensors' own.
     """
     _, scale, shift, mean, variance, _, _, eps, *_ = node_args(norm)
-    nodes = (weight, bias, mean, variance, scale, shift)
-    tensors: list[Any] = [None if node is None else get_tensor(graph, node) for node in nodes]
-    if dtype is not None:
-        tensors = [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-    return fuse_conv_bn_weights(*tensors[:4], eps, *tensors[4:])
+
+    def tensor(node: Node | None) -> Any:
+        return None if node is None else get_tensor(graph, node).to(dtype)
+
+    return fuse_conv_bn_weights(
+        tensor(weight), tensor(bias), tensor(mean), tensor(variance), eps, tensor(scale), tensor(shift)
+    )
 
 
 def _is_inplace(module: nn.Module) -> bool:

@@ -34,8 +34,11 @@ Ranges = dict[str, tuple[float, int]]
 
 
 def load_compressor() -> ModuleType:
-    """Import neural-compressor: silently, and without the folder of logs that it would make in the user's home."""
-    with quiet_libraries(logging.CRITICAL), environment_variables(LOG_LEVEL_INC="6"):
+    """Import neural-compressor, silently.
+
+    It sets the level of its logger by LOGLEVEL, and makes a folder of logs in the user's home unless LOG_LEVEL_INC is 6.
+    """
+    with quiet_libraries(logging.CRITICAL), environment_variables(LOGLEVEL="CRITICAL", LOG_LEVEL_INC="6"):
         from . import compressor
     return compressor
 

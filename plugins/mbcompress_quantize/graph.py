@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ class FakeQuantized(ExportedGraph):
                 module.enable_observer(training and self.calls < self.observed_calls)
 
 
-def _follows_data(module: Any) -> bool:
+def _follows_data(module: object) -> TypeGuard[ConvertibleFakeQuantize]:
     """Whether it quantizes an activation whose range comes from data."""
     return isinstance(module, ConvertibleFakeQuantize) and not module.is_per_channel
 
