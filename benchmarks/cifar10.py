@@ -21,7 +21,7 @@ from pydantic import Field
 
 from mbcompress import Context, DistillationConfig, Pass, TrainingConfig, compress
 from mbcompress.cli.console import front
-from mbcompress.graph.count import count_macs
+from mbcompress.graph import count_macs
 from mbcompress.measure.statistics import mcnemar, proportion, spread
 from mbcompress.registry.discovery import Registry, discover
 

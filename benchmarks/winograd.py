@@ -55,17 +55,17 @@ def weights_of(channels: int) -> tuple[np.ndarray, np.ndarray]:
 def torch_calls(channels: int, height: int, stride: int) -> dict[str, Callable[[], object]]:
     """One chain for each way that torch has, ours among them."""
     import torch
-    from mbcompress_winograd.candidates import ONEDNN, originals
-    from mbcompress_winograd.graph import Layer
+    from mbcompress_winograd.candidates import ONEDNN, original_calls
+    from mbcompress_winograd.graph import DepthwiseLayer
     from mbcompress_winograd.operators import operator
     from mbcompress_winograd.reference import pack
     from mbcompress_winograd.tiles import ACTIVATIONS, TILES
 
     torch.set_num_threads(1)
     weight, bias = (torch.from_numpy(each) for each in weights_of(channels))
-    layer = Layer("", (), weight, bias, (height, height), stride, "relu6")
+    layer = DepthwiseLayer("", (), weight, bias, (height, height), stride, "relu6")
     x = torch.rand(1, channels, height, height).contiguous(memory_format=torch.channels_last)
-    ways = originals(layer, x)
+    ways = original_calls(layer, x)
     for name in OURS if stride == 1 else OURS[:1]:
         packed, compute = pack(weight, TILES[name]), operator()
         ways[name] = lambda y, p=packed, c=compute: c(y, p, bias, stride, ACTIVATIONS.index("relu6"))  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""int8 networks as `qat` leaves them, quickly: random weights, calibrated on noise."""
+"""int8 networks as `qat` makes them, quickly: random weights, calibrated on noise."""
 
 import torch
 from mbcompress_quantize.calibration import calibrate
-from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.graph import FakeQuantized, canonical_graph
 from mbcompress_quantize.scheme import Scheme
 from torch import Tensor, nn
 
@@ -32,14 +32,14 @@ class Blocks(nn.Module):
         return logits
 
 
-def simulated(model: nn.Module, batches: list[Tensor], **steps: int) -> FakeQuantized:
-    """`model` with int8 rounding simulated, its ranges from `batches`."""
-    graph = capture(model, batches[0][:2], "test")
+def fake_quantized(model: nn.Module, batches: list[Tensor], **steps: int) -> FakeQuantized:
+    """Return `model` with fake quantization, its ranges from `batches`."""
+    graph = canonical_graph(model, batches[0][:2], "test")
     return FakeQuantized(graph, Scheme(), calibrate(graph, Scheme(), batches).ranges, **steps)
 
 
 def integer(model: nn.Module) -> nn.Module:
-    """`model` in int8."""
+    """Return `model` in int8."""
     model.eval()
     noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return simulated(model, [noise]).convert()
+    return fake_quantized(model, [noise]).convert()

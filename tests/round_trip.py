@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import mbcompress
 from mbcompress.contract.traits import Trait
-from mbcompress.graph.layout import to_contiguous
+from mbcompress.graph import to_contiguous
 
 SHAPE = (3, 32, 32)
 FLOAT, INT8 = frozenset({Trait.FLOAT}), frozenset({Trait.INT8})

@@ -82,10 +82,10 @@ def noisy(context: Context) -> Any:
 
 def quantized(context: Context) -> Any:
     """A training whose model observes ranges of activations, not those of BatchNorm alone."""
-    from integer_models import simulated
+    from integer_models import fake_quantized
 
     torch.manual_seed(0)
-    model = simulated(plain_model().eval(), list(context.calibration_batches()), observed_calls=3)
+    model = fake_quantized(plain_model().eval(), list(context.calibration_batches()), observed_calls=3)
     fit(model, context, NOISY.model_copy(update={"mixup": 0.0}), label="quantized")
     return model.state_dict()
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from foreign_models import Attention, Gelu, HandWrittenMobileNetV3, Inception, Moody, TensorFlowMobileNetV2
 from mbcompress_quantize.calibration import calibrate
-from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.graph import FakeQuantized, canonical_graph
 from mbcompress_quantize.scheme import Scheme
 from torch import nn
 
 import mbcompress
 from mbcompress import MbcompressError, Progress, TrainingConfig
-from mbcompress.graph.count import count_macs
+from mbcompress.graph import count_macs
 from mbcompress.pipeline.model import prepare_model
 from mbcompress.registry.discovery import Registry
 from mbcompress.training import fit
@@ -91,7 +91,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, float]] = {
 def test_every_convolution_becomes_an_integer_one(registry: Registry, tmp_path: Path, name: str) -> None:
     build, convolutions, quality = NETWORKS[name]
     model, images = warmed(build()), torch.randn(64, *SHAPE)
-    graph = capture(model, images[:2], "test")
+    graph = canonical_graph(model, images[:2], "test")
     calibrated = calibrate(graph, Scheme(), [images])
     assert calibrated.unsupported == []
     fake = FakeQuantized(graph, calibrated.scheme, calibrated.ranges)
@@ -202,7 +202,7 @@ def test_a_view_of_a_feature_map_survives_training_in_channels_last(
     context = make_context(model)
     options = TrainingConfig(epochs=1)
     assert fit(copy.deepcopy(model), context, options, label="t").scores[1].top1 > 0.3
-    assert calibrate(capture(model, images, "test"), Scheme(), [images]).unsupported == []
+    assert calibrate(canonical_graph(model, images, "test"), Scheme(), [images]).unsupported == []
 
 
 def test_a_frozen_module_is_unfrozen_only_as_a_whole() -> None:

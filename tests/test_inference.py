@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mbcompress.graph.fuse import fuse_conv_bn
+from mbcompress.graph import fuse_conv_bn
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 

@@ -44,7 +44,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence_and_not_kept(
     with pytest.raises(MbcompressError) as caught:
         environment.make(heard)
     assert str(caught.value) == expected
-    assert heard.lines == [f"litert: its converter is installed once, about 900 MB, into {environment.folder()}"]
+    assert heard.lines == [f"litert: installing the converter into {environment.folder()} (once, about 900 MB)"]
     assert not environment.is_ready()
 
 

@@ -17,7 +17,7 @@ import mbcompress
 from mbcompress.checkpoint.saving import write_step
 from mbcompress.contract.context import Context
 from mbcompress.data.splits import Images
-from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.graph import count_macs, count_parameters
 from mbcompress.pipeline.run_directory import write_manifest
 from mbcompress.registry.discovery import Registry
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from mbcompress import MbcompressError
 from mbcompress.checkpoint.architecture import describe, resize
-from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.graph import count_macs, count_parameters
 from mbcompress.registry.discovery import Registry
 
 SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")

@@ -14,7 +14,7 @@ from toys import toy as toy
 import mbcompress
 from mbcompress import MbcompressError, Pass, Progress, Trait
 from mbcompress.errors import PassError, SpecError
-from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.graph import count_macs, count_parameters
 from mbcompress.registry.discovery import Registry
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)

@@ -1,6 +1,9 @@
 """Post-training quantization: neural-compressor on our annotation, layers in float, corrections, saturation."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +15,12 @@ import torch
 from mbcompress_quantize import Ptq, saturation
 from mbcompress_quantize.calibration import Calibrated, calibrate, tune
 from mbcompress_quantize.correction import correct_biases
-from mbcompress_quantize.equalization import equalize
-from mbcompress_quantize.graph import FakeQuantized, capture
-from mbcompress_quantize.layers import layers
+from mbcompress_quantize.equalization import equalize_cross_layer
+from mbcompress_quantize.fake_quantize import REDUCED_LIMIT, WEIGHT_LIMIT
+from mbcompress_quantize.graph import FakeQuantized, canonical_graph
+from mbcompress_quantize.layers import find_layers
 from mbcompress_quantize.posttraining import PostTrainer
-from mbcompress_quantize.quantizer import NARROW_LIMIT, WEIGHT_LIMIT
-from mbcompress_quantize.saturation import adds_in_16_bits, pair_sums, saturating
+from mbcompress_quantize.saturation import adds_in_16_bits, find_saturating, pair_sums
 from mbcompress_quantize.scheme import Scheme
 from mbcompress_quantize.sensitivity import Switches
 from numpy.typing import NDArray
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 from toys import Lines
 
 from mbcompress import MbcompressError
-from mbcompress.graph.layout import copy_model
+from mbcompress.graph import copy_model
 from mbcompress.registry.discovery import Registry
 from mbcompress.training import Score
 
@@ -33,23 +36,23 @@ IMAGES = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SOURCES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")
 
 
-def simulated(graph: Any, scheme: Scheme) -> FakeQuantized:
+def fake_quantized(graph: Any, scheme: Scheme) -> FakeQuantized:
     return FakeQuantized(graph, scheme, calibrate(graph, scheme, [IMAGES]).ranges)
 
 
 @pytest.mark.parametrize("scheme", [Scheme("minmax"), Scheme("kl"), Scheme("minmax", symmetric=True)], ids=str)
-def test_the_simulated_network_is_the_converted_one_to_the_last_bit(
+def test_the_fake_quantized_network_is_the_converted_one_to_the_last_bit(
     tiny_model: Callable[..., Any], scheme: Scheme
 ) -> None:
     """So that choices on the validation split are choices between converted networks."""
-    fake = simulated(capture(tiny_model("mobilenet_v3_small"), IMAGES[:2], "test"), scheme)
+    fake = fake_quantized(canonical_graph(tiny_model("mobilenet_v3_small"), IMAGES[:2], "test"), scheme)
     with torch.no_grad():
         expected = fake(IMAGES)
         assert torch.equal(fake.convert()(IMAGES), expected)
 
 
 def test_neural_compressors_trial_is_the_network_that_becomes_the_result(tiny_model: Callable[..., Any]) -> None:
-    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    graph = canonical_graph(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
     answers: list[torch.Tensor] = []
 
     def score(model: torch.nn.Module) -> Score:
@@ -58,7 +61,7 @@ def test_neural_compressors_trial_is_the_network_that_becomes_the_result(tiny_mo
         return Score(len(answers), 0.0, 10)
 
     schemes = [Scheme("minmax"), Scheme("kl"), Scheme("kl", float_layers=frozenset({"classifier.1"}))]
-    tried = tune(graph, schemes, [IMAGES], score, float_top1=0.9, wanted=2.0)
+    tried = tune(graph, schemes, [IMAGES], score, float_top1=0.9, target_top1=2.0)
     assert [found.scheme for found, _ in tried] == schemes
     assert [result.correct for _, result in tried] == [2, 3, 4]  # the float graph came first
     with torch.no_grad():
@@ -69,39 +72,52 @@ def test_neural_compressors_trial_is_the_network_that_becomes_the_result(tiny_mo
 
 
 def test_trials_end_with_the_first_that_is_good_enough(tiny_model: Callable[..., Any]) -> None:
-    graph = capture(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
+    graph = canonical_graph(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
     scores = iter([Score(9, 0.0, 10), Score(7, 0.0, 10), Score(8, 0.0, 10), Score(9, 0.0, 10)])
     schemes = [Scheme(), Scheme("kl"), Scheme(symmetric=True)]
-    tried = tune(graph, schemes, [IMAGES], lambda model: next(scores), float_top1=0.9, wanted=0.8)
+    tried = tune(graph, schemes, [IMAGES], lambda model: next(scores), float_top1=0.9, target_top1=0.8)
     assert [score.correct for _, score in tried] == [7, 8]
 
 
 def test_neural_compressor_says_nothing(
     tiny_model: Callable[..., Any], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    graph = capture(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
-    tune(graph, [Scheme()], [IMAGES], lambda model: Score(1, 0.0, 10), float_top1=0.1, wanted=2.0)
+    graph = canonical_graph(tiny_model("mobilenet_v1"), IMAGES[:2], "test")
+    tune(graph, [Scheme()], [IMAGES], lambda model: Score(1, 0.0, 10), float_top1=0.1, target_top1=2.0)
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("neural")]
     assert logging.root.manager.disable == 0
+
+
+def test_importing_neural_compressor_leaves_no_trace(tmp_path: Path) -> None:
+    code = (
+        "import logging, os, torch; from mbcompress_quantize.calibration import load_compressor; load_compressor(); "
+        "assert not {'LOGLEVEL', 'LOG_LEVEL_INC'} & set(os.environ); assert logging.root.manager.disable == 0"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOG")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_convolution_is_int8_but_those_that_stay_float(
     registry: Registry, tiny_model: Callable[..., Any], tmp_path: Path, source: str
 ) -> None:
-    graph = capture(tiny_model(source), IMAGES[:2], "test")
-    names = [name for name, layer in layers(graph).items() if "conv2d" in layer.nodes[0].name]
+    graph = canonical_graph(tiny_model(source), IMAGES[:2], "test")
+    names = [name for name, layer in find_layers(graph).items() if "conv2d" in layer.nodes[0].name]
     spared = frozenset(names[1:3])
     runtime = registry.runtimes.build("onnx", {}, registry)
     path = tmp_path / "model.onnx"
-    runtime.export(simulated(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
+    runtime.export(fake_quantized(graph, Scheme(float_layers=spared)).convert(), (3, 32, 32), path)
     assert runtime.convolutions(path) == (len(names), len(names) - 2)
 
 
 def test_a_layer_that_is_switched_off_is_one_that_stays_float(tiny_model: Callable[..., Any]) -> None:
     """The figures of the analysis are those of the networks that fallback would give."""
-    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    graph = canonical_graph(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
     scheme = Scheme()
     found = calibrate(graph, scheme, [IMAGES])
     fake = FakeQuantized(graph, scheme, found.ranges)
@@ -110,7 +126,7 @@ def test_a_layer_that_is_switched_off_is_one_that_stays_float(tiny_model: Callab
         for name in ("features.0.0", "features.3.conv.1.0", "classifier.1"):
             spared = Scheme(float_layers=frozenset({name}))
             real = FakeQuantized(graph, spared, calibrate(graph, spared, [IMAGES]).ranges)
-            switches.all_but(layers(fake.captured)[name].own)
+            switches.all_but(find_layers(fake.captured)[name].own)
             torch.testing.assert_close(fake(IMAGES), real(IMAGES), rtol=1e-5, atol=1e-5)
         switches.only(())
         torch.testing.assert_close(fake(IMAGES), graph(IMAGES), rtol=1e-5, atol=1e-5)
@@ -141,7 +157,7 @@ def test_autotune_leaves_the_harmed_layer_in_float(registry: Registry, make_cont
     hopeless = {"algorithm": "minmax", "autotune": {"accuracy_drop": 2.0, "max_float": 0.0}}
     registry.passes.build("ptq", hopeless, registry).apply(model, context)
     assert context.metrics["budget_met"] == 0
-    assert any(line.startswith("ptq: no set of at most 0 layers in float keeps ") for line in told.lines)
+    assert any(line.startswith("ptq: no set of at most 0 float layers keeps ") for line in told.lines)
 
 
 def test_keep_float_by_pattern_and_a_pattern_that_fits_nothing(
@@ -170,9 +186,9 @@ def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
             first.bias.zero_()
         model = torch.nn.Sequential(first, activation, depthwise, activation, last).eval()
         images = IMAGES.clamp(-largest, largest)
-        graph = capture(model, images[:2], "test")
+        graph = canonical_graph(model, images[:2], "test")
         even = copy_model(graph)
-        assert equalize(even, [images]) == 2
+        assert equalize_cross_layer(even, [images]) == 2
         with torch.no_grad():
             torch.testing.assert_close(even(images), graph(images), rtol=1e-4, atol=1e-5)
             peaks = [activation(layer(images)).abs().amax((0, 2, 3)) for layer in (first,)]
@@ -183,9 +199,9 @@ def test_equalization_keeps_the_function_and_evens_out_ranges() -> None:
 
 
 def test_bias_correction_removes_the_mean_error(tiny_model: Callable[..., Any]) -> None:
-    graph = capture(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
-    plain = simulated(graph, Scheme())
-    corrected = simulated(graph, Scheme())
+    graph = canonical_graph(tiny_model("mobilenet_v2"), IMAGES[:2], "test")
+    plain = fake_quantized(graph, Scheme())
+    corrected = fake_quantized(graph, Scheme())
     assert correct_biases(corrected, [IMAGES]) == 53
     with torch.no_grad():
         errors = [(model(IMAGES) - graph(IMAGES)).mean(0).abs().max() for model in (plain, corrected)]
@@ -213,7 +229,7 @@ def test_a_crafted_layer_saturates_and_seven_bits_do_not(sign: int) -> None:
     with torch.no_grad():
         layer.weight.fill_(sign * 0.5)
     loud = np.full((1, 16), 255, np.uint8)
-    for limit, saturates in ((WEIGHT_LIMIT, True), (NARROW_LIMIT, False)):
+    for limit, saturates in ((WEIGHT_LIMIT, True), (REDUCED_LIMIT, False)):
         sums = pair_sums("layer", layer.weight, limit)
         assert sums is not None
         assert sums.saturates == saturates
@@ -304,7 +320,7 @@ def test_tokens_are_corrected_channel_by_channel() -> None:
     with torch.no_grad():
         model.mix.weight[::2] *= 30
     images = torch.rand(64, 3, 32, 32)
-    graph = capture(model, images[:2], "test")
+    graph = canonical_graph(model, images[:2], "test")
     ranges = calibrate(graph, Scheme(), [images]).ranges
     plain, corrected = (FakeQuantized(graph, Scheme(), ranges) for _ in range(2))
     assert correct_biases(corrected, [images]) == 3
@@ -328,29 +344,29 @@ def test_layers_that_saturate_once_equalized_get_fewer_bits(make_context: Callab
     context = make_context(model)
     options = Ptq(algorithm="minmax", reduce_range="always", equalize=True)
     trainer = PostTrainer(model, context, options, "ptq")
-    assert "2" not in trainer._narrow()
-    trainer._tell = lambda *_: None
+    assert "2" not in trainer._reduce_range_layers()
+    trainer._report = lambda *_: None
     equalized, _ = trainer._equalize(Scheme(), *trainer._choose(Scheme()))
-    assert "2" in {each.name for each in saturating(trainer.graph)}
-    assert "2" in equalized.scheme.narrow_layers
+    assert "2" in {each.name for each in find_saturating(trainer.graph)}
+    assert "2" in equalized.scheme.reduce_range_layers
 
 
-def test_layers_that_saturate_are_found_where_rounding_is_simulated(
+def test_layers_that_saturate_are_found_behind_fake_quantization(
     tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    """What training has made of the weights is looked at behind the modules that round them."""
+    """Trained weights are read behind the modules that round them."""
     model = tiny_model("mobilenet_v2")
     context = make_context(model)
-    graph = capture(model, context.example(2), "test")
-    spared = next(iter(layers(graph)))
-    scheme = Scheme(float_layers=frozenset({spared}), narrow_layers=frozenset(layers(graph)))
-    simulated = FakeQuantized(graph, scheme, calibrate(graph, scheme, [next(context.calibration_batches())]).ranges)
-    found = saturating(graph)
+    graph = canonical_graph(model, context.example(2), "test")
+    spared = next(iter(find_layers(graph)))
+    scheme = Scheme(float_layers=frozenset({spared}), reduce_range_layers=frozenset(find_layers(graph)))
+    fake = FakeQuantized(graph, scheme, calibrate(graph, scheme, [next(context.calibration_batches())]).ranges)
+    found = find_saturating(graph)
     assert found[0].name == spared
-    assert saturating(simulated.captured) == found
-    saturation.tell(simulated.captured, scheme, context, "always", "test")
+    assert find_saturating(fake.captured) == found
+    saturation.report_saturation(fake.captured, scheme, context, "always", "test")
     assert context.metrics["saturating_layers"] == len(found) - 1
-    assert context.metrics["narrow_layers"] == len(layers(graph)) - 1
+    assert context.metrics["reduce_range_layers"] == len(find_layers(graph)) - 1
 
 
 def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
@@ -359,7 +375,7 @@ def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
     model, wanted = tiny_model("mobilenet_v1"), 11
     options = Ptq(algorithm="minmax", autotune={"accuracy_drop": 0.0, "max_float": 1.0})
     trainer = PostTrainer(model, make_context(model), options, "ptq")
-    names, tried = list(layers(trainer.graph)), []
+    names, tried = list(find_layers(trainer.graph)), []
 
     def tune(schemes: list[Scheme], wanted_top1: float) -> list[Any]:
         """As the real one: in order, until one is good enough."""
@@ -372,8 +388,8 @@ def test_the_search_for_layers_in_float_ends_between_too_few_and_enough(
         return found
 
     monkeypatch.setattr(trainer, "_tune", tune)
-    trainer.floating = Score(100, 0.0, 100)
+    trainer.float_score = Score(100, 0.0, 100)
     analysis = SimpleNamespace(ranking=lambda: names)
-    found, _ = trainer._spare_layers(Calibrated(Scheme(), {}, []), Score(0, 0.0, 100), analysis)
+    found, _ = trainer._autotune(Calibrated(Scheme(), {}, []), Score(0, 0.0, 100), analysis)
     assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
     assert len(found.scheme.float_layers) == 11

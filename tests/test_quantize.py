@@ -11,12 +11,12 @@ import pytest
 import torch
 from mbcompress_onnx.lowering import use_add_for_quantized_hard_sigmoid
 from mbcompress_quantize.calibration import calibrate
-from mbcompress_quantize.graph import FakeQuantized, capture
+from mbcompress_quantize.graph import FakeQuantized, canonical_graph
 from mbcompress_quantize.scheme import Scheme
 from toys import Lines
 
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.graph.count import count_parameters
+from mbcompress.graph import count_parameters
 from mbcompress.measure.deployment import Deployment
 from mbcompress.registry.discovery import Registry
 from mbcompress.training import History, Score, evaluate, fit
@@ -28,7 +28,7 @@ def decibels(signal: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def simulate(model: torch.nn.Module, batches: list[torch.Tensor], scheme: Scheme, **steps: int) -> FakeQuantized:
-    graph = capture(model, batches[0][:2], "test")
+    graph = canonical_graph(model, batches[0][:2], "test")
     return FakeQuantized(graph, scheme, calibrate(graph, scheme, batches).ranges, **steps)
 
 

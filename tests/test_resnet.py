@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mbcompress.graph.count import count_macs, count_parameters
+from mbcompress.graph import count_macs, count_parameters
 from mbcompress.registry.discovery import Registry
 
 

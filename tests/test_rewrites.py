@@ -15,10 +15,11 @@ import torch.nn.functional as F  # noqa: N812
 from integer_models import Blocks, integer
 from mbcompress_onnx.export import export
 from mbcompress_onnx.lowering import fold_padding, keep_float_weights, use_integer_bias
-from mbcompress_quantize.rewrites import simplify
 from onnx import TensorProto, checker, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
+
+from mbcompress.graph import canonicalize
 
 SHAPE = (3, 32, 32)
 
@@ -60,7 +61,7 @@ def test_one_spelling_for_each_operation(name: str) -> None:
     images = 5 * torch.randn(3, 4, 8, 8)
     exported = torch.export.export(Network(), (images[:2],), dynamic_shapes=batch)
     graph: Any = exported.module(check_guards=False)
-    simplify(graph)
+    canonicalize(graph)
     calls = {str(node.target).split(".")[1] for node in graph.graph.nodes if "aten" in str(node.target)}
     assert calls - {"sym_size"} == operators
     torch.testing.assert_close(graph(images), function(images))
@@ -72,7 +73,7 @@ def test_same_padding_becomes_numbers(kernel: int) -> None:
     layer = nn.Conv2d(3, 4, kernel, padding="same", dilation=1 if kernel == 2 else 2)
     images = torch.randn(2, 3, 9, 9)
     graph: Any = torch.export.export(layer, (images,)).module(check_guards=False)
-    simplify(graph)
+    canonicalize(graph)
     assert "conv2d.padding" not in str(graph.graph)
     torch.testing.assert_close(graph(images), layer(images))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from integer_models import Blocks, integer
 
-from mbcompress.graph.int8 import signed_int8_graph
+from mbcompress.graph import signed_int8_graph
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch and torchao, about themselves

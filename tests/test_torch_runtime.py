@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from integer_models import Blocks, integer
-from mbcompress_winograd.graph import find, replace
+from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
-from mbcompress.graph.export import capture
+from mbcompress.graph import export_graph
 from mbcompress.measure.engine import Engine
 from mbcompress.registry.discovery import Registry
 from mbcompress.testing.tiny import tiny_model as learnt_model
@@ -26,9 +26,9 @@ SHAPE = (3, 32, 32)
 @pytest.fixture
 def substituted(tiny_model: Callable[..., Any]) -> Any:
     model = tiny_model("mobilenet_v2")
-    graph = capture(model, torch.zeros(2, *SHAPE), "test")
-    layers, _ = find(graph)
-    return replace(graph, {each.name: "f2" if each.stride == 1 else "direct" for each in layers}, layers)
+    graph = export_graph(model, torch.zeros(2, *SHAPE), "test")
+    layers, _ = find_depthwise(graph)
+    return replace_depthwise(graph, {each.name: "f2" if each.stride == 1 else "direct" for each in layers}, layers)
 
 
 def logits_of(model: Any, images: torch.Tensor) -> torch.Tensor:

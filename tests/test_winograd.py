@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 from mbcompress_winograd import Depthwise, Winograd, substitution
-from mbcompress_winograd.candidates import Timed
+from mbcompress_winograd.candidates import Timing
 from mbcompress_winograd.decisions import ORIGINAL, Decisions
-from mbcompress_winograd.graph import find, replace
+from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from torch import nn
 
 from mbcompress import MbcompressError, load
 from mbcompress.checkpoint.saving import write_step
 from mbcompress.checkpoint.stored import open_step
 from mbcompress.contract.traits import Trait
-from mbcompress.graph.count import count_macs
-from mbcompress.graph.export import ExportedGraph, capture
+from mbcompress.graph import ExportedGraph, count_macs, export_graph
 from mbcompress.measure.processor import processor
 from mbcompress.registry.discovery import Registry
 
@@ -53,7 +52,7 @@ class Odd(nn.Module):
 
 
 def test_what_is_eligible_and_why_not() -> None:
-    layers, others = find(capture(Odd().eval(), torch.zeros(2, 3, 32, 32), "test"))
+    layers, others = find_depthwise(export_graph(Odd().eval(), torch.zeros(2, 3, 32, 32), "test"))
     assert [(each.name, each.stride, each.activation) for each in layers] == [
         ("plain", 1, "none"), ("same", 1, "relu"), ("second", 2, "none"),
     ]  # fmt: skip
@@ -81,7 +80,7 @@ def test_mobilenets_answer_the_same(
     with torch.no_grad():
         torch.testing.assert_close(changed(images), model(images), rtol=1e-3, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert context.metrics["kept"] == context.metrics["depthwise_layers"] == count
+    assert context.metrics["substituted"] == context.metrics["depthwise_layers"] == count
     found = Decisions.model_validate_json(context.files["winograd.json"])
     assert len(found.others) == not_eligible
     assert {each.chosen for each in found.layers if each.stride == 1} == {tile}
@@ -101,12 +100,12 @@ def test_report_changes_nothing_and_shows_the_table(tiny_model: Model, make_cont
     assert any(line.startswith("features.3.block.1.0 24x4x4/1: ") for line in said)
     assert "not eligible: features.4.block.1.0 (kernel 5x5, not 3x3)" in said
     assert json.loads(context.files["winograd.json"])["cpu"] == processor().model
-    assert "kept" not in context.metrics
-    assert any(f"would keep {context.metrics['would_keep']} of 3 " in line for line in said)
+    assert "substituted" not in context.metrics
+    assert any(f"would substitute {context.metrics['would_substitute']} of 3 " in line for line in said)
 
 
-def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -> Timed:
-    return Timed(name, microseconds, speedup, error)
+def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -> Timing:
+    return Timing(name, microseconds, speedup, error)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -
         ([timed("onednn", 10, 1), timed("direct", 9, 1.11, float("inf"))], ORIGINAL),
     ],
 )
-def test_only_what_is_faster_and_exact_is_kept(measured: list[Timed], chosen: str) -> None:
+def test_only_what_is_faster_and_exact_is_kept(measured: list[Timing], chosen: str) -> None:
     assert substitution._choose(measured, Winograd()) == chosen
 
 
@@ -132,10 +131,10 @@ def test_the_whole_network_has_the_last_word(
     monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [0.8, 0.9, 0.99])
     context = make_context(model, runtimes=(runtime,))
     assert Winograd(tolerance=1e-4).apply(model, context) is model
-    assert context.metrics["kept"] == 0
+    assert context.metrics["substituted"] == 0
     assert context.metrics["network_speedup"] == 0.9
     (note,) = json.loads(context.files["winograd.json"])["notes"]
-    assert note == "nothing is substituted: the whole network is 0.90 times as fast with it"
+    assert note == "nothing is substituted: the whole network would be 0.90 times as fast"
     monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
     context = make_context(model, runtimes=(runtime,))
     assert isinstance(Winograd(tolerance=1e-4).apply(model, context), ExportedGraph)
@@ -165,17 +164,17 @@ def test_decisions_count_where_they_were_taken(
     path.write_text(json.dumps(document))
     careful = make_context(model)
     assert Winograd(tile="f2", decisions=path).apply(model, careful) is model
-    assert careful.metrics["kept"] == 0
+    assert careful.metrics["substituted"] == 0
     monkeypatch.undo()
     everything = make_context(model)
     Winograd(mode="force", decisions=path).apply(model, everything)
     notes = json.loads(everything.files["winograd.json"])["notes"]
-    assert notes == ["decisions measured anew: not all kernels that 'tile' asks for were measured"]
+    assert notes == ["decisions measured again: not all kernels of 'tile' were measured"]
     for change, note in (
-        ({"cpu": "Another"}, f"decisions measured anew: cpu was 'Another' and is {processor().model!r}"),
-        ({"kernel": "portable"}, f"decisions measured anew: kernel was 'portable' and is {document['kernel']!r}"),
-        ({"threads": 2}, "decisions measured anew: threads was 2 and is 1"),
-        ({"layers": document["layers"][1:]}, "decisions measured anew: the layers are others"),
+        ({"cpu": "Another"}, f"decisions measured again: cpu was 'Another' and is {processor().model!r}"),
+        ({"kernel": "portable"}, f"decisions measured again: kernel was 'portable' and is {document['kernel']!r}"),
+        ({"threads": 2}, "decisions measured again: threads was 2 and is 1"),
+        ({"layers": document["layers"][1:]}, "decisions measured again: the layers differ"),
     ):
         path.write_text(json.dumps({**document, **change}))
         other = make_context(model)
@@ -189,16 +188,16 @@ def test_decisions_of_all_tiles_count(
     """Layers with a stride have fewer candidates than others."""
     model, path = tiny_model("mobilenet_v1"), tmp_path / "winograd.json"
 
-    def measured(layer: Any, x: torch.Tensor, tiles: list[str]) -> list[Timed]:
+    def measured(layer: Any, x: torch.Tensor, tiles: list[str]) -> list[Timing]:
         assert layer.stride == 1 or tiles == ["direct"]
-        return [Timed(name, 1.0, 1.0, 0.0) for name in (ORIGINAL, *tiles)]
+        return [Timing(name, 1.0, 1.0, 0.0) for name in (ORIGINAL, *tiles)]
 
     monkeypatch.setattr(substitution, "measure", measured)
     first, again = make_context(model), make_context(model)
     Winograd(mode="report").apply(model, first)
     path.write_text(first.files["winograd.json"])
     Winograd(mode="report", decisions=path).apply(model, again)
-    assert json.loads(again.files["winograd.json"])["notes"] == ["measurements taken over from an earlier run"]
+    assert json.loads(again.files["winograd.json"])["notes"] == ["measurements of an earlier run"]
 
 
 def test_decisions_that_are_none(tiny_model: Model, make_context: Model, tmp_path: Path) -> None:
@@ -267,9 +266,9 @@ def test_a_model_without_such_layers_is_refused(make_context: Model) -> None:
 
 def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> None:
     model = tiny_model("mobilenet_v2")
-    graph = capture(model, torch.zeros(2, 3, 32, 32), "test")
-    layers, _ = find(graph)
-    changed = ExportedGraph(replace(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
+    graph = export_graph(model, torch.zeros(2, 3, 32, 32), "test")
+    layers, _ = find_depthwise(graph)
+    changed = ExportedGraph(replace_depthwise(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
     write_step(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
     assert open_step(tmp_path / "01-winograd").architecture().form == "graph"
     stored = json.loads((tmp_path / "01-winograd" / "graph.json").read_text())

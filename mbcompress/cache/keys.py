@@ -21,7 +21,7 @@ import mbcompress
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.teachers import teachers_in
 from mbcompress.files import sha256
-from mbcompress.graph.layout import noise
+from mbcompress.graph import noise
 from mbcompress.measure.processor import processor
 
 if TYPE_CHECKING:

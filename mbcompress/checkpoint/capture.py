@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from mbcompress.checkpoint.graph import DTYPES, FORMATS, INPUT
 from mbcompress.checkpoint.operators import changes_its_input, name_of, operator_named
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.graph.export import program
+from mbcompress.graph import export_program
 
 
 def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -25,7 +25,7 @@ def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[s
     Raises:
         MbcompressError: torch.export cannot capture it, or it uses something that a stored graph cannot hold.
     """
-    module = program(model, torch.zeros(2, *input_shape), "storage").module(check_guards=False)
+    module = export_program(model, torch.zeros(2, *input_shape), "storage").module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     encoder = _Encoder()
     nodes = [encoder.call(node) for node in _alive(module.graph) if node.op == "call_function"]

@@ -19,7 +19,7 @@ from mbcompress.checkpoint.stored import ARCHITECTURE, GRAPH, METRICS, STATE, Ar
 from mbcompress.contract.traits import Trait
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.graph.layout import noise, prepare_for_export
+from mbcompress.graph import noise, prepare_for_export
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulate operations of a model."""
+"""Parameters and multiply-accumulates (MACs) of a model."""
 
 import torch
 from torch import Tensor, nn
@@ -6,19 +6,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of convolutions and linear layers for `example`, as the MobileNet papers count them.
+    """Count the MACs of convolutions and linear layers for `example`, as the MobileNet papers do.
 
-    Additions, activations, normalisation and pooling are not counted.
+    Additions, activations, normalization and pooling are not counted.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
-    return int(counter.get_total_flops()) // 2  # a multiply-accumulate is two floating-point operations
+    return int(counter.get_total_flops()) // 2  # a MAC is two floating-point operations
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Learned numbers: weights, biases and BatchNorm's scale and shift, not its running statistics.
+    """Count weights, biases and BatchNorm's scale and shift, not its running statistics.
 
-    A quantized graph holds its weights as int8 buffers, which count; its scales and zero points do not.
+    The int8 weights of a quantized graph, which are buffers, count; their scales and zero points do not.
     """
     quantized = sum(buffer.numel() for buffer in model.buffers() if buffer.dtype == torch.int8)
     return quantized + sum(parameter.numel() for parameter in model.parameters())

@@ -1,11 +1,9 @@
-"""Modules as graphs of ATen operators, by torch.export. Imports torch."""
+"""Modules as graphs of ATen operators, by torch.export."""
 
 from __future__ import annotations
 
 import logging
-import warnings
-from contextlib import contextmanager, redirect_stderr
-from io import StringIO
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mbcompress.errors import MbcompressError, brief
-from mbcompress.graph.layout import copy_model, to_contiguous
+from mbcompress.graph.memory_format import copy_model, to_contiguous
+from mbcompress.graph.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ExportedGraph(nn.Module):
-    """A graph that was captured in eval mode: `train()` and `eval()` cannot change what it computes."""
+    """A graph that was exported in eval mode: `train()` and `eval()` cannot change what it computes."""
 
     def __init__(self, captured: GraphModule) -> None:
         super().__init__()
@@ -40,18 +39,18 @@ class ExportedGraph(nn.Module):
         return logits
 
 
-def program(model: nn.Module, example: Tensor, label: str) -> ExportedProgram:
-    """What torch.export makes of `model` as it is, for any batch size.
+def export_program(model: nn.Module, example: Tensor, label: str) -> ExportedProgram:
+    """Export `model` by torch.export as it is, for any batch size.
 
     Args:
         model: in eval mode, on the device of `example`; the program shares its weights.
-        example: (2, C, H, W) float32: a batch of one would be taken for a constant.
-        label: who asks, for the error.
+        example: (2, C, H, W) float32; torch.export takes a batch of 1 for a constant.
+        label: the caller's name, for the error.
 
     Raises:
         MbcompressError: torch.export cannot capture the model.
     """
-    with silenced():
+    with quiet_export():
         try:
             return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
@@ -61,16 +60,16 @@ def program(model: nn.Module, example: Tensor, label: str) -> ExportedProgram:
             ) from error
 
 
-def capture(model: nn.Module, example: Tensor, label: str) -> GraphModule:
-    """A copy of `model` in eval mode, NCHW, as a graph; arguments and errors are those of `program`."""
-    return program(to_contiguous(copy_model(model).eval()), example.contiguous(), label).module(check_guards=False)
+def export_graph(model: nn.Module, example: Tensor, label: str) -> GraphModule:
+    """Export a copy of `model` in eval mode, NCHW, as a graph; arguments and errors are those of `export_program`."""
+    copy = to_contiguous(copy_model(model).eval())
+    return export_program(copy, example.contiguous(), label).module(check_guards=False)
 
 
 def remove_unused(graph: GraphModule) -> None:
-    """Delete parameters and buffers that no node reads any more, and the nodes that gave them to nobody.
+    """Delete parameters and buffers that no node reads, and the get_attr nodes without users.
 
-    What belongs to a module that a node calls or reads stays, however deep, and so does a tensor that is read under
-    another name.
+    Tensors of a module that a node calls or reads stay, however deep, and so do those that are read by another name.
     """
     for node in reversed(list(graph.graph.nodes)):
         if node.op == "get_attr" and not node.users:
@@ -78,29 +77,30 @@ def remove_unused(graph: GraphModule) -> None:
     graph.recompile()
     read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
     tensors = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
-    kept = {id(tensor) for name, tensor in tensors if not read.isdisjoint(accumulate(name.split("."), "{}.{}".format))}
+    used = {id(tensor) for name, tensor in tensors if not read.isdisjoint(accumulate(name.split("."), "{}.{}".format))}
     for name, tensor in tensors:
         owner, _, attribute = name.rpartition(".")
         module = graph.get_submodule(owner)
-        if id(tensor) not in kept and hasattr(module, attribute):  # a shared module has been seen under another name
+        if id(tensor) not in used and hasattr(module, attribute):  # a shared module has two names
             delattr(module, attribute)
 
 
 @contextmanager
-def quiet(level: int = logging.WARNING) -> Iterator[None]:
-    """Leave out what torch and the libraries around it say of their own internals, up to `level`."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, level))
+def quiet_export() -> Iterator[None]:
+    """Hide what exporters warn, log and print of their own internals while the block runs.
+
+    Where a branch depends on data, torch.export prints the graph so far to stderr, and has no switch for it: its module
+    gets a `print` of its own meanwhile. What anything else writes to stderr is not touched.
+    """
+    from torch.export import _trace
+
+    names = vars(_trace)
+    before = names.get("print")
+    names["print"] = lambda *_, **__: None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries(logging.CRITICAL):
             yield
     finally:
-        logging.disable(before)
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """As `quiet`, and nothing reaches stderr: exporters that fail print half of the graph there."""
-    with quiet(), redirect_stderr(StringIO()):
-        yield
+        del names["print"]
+        if before is not None:  # a block around this one
+            names["print"] = before

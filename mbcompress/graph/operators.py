@@ -1,7 +1,7 @@
-"""Custom operators of plugins, made known to torch when something needs them.
+"""Custom operators of plugins that this process has registered with torch.
 
 `torch.ops` belongs to the process, and so does the table here: it says which plugin's set an operator of a graph comes
-from, once `register_operators` has been called for it.
+from.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _registered: dict[str, OperatorSet] = {}
 
 
 def register_operators(sets: Iterable[OperatorSet]) -> None:
-    """Make the operators of these sets known to torch; a set that is known already is left as it is."""
-    for each in sets:
-        if each.name not in _registered:
-            each.register()
-            _registered[each.name] = each
+    """Register the operators of these sets with torch, except for sets that already are."""
+    for operator_set in sets:
+        if operator_set.name not in _registered:
+            operator_set.register()
+            _registered[operator_set.name] = operator_set
 
 
 def registered_operators() -> Mapping[str, OperatorSet]:
-    """Namespace -> the set of operators that this process has registered under it."""
+    """Return namespace -> operator set, for all sets that this process has registered."""
     return MappingProxyType(_registered)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mbcompress.contract.progress import Progress
-from mbcompress.graph.layout import prepare_for_export
+from mbcompress.graph import prepare_for_export
 from mbcompress.measure.engine import Engine
 from mbcompress.measure.interleaving import opened, time_interleaved
 from mbcompress.pipeline.apply import preview_checked

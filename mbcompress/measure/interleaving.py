@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -62,7 +62,15 @@ def opened(
         yield engines
 
 
-def time_interleaved(engines: Sequence[Engine], rounds: Iterable[int], round_ms: float) -> list[Times]:
+class Timeable(Protocol):
+    """What can be timed in turns with others: an `Engine`, for example."""
+
+    def time(self, duration_ms: float, /) -> list[float]:
+        """Return the milliseconds of each of the calls that fit into `duration_ms`, at least one."""
+        ...
+
+
+def time_interleaved(engines: Sequence[Timeable], rounds: Iterable[int], round_ms: float) -> list[Times]:
     """Each round times every engine once, and every other round in reverse order.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 from mbcompress.contract.runtimes import Runtime, Session
 from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
+from mbcompress.graph import register_operators
 from mbcompress.registry.discovery import discover
 
 BATCH = 100  # images in one call where only the logits matter
@@ -25,6 +26,8 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     setup = json.loads(requests.readline())
     registry = discover()
     runtime = registry.runtimes.build(setup["runtime"], setup["options"], registry)
+    if runtime.needs_torch:
+        register_operators(operators for _, operators in registry.operators.values())
     path = Path(setup["path"])
     name = runtime.describe()  # imports the engine, whose own memory is not the model's
     before = peak_memory()

@@ -26,8 +26,7 @@ from mbcompress.contract.traits import INITIAL, Trait
 from mbcompress.data.seed import seed_everything
 from mbcompress.errors import MbcompressError
 from mbcompress.files import write_atomically
-from mbcompress.graph.count import count_macs, count_parameters
-from mbcompress.graph.layout import copy_model, prepare_for_export
+from mbcompress.graph import copy_model, count_macs, count_parameters, prepare_for_export
 from mbcompress.pipeline.apply import apply_pass
 from mbcompress.training import evaluate
 from mbcompress.training.distributed import equalize

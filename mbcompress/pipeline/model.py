@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mbcompress.data.seed import fork_rng
 from mbcompress.errors import MbcompressError, first_line
-from mbcompress.graph.layout import to_channels_last
+from mbcompress.graph import to_channels_last
 
 
 def prepare_model(model: nn.Module, example: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss, no
 
 from mbcompress.data.loader import Batch, evaluation_batches
 from mbcompress.errors import MbcompressError
-from mbcompress.graph.fuse import fuse_conv_bn
+from mbcompress.graph import fuse_conv_bn
 
 if TYPE_CHECKING:
     from mbcompress.contract.context import Context

@@ -15,7 +15,7 @@ from mbcompress.contract.traits import Trait
 from mbcompress.data.loader import Batch, batches_per_epoch, derived_seed, training_batches
 from mbcompress.data.splits import Augmentation
 from mbcompress.errors import MbcompressError, TrainingDivergedError, first_line
-from mbcompress.graph.layout import to_channels_last
+from mbcompress.graph.memory_format import to_channels_last
 from mbcompress.training.callbacks import Callback, KeepZeros, TrainerState
 from mbcompress.training.checkpoint import Reached, load, save
 from mbcompress.training.distributed import Synchronization

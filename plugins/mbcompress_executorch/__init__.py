@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ from pydantic import model_validator
 
 from mbcompress import ConvolutionCount, MbcompressError, Runtime, Session, hookimpl
 from mbcompress.errors import first_line
+from mbcompress.graph import quiet_libraries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ class ExecuTorch(Runtime):
 
 
 class ExecuTorchSession(Session):
-    """One .pte file, open; a batch is run image by image."""
+    """One .pte file, open; it runs a batch image by image."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from torch import from_numpy
@@ -64,25 +64,24 @@ class ExecuTorchSession(Session):
         if not path.is_file():
             raise MbcompressError(f"{path}: no such file")
         engine = _engine()
-        engine._unsafe_reset_threadpool(threads)  # XNNPACK's pool is one for the process, and has no other setting
+        engine._unsafe_reset_threadpool(threads)  # the only setting of XNNPACK's pool, which the process has once
         try:
             self._module = engine._load_for_executorch(str(path))
-            self._module.method_meta("forward")  # reads the file, which loading puts off
-        except Exception as error:  # the binding raises RuntimeError, or what its C++ library has
+            self._module.method_meta("forward")  # reads the file, which loading does not
+        except Exception as error:  # the binding raises RuntimeError, or C++ errors
             raise MbcompressError(f"{path}: ExecuTorch cannot open it: {first_line(error)}") from error
         self._tensor = from_numpy
 
     def run(self, images: np.ndarray) -> np.ndarray:
         import numpy as np
 
-        answers = [self._module.forward((self._tensor(image[None]),))[0].numpy() for image in images]
-        return np.concatenate(answers)
+        logits = [self._module.forward((self._tensor(image[None]),))[0].numpy() for image in images]
+        return np.concatenate(logits)
 
 
 def _engine() -> Any:
-    """ExecuTorch's own binding; it warns that it may change, and on import of many other things."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """ExecuTorch's Python binding, which warns on import that it may change."""
+    with quiet_libraries():
         from executorch.extension.pybindings import portable_lib
     return portable_lib
 

@@ -1,4 +1,4 @@
-"""What an ExecuTorch program does with its convolutions: read from the graphs that it hands to XNNPACK."""
+"""The convolutions of an ExecuTorch program, from the graphs in it that XNNPACK executes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 XNNPACK = "XnnpackBackend"
-INTEGERS = {"xnn_datatype_qint8", "xnn_datatype_qcint8"}
+INT8 = {"xnn_datatype_qint8", "xnn_datatype_qcint8"}
 KINDS = ("XNNConv2d", "XNNDepthwiseConv2d")
-BY_HAND = "aten::convolution"
-"""ExecuTorch's own kernel, for what XNNPACK was not given."""
+PORTABLE = "aten::convolution"
+"""ExecuTorch's own kernel, for convolutions that XNNPACK does not execute."""
 
 
 def count_convolutions(path: Path) -> ConvolutionCount:
-    """Convolutions of a .pte file; int8 are those of XNNPACK whose input, weights and output are integers."""
+    """Count the convolutions of a .pte file, and those of XNNPACK with int8 input, weights and output."""
     program = deserialize_pte_binary(path.read_bytes()).program
     (plan,) = program.execution_plan
     graphs = [
@@ -34,19 +34,19 @@ def count_convolutions(path: Path) -> ConvolutionCount:
         for delegate in plan.delegates
         if delegate.id == XNNPACK
     ]
-    integer = [each for graph in graphs for each in _convolutions(graph)]
+    int8 = [is_int8 for graph in graphs for is_int8 in _convolutions(graph)]
     calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
     names = [plan.operators[call.op_index].name for call in calls if hasattr(call, "op_index")]
-    return ConvolutionCount(len(integer) + names.count(BY_HAND), sum(integer))
+    return ConvolutionCount(len(int8) + names.count(PORTABLE), sum(int8))
 
 
 def _convolutions(graph: dict[str, Any]) -> Iterator[bool]:
-    """For each convolution, whether it works on integers."""
+    """For each convolution, whether it is int8."""
     types = dict(map(_type, graph["xvalues"]))
     for node in graph["xnodes"]:
         if node["xnode_union_type"] in KINDS:
             operator = node["xnode_union"]
-            yield all(types[operator[name]] in INTEGERS for name in ("input1_id", "filter_id", "output_id"))
+            yield all(types[operator[name]] in INT8 for name in ("input1_id", "filter_id", "output_id"))
 
 
 def _type(value: dict[str, Any]) -> tuple[int, str]:
@@ -56,7 +56,7 @@ def _type(value: dict[str, Any]) -> tuple[int, str]:
 
 
 def _decode(payload: bytes) -> dict[str, Any]:
-    """The graph that XNNPACK is given, as `schema.fbs` of ExecuTorch describes it."""
+    """Decode a graph of XNNPACK by the `schema.fbs` of ExecuTorch."""
     header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
     start = header.flatbuffer_offset
     schema = files("executorch.backends.xnnpack.serialization") / "schema.fbs"

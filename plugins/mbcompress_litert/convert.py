@@ -1,8 +1,7 @@
-"""Runs in the converter's environment, without mbcompress: `python convert.py captured.pt2 converted.tflite`.
+"""Runs in the converter's environment, without mbcompress: `python convert.py exported.pt2 converted.tflite`.
 
-The converter itself leaves three things to be done: it understands weights that are quantized in the graph, not those
-that already are; an int8 network takes int8 images; and a linear layer with a float result, as the last one has, gets
-float weights.
+It adds three things to the converter, which accepts weights that are quantized in the graph, not int8 constants; makes
+an int8 network take int8 images; and keeps float weights for a linear layer with a float output, as the last one is.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Weights(NamedTuple):
     scales: np.ndarray
 
 
-def main(captured: Path, converted: Path) -> None:
-    """Read a program of torch.export, write a LiteRT file."""
-    program = torch.export.load(captured)
+def main(exported: Path, converted: Path) -> None:
+    """Convert a program of torch.export to a LiteRT file."""
+    program = torch.export.load(exported)
     (example,), _ = program.example_inputs
     graph = program.module(check_guards=False)
     weights = unfold(graph)
@@ -55,8 +54,8 @@ def main(captured: Path, converted: Path) -> None:
 
 
 def unfold(graph: torch.fx.GraphModule) -> list[Weights]:
-    """Put float weights and a quantize operator in the place of each int8 constant; gives the weights of layers."""
-    found = []
+    """Replace each int8 constant by float weights and a quantize operator; return the weights of layers."""
+    weights = []
     for number, node in enumerate(list(graph.graph.nodes)):
         if node.target not in PAIRS or node.args[0].op != "get_attr":
             continue
@@ -68,16 +67,16 @@ def unfold(graph: torch.fx.GraphModule) -> list[Weights]:
         graph.register_buffer(name, values)
         with graph.graph.inserting_before(node):
             constant = graph.graph.get_attr(name)
-            step = graph.graph.call_function(PAIRS[node.target], (constant, *node.args[1:]))
-        node.args = (step, *node.args[1:])
+            quantize = graph.graph.call_function(PAIRS[node.target], (constant, *node.args[1:]))
+        node.args = (quantize, *node.args[1:])
         if node.target == quantized.dequantize_per_channel.default:
-            found.append(Weights(values.numpy(), steps.numpy(), settings[0].numpy()))
+            weights.append(Weights(values.numpy(), steps.numpy(), settings[0].numpy()))
     graph.recompile()
-    return found
+    return weights
 
 
 def take_float_images(model: Any) -> None:
-    """Quantize the image inside the file, so that all files of a network are fed alike."""
+    """Quantize the image inside the file, so that all files of a network take float images."""
     (graph,) = model.subgraphs
     (index,) = graph.inputs
     inner = graph.tensors[index]
@@ -98,7 +97,7 @@ def take_float_images(model: Any) -> None:
 
 
 def operator_code(model: Any, code: int) -> int:
-    """Its index in the file's list, where it is added if need be."""
+    """Return the index of an operator in the model's list, after adding it if it is missing."""
     for index, known in enumerate(model.operatorCodes):
         if known.builtinCode == code:
             return index
@@ -109,7 +108,7 @@ def operator_code(model: Any, code: int) -> int:
 
 
 def shrink_linear(model: Any, weights: list[Weights]) -> None:
-    """int8 weights for linear layers with float inputs and outputs, which quantize their input as it comes."""
+    """Give linear layers with float input and output int8 weights; they quantize their input at run time."""
     (graph,) = model.subgraphs
     code = schema.BuiltinOperator.FULLY_CONNECTED
     for layer in graph.operators:
@@ -121,14 +120,14 @@ def shrink_linear(model: Any, weights: list[Weights]) -> None:
         if buffer.data is None or not len(buffer.data):
             continue
         values = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape)
-        found = next((w for w in weights if w.values.shape == values.shape and np.allclose(w.values, values)), None)
-        if found is None:
+        match = next((w for w in weights if w.values.shape == values.shape and np.allclose(w.values, values)), None)
+        if match is None:
             continue
-        buffer.data = np.frombuffer(found.steps.tobytes(), np.uint8)
+        buffer.data = np.frombuffer(match.steps.tobytes(), np.uint8)
         tensor.type = schema.TensorType.INT8
         tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.scale = found.scales.astype(np.float32)
-        tensor.quantization.zeroPoint = np.zeros(len(found.scales), np.int64)
+        tensor.quantization.scale = match.scales.astype(np.float32)
+        tensor.quantization.zeroPoint = np.zeros(len(match.scales), np.int64)
         tensor.quantization.quantizedDimension = 0
         layer.builtinOptions.asymmetricQuantizeInputs = True
         graph_code = model.operatorCodes[layer.opcodeIndex]

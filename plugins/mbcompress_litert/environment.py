@@ -1,7 +1,7 @@
-"""The environment of LiteRT's converter: made once, on demand, in the user's cache.
+"""The virtual environment of LiteRT's converter: made once, on demand, in the user's cache.
 
-The converter wants an older pydantic than mbcompress, so it cannot live here. Its environment sees the packages of this
-one (torch above all, which so is the same version and takes no room twice) and has its own before them.
+The converter needs an older pydantic than mbcompress. Its environment sees the packages of this one (torch above all,
+which is then the same version and takes no disk space twice) after its own.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ COMPLETE = "complete"
 
 
 def is_ready() -> bool:
-    """Whether the environment is there."""
+    """Whether the environment has been made."""
     return (folder() / COMPLETE).exists()
 
 
 def folder() -> Path:
-    """Its place, which depends on everything that it was made for."""
+    """Return its path, which depends on the requirements, this Python and torch."""
     parts = (REQUIREMENTS.read_text(), sys.version, sysconfig.get_path("purelib"), version("torch"))
     return cache_folder() / "litert" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def interpreter(place: Path) -> Path:
-    """Its Python."""
+    """Return its Python."""
     return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def make(progress: Progress) -> Path:
-    """Its Python, after installing what is missing.
+    """Make the environment if it is missing, and return its Python.
 
     Raises:
-        MbcompressError: pip could not install the converter, in its own words.
+        MbcompressError: the environment cannot be made, with pip's reason.
     """
     place = folder()
     if is_ready():
@@ -56,19 +56,19 @@ def make(progress: Progress) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix(".lock")):
         if not is_ready():
-            progress.say(f"litert: its converter is installed once, about 900 MB, into {place}")
+            progress.say(f"litert: installing the converter into {place} (once, about 900 MB)")
             with progress.busy("install the LiteRT converter"):
                 _build(place)
     return interpreter(place)
 
 
 def _build(place: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)  # of an attempt that was interrupted
+    shutil.rmtree(place, ignore_errors=True)  # an interrupted attempt
     try:
         venv.create(place)
-        ours = sysconfig.get_path("purelib")
+        parent = sysconfig.get_path("purelib")
         packages = sysconfig.get_path("purelib", vars={"base": str(place), "platbase": str(place)})
-        (Path(packages) / "mbcompress_parent.pth").write_text(f"{ours}\n")
+        (Path(packages) / "mbcompress_parent.pth").write_text(f"{parent}\n")
         _install(place)
         (place / COMPLETE).touch()
     except OSError as error:
@@ -85,7 +85,7 @@ def _install(place: Path) -> None:
 
 
 def _reason(error: subprocess.CalledProcessError) -> str:
-    """The first complaint of pip, which is the cause; what follows are consequences."""
+    """The first error of pip, which is the cause; the others follow from it."""
     lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
-    complaints = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return next(iter(complaints or lines[-1:]), f"exit code {error.returncode}")
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return next(iter(errors or lines[-1:]), f"exit code {error.returncode}")

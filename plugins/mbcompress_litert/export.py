@@ -1,4 +1,4 @@
-"""From a module to a .tflite file: captured here, converted in the converter's own environment."""
+"""Export of a module to a .tflite file: by torch.export here, then by the converter in its own environment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ import torch
 
 from mbcompress import MbcompressError, Progress
 from mbcompress.errors import brief
-from mbcompress.files import write_atomically
-from mbcompress.graph.export import silenced
-from mbcompress.graph.int8 import signed_int8_graph
-from mbcompress.graph.layout import to_contiguous
+from mbcompress.graph import quiet_export, signed_int8_graph, to_contiguous
 
 from .environment import make
 
@@ -29,28 +26,28 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
     """Write `model` for one image (1, C, H, W) float32 -> (1, K) float32.
 
     Raises:
-        MbcompressError: the model cannot be captured or converted, or the converter cannot be installed.
+        MbcompressError: the model cannot be exported or converted, or the converter cannot be installed.
     """
     python = make(Progress())
     example = torch.zeros(1, *input_shape)
     with tempfile.TemporaryDirectory() as name:
-        captured, converted = Path(name) / "model.pt2", Path(name) / "model.tflite"
-        with silenced():
+        exported, converted = Path(name) / "model.pt2", Path(name) / "model.tflite"
+        with quiet_export():
             try:
                 graph = signed_int8_graph(to_contiguous(model), example)
-                torch.export.save(torch.export.export(graph, (example,)), captured)
+                torch.export.save(torch.export.export(graph, (example,)), exported)
             except Exception as error:  # torch.export passes on what the model raises
                 reason = f"{type(error).__name__}: {brief(str(error))}"
-                raise MbcompressError(f"litert: the model cannot be captured ({reason})") from error
-        _convert(python, captured, converted)
-        write_atomically(path, converted.read_bytes())
+                raise MbcompressError(f"litert: torch.export cannot capture the model ({reason})") from error
+        _convert(python, exported, converted)
+        path.write_bytes(converted.read_bytes())
 
 
-def _convert(python: Path, captured: Path, converted: Path) -> None:
+def _convert(python: Path, exported: Path, converted: Path) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": ""}
-    command = [str(each) for each in (python, "-P", CONVERTER, captured, converted)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if ended.returncode or not converted.exists():
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
-        reason = brief(said[-1]) if said else f"exit code {ended.returncode}"
+    command = [str(python), "-P", str(CONVERTER), str(exported), str(converted)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode or not converted.exists():
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        reason = brief(lines[-1]) if lines else f"exit code {process.returncode}"
         raise MbcompressError(f"litert: the converter failed: {reason}")

@@ -1,4 +1,4 @@
-"""What a .tflite file does with its convolutions, and how many of its weights are zero."""
+"""The convolutions of a .tflite file, and the number of its zero weights."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ NUMBERS = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.INT8: np.int
 
 
 def count_convolutions(path: Path) -> ConvolutionCount:
-    """Convolutions of the file, which LiteRT executes as they stand; int8 are those with int8 inputs and outputs."""
-    integer = [
+    """Count the convolutions of the file, and those with int8 input, weights and output."""
+    int8 = [
         all(tensor.type == schema.TensorType.INT8 for tensor in (image, weights, result))
-        for _, (image, weights, result) in _operators(_read(path), CONVOLUTIONS)
+        for image, weights, result in _operators(_read(path), CONVOLUTIONS)
     ]
-    return ConvolutionCount(len(integer), sum(integer))
+    return ConvolutionCount(len(int8), sum(int8))
 
 
 def count_zeros(path: Path) -> WeightCount:
-    """Weights of all convolutions and linear layers, and those that are zero: zero points of weights always are."""
+    """Count the weights of convolutions and linear layers, and those that are zero; their zero points always are 0."""
     total = zero = 0
     model = _read(path)
-    for _, (_, weights, _) in _operators(model, LAYERS):
+    for _, weights, _ in _operators(model, LAYERS):
         data = model.buffers[weights.buffer].data
         if weights.type in NUMBERS and data is not None:
             values = np.frombuffer(bytes(data), NUMBERS[weights.type])
@@ -44,10 +44,10 @@ def _read(path: Path) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes()))
 
 
-def _operators(model: Any, kinds: tuple[int, ...]) -> Iterator[tuple[Any, tuple[Any, Any, Any]]]:
-    """Each operator of these kinds, with its input, weights and output."""
+def _operators(model: Any, kinds: tuple[int, ...]) -> Iterator[tuple[Any, Any, Any]]:
+    """The input, weights and output of each operator of these kinds."""
     (graph,) = model.subgraphs
-    for each in graph.operators:
-        if model.operatorCodes[each.opcodeIndex].builtinCode in kinds:
-            image, weights, result = each.inputs[0], each.inputs[1], each.outputs[0]
-            yield each, (graph.tensors[image], graph.tensors[weights], graph.tensors[result])
+    for operator in graph.operators:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode in kinds:
+            image, weights, result = operator.inputs[0], operator.inputs[1], operator.outputs[0]
+            yield graph.tensors[image], graph.tensors[weights], graph.tensors[result]

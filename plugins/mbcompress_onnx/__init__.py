@@ -11,13 +11,11 @@ from pydantic import Field
 from mbcompress import ConvolutionCount, MbcompressError, Runtime, Session, WeightCount, hookimpl
 from mbcompress.errors import first_line
 
-from .openvino import OpenVino
-
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-WARNINGS_OFF = 3  # ONNX Runtime's severity 'error': optimized graphs warn that they are made for this machine
+ERROR = 3  # severity; ONNX Runtime warns that an optimized graph is for this machine only
 
 
 class OnnxRuntime(Runtime):
@@ -25,7 +23,7 @@ class OnnxRuntime(Runtime):
 
     name: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
-    channel_multiple: ClassVar[int] = 16  # half of int8's gain is lost at 8 (depthwise kernels on x86-64)
+    channel_multiple: ClassVar[int] = 16  # multiples of 8 lose half of int8's speedup (depthwise kernels on x86-64)
 
     opset: int = Field(default=20, ge=18, le=25, description="Version of the ONNX operator set.")
 
@@ -43,9 +41,9 @@ class OnnxRuntime(Runtime):
         with tempfile.TemporaryDirectory() as directory:
             optimized = Path(directory) / "optimized.onnx"
             _session(path, 1, optimized)
-            kinds = [node.op_type for node in onnx.load(optimized).graph.node]
-        convolutions = [kind for kind in kinds if kind.endswith("Conv")]
-        return ConvolutionCount(len(convolutions), sum(kind.endswith("QLinearConv") for kind in convolutions))
+            operators = [node.op_type for node in onnx.load(optimized).graph.node]
+        convolutions = [operator for operator in operators if operator.endswith("Conv")]
+        return ConvolutionCount(len(convolutions), sum(operator.endswith("QLinearConv") for operator in convolutions))
 
     def zero_weights(self, path: Path) -> WeightCount:
         from .zeros import count_zeros
@@ -76,7 +74,7 @@ def _session(path: Path, threads: int, optimized: Path | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = WARNINGS_OFF
+    options.log_severity_level = ERROR
     if optimized:
         options.optimized_model_filepath = str(optimized)
     try:
@@ -89,4 +87,6 @@ def _session(path: Path, threads: int, optimized: Path | None = None) -> Any:
 
 @hookimpl
 def mbcompress_runtimes() -> list[type[Runtime]]:
+    from .openvino import OpenVino
+
     return [OnnxRuntime, OpenVino]

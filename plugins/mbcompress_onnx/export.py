@@ -1,4 +1,4 @@
-"""From a module to an ONNX file that is checked and ready for ONNX Runtime."""
+"""Export of a module to an ONNX file that ONNX Runtime executes fast."""
 
 from pathlib import Path
 
@@ -8,10 +8,7 @@ from torch import nn
 
 from mbcompress import MbcompressError
 from mbcompress.errors import brief
-from mbcompress.files import write_atomically
-from mbcompress.graph.export import silenced
-from mbcompress.graph.fuse import fuse_conv_bn
-from mbcompress.graph.layout import to_contiguous
+from mbcompress.graph import fuse_conv_bn, quiet_export, to_contiguous
 
 from .lowering import lower
 
@@ -20,12 +17,12 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
     """Write `model` with input `image` (N, C, H, W) float32 and output `logits` (N, K), N free.
 
     Raises:
-        MbcompressError: the model cannot be captured, or uses an operator that has no ONNX form.
+        MbcompressError: torch.export cannot capture the model, or an operator has no ONNX form.
     """
-    # channels_last weights would add a reordering around every pooling
-    example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
+    example = torch.zeros(2, *input_shape)  # torch.export takes a batch of 1 for a constant
+    # contiguous: channels_last weights would add a transpose around every pooling
     model = fuse_conv_bn(to_contiguous(model), example, inplace=False)
-    with silenced():
+    with quiet_export():
         try:
             program = torch.onnx.export(
                 model,
@@ -38,12 +35,12 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opse
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            reason = error.__cause__ or error  # the exporter's own message is a page about its stages
+            reason = error.__cause__ or error  # the exporter's own message is a page long
             raise MbcompressError(
                 f"onnx: the model cannot be exported ({type(reason).__name__}: {brief(str(reason))})"
             ) from error
-    assert program is not None  # None only where torch writes the file itself
+    assert program is not None  # None only if torch writes the file itself
     proto = program.model_proto
     lower(proto)
     onnx.checker.check_model(proto, full_check=True)
-    write_atomically(path, proto.SerializeToString())
+    path.write_bytes(proto.SerializeToString())

@@ -1,35 +1,33 @@
-"""The same ONNX file, executed by OpenVINO on the CPU, which reads quantize and dequantize operators as they are."""
+"""ONNX files executed by OpenVINO on the CPU, which reads quantize and dequantize operators as they are."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003  # pydantic reads annotations at run time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from mbcompress import ConvolutionCount, MbcompressError, Runtime, Session, WeightCount
+from mbcompress import ConvolutionCount, MbcompressError, Session
 from mbcompress.errors import first_line
+
+from . import OnnxRuntime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    from torch import nn
 
-INTEGERS = ("i8", "u8")
+INT8 = ("i8", "u8")
 INSTALLED = importlib.util.find_spec("openvino") is not None
 
 
-class OpenVino(Runtime):
+class OpenVino(OnnxRuntime):
     """OpenVINO on the CPU, from one .onnx file with a free batch size."""
 
     name: ClassVar[str] = "openvino"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},) if INSTALLED else ()
     suffix: ClassVar[str] = ".openvino.onnx"
-    channel_multiple: ClassVar[int] = 16
-
-    opset: int = Field(default=20, ge=18, le=25, description="Version of the ONNX operator set.")
 
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
@@ -37,25 +35,15 @@ class OpenVino(Runtime):
             raise ValueError("OpenVINO is not installed; it comes with `pip install mbcompress[openvino]`")
         return self
 
-    def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
-        from .export import export
-
-        export(model, input_shape, path, self.opset)
-
     def open(self, path: Path, threads: int) -> Session:
         return OpenVinoSession(path, threads)
 
     def convolutions(self, path: Path) -> ConvolutionCount:
         operators = [op.get_rt_info() for op in OpenVinoSession(path, 1).compiled(1).get_runtime_model().get_ops()]
-        found = [
+        precisions = [
             info["runtimePrecision"].astype(str) for info in operators if "Convolution" in info["layerType"].astype(str)
         ]
-        return ConvolutionCount(len(found), sum(precision in INTEGERS for precision in found))
-
-    def zero_weights(self, path: Path) -> WeightCount:
-        from .zeros import count_zeros
-
-        return count_zeros(path)
+        return ConvolutionCount(len(precisions), sum(precision in INT8 for precision in precisions))
 
     def describe(self) -> str:
         import openvino
@@ -64,7 +52,7 @@ class OpenVino(Runtime):
 
 
 class OpenVinoSession(Session):
-    """One .onnx file, compiled anew for every batch size that is asked for: a free one would cost speed."""
+    """One .onnx file, compiled for each batch size on first use: a free batch size is slower."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
@@ -75,7 +63,7 @@ class OpenVinoSession(Session):
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",  # not bf16, where the CPU has it: int8 is compared with fp32
+            "INFERENCE_PRECISION_HINT": "f32",  # not bf16, where the CPU has it: the baseline is fp32
         }
         try:
             self._model = self._core.read_model(str(path))
@@ -84,7 +72,7 @@ class OpenVinoSession(Session):
         self._requests: dict[int, Any] = {}
 
     def compiled(self, batch: int) -> Any:
-        """The network for this batch size."""
+        """Return the network compiled for this batch size."""
         model = self._model.clone()
         shape = model.inputs[0].partial_shape
         shape[0] = batch

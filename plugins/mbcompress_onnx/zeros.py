@@ -1,4 +1,4 @@
-"""How many weights of an ONNX file are zero."""
+"""The number of zero weights in an ONNX file."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 OPERANDS = {"Conv": (1,), "ConvInteger": (1,), "QLinearConv": (3,), "Gemm": (0, 1), "MatMul": (0, 1)}
-"""Operators that multiply, and which of their inputs may be weights."""
+"""Operators that multiply, and the inputs that may be weights."""
 
 ZERO_POINTS = {"ConvInteger": {1: 3}, "QLinearConv": {3: 5}}
-"""Which input is the zero point of another, of operators that work on integers themselves."""
+"""Weight input -> zero point input, of operators on integers."""
 
 LAYOUT = {"Identity", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-"""Operators that only rearrange."""
+"""Operators that only rearrange values."""
 
 
 def count_zeros(path: Path) -> WeightCount:
-    """Weights of all convolutions and matrix products, each tensor once, and those that stand for zero."""
+    """Count the weights of all convolutions and matrix products, each tensor once, and those equal to zero."""
     graph = onnx.load(path).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     weights: dict[str, tuple[str, int]] = {}  # name -> name of its zero point, axis
 
-    def note(name: str, zero_point: str, axis: int) -> None:
-        """Go back from an operand to the constant that it comes from, if it comes from one."""
+    def add(name: str, zero_point: str, axis: int) -> None:
+        """Add the constant that an operand comes from, if any."""
         source = producers.get(name)
         if name in constants:
             weights.setdefault(name, (zero_point, axis))
         elif source is not None and source.op_type in LAYOUT:
-            note(source.input[0], zero_point, axis)
+            add(source.input[0], zero_point, axis)
         elif source is not None and source.op_type == "DequantizeLinear":
-            note(source.input[0], source.input[2] if len(source.input) > 2 else "", _axis(source))
+            add(source.input[0], source.input[2] if len(source.input) > 2 else "", _axis(source))
 
     for node in graph.node:
         for position in OPERANDS.get(node.op_type, ()):
             place = ZERO_POINTS.get(node.op_type, {}).get(position, len(node.input))
-            note(node.input[position], node.input[place] if place < len(node.input) else "", 0)
+            add(node.input[position], node.input[place] if place < len(node.input) else "", 0)
     total = zero = 0
     for name, (zero_point, axis) in weights.items():
         weight = numpy_helper.to_array(constants[name])
@@ -62,7 +62,7 @@ def _axis(node: NodeProto) -> int:
 
 
 def _along(values: NDArray[Any], axis: int, rank: int) -> NDArray[Any]:
-    """One value for each index of an axis, so shaped that it meets all others; a single value as it is."""
+    """Reshape one value per index of an axis to broadcast over the others; a single value stays scalar."""
     if values.size == 1:
         return values.reshape(())
     shape = [1] * rank

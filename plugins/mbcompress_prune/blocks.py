@@ -76,7 +76,7 @@ def least_important_block(
     model: nn.Module, blocks: Sequence[str], context: Context, images: int
 ) -> tuple[str, dict[str, float]]:
     """Return the block whose removal raises the validation loss least per MAC saved, and the rise of each."""
-    from mbcompress.graph.count import count_macs
+    from mbcompress.graph import count_macs
 
     example = context.example()
     validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))

@@ -74,7 +74,7 @@ class PruneBlocks(Pass, Targets):
 
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """Return the faster of two models with equal MACs: without blocks, or with fewer channels."""
-        from mbcompress.graph.count import count_macs
+        from mbcompress.graph import count_macs
         from mbcompress.measure.deployment import Deployment
 
         example = context.example()

@@ -85,7 +85,7 @@ class Target:
 @contextmanager
 def measured_target(targets: Targets, context: Context) -> Iterator[Target]:
     """Give the target that the options name; it can be measured while the block runs."""
-    from mbcompress.graph.count import count_macs, count_parameters
+    from mbcompress.graph import count_macs, count_parameters
     from mbcompress.measure.deployment import Deployment
 
     name, limit = targets.chosen()

@@ -1,4 +1,4 @@
-"""int8 on torchao's PT2E flow: post-training quantization by neural-compressor, and training from where that ends."""
+"""int8 on torchao's PT2E flow: post-training quantization by neural-compressor, and training that starts from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Int8(Pass, PostTraining):
-    """What both passes have in common."""
+    """Traits and preview of both passes."""
 
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
     destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})

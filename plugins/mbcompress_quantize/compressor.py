@@ -1,4 +1,4 @@
-"""Our annotation as an algorithm of neural-compressor; import it inside `calibration.quiet` only."""
+"""Our annotation as an algorithm of neural-compressor; import it by `calibration.load_compressor` only."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 from neural_compressor.torch.algorithms.pt2e_quant.core import W8A8PT2EQuantizer
 from neural_compressor.torch.algorithms.pt2e_quant.utility import create_quant_spec_from_config
+from neural_compressor.torch.quantization import TuningConfig, autotune, prepare
 from neural_compressor.torch.quantization.config import INT8StaticQuantConfig
 from neural_compressor.torch.utils.utility import register_algo
 
-from .graph import converted
-from .quantizer import IntegerQuantizer, observed_weight
+from mbcompress.graph import copy_model
+
+from .fake_quantize import observed_weight
+from .graph import convert_graph
+from .quantizer import IntegerQuantizer
 from .scheme import Scheme
 
 if TYPE_CHECKING:
     from collections import OrderedDict
+    from collections.abc import Callable, Sequence
 
     from neural_compressor.common.utils import Mode
     from torch import nn
     from torch.fx import GraphModule
 
 ALGORITHM = "mbcompress_static_quant"
-FLOAT, NARROW = "fp32", "int7"
+FLOAT, REDUCED = "fp32", "int7"
 UNSUPPORTED, SCHEME = "mbcompress_unsupported", "mbcompress_scheme"
 """Keys of `GraphModule.meta`: operators that stay in float because no runtime has them in int8, and the scheme."""
 
@@ -33,29 +38,12 @@ class IntegerConfig(INT8StaticQuantConfig):  # type: ignore[misc]  # neural-comp
 
     @property
     def scheme(self) -> Scheme:
-        """Choices for single layers come from neural-compressor's local settings."""
+        """The scheme; choices for single layers are neural-compressor's local settings."""
         chosen = {
             dtype: frozenset(name for name, local in self.local_config.items() if local.w_dtype == dtype)
-            for dtype in (FLOAT, NARROW)
+            for dtype in (FLOAT, REDUCED)
         }
-        return Scheme(self.act_algo, self.act_sym, chosen[FLOAT], chosen[NARROW])
-
-
-def config(scheme: Scheme) -> IntegerConfig:
-    """A scheme in neural-compressor's terms."""
-    wanted = IntegerConfig(act_algo=scheme.algorithm, act_sym=scheme.symmetric)
-    for name in sorted(scheme.narrow_layers - scheme.float_layers):
-        wanted.set_local(name, IntegerConfig(w_dtype=NARROW))
-    for name in sorted(scheme.float_layers):
-        wanted.set_local(name, IntegerConfig(w_dtype=FLOAT, act_dtype=FLOAT))
-    return wanted
-
-
-def exported(captured: GraphModule) -> GraphModule:
-    """With the marks by which neural-compressor knows a graph that its own `export` made."""
-    marks: dict[str, Any] = {"_exported": True, "dynamic_shapes": None}
-    captured.__dict__.update(marks)
-    return captured
+        return Scheme(self.act_algo, self.act_sym, chosen[FLOAT], chosen[REDUCED])
 
 
 class IntegerCompressor(W8A8PT2EQuantizer):  # type: ignore[misc]
@@ -72,13 +60,51 @@ class IntegerCompressor(W8A8PT2EQuantizer):  # type: ignore[misc]
         return self._annotator
 
     def convert(self, model: GraphModule, *arguments: Any, **options: Any) -> nn.Module:
-        return converted(model)
+        return convert_graph(model)
 
 
 @register_algo(name=ALGORITHM)  # type: ignore[untyped-decorator]
 def static_quant_entry(
     model: GraphModule, configs_mapping: OrderedDict[str, IntegerConfig], mode: Mode, **options: Any
 ) -> nn.Module:
-    """What neural-compressor's `prepare`, `quantize` and `autotune` call."""
+    """Quantize; neural-compressor's `prepare`, `quantize` and `autotune` call it."""
     result: nn.Module = IntegerCompressor(configs_mapping[ALGORITHM]).execute(model, mode=mode, **options)
     return result
+
+
+def prepare_graph(graph: GraphModule, scheme: Scheme) -> GraphModule:
+    """Return a copy of a canonical graph with observers; its `meta` has UNSUPPORTED and SCHEME."""
+    prepared: GraphModule = prepare(_marked(copy_model(graph)), _config(scheme))
+    return prepared
+
+
+def try_schemes(
+    graph: GraphModule,
+    schemes: Sequence[Scheme],
+    tolerable_loss: float,
+    evaluate: Callable[[nn.Module], float],
+    calibrate: Callable[[GraphModule], None],
+) -> None:
+    """Evaluate the float graph, then calibrate, convert and evaluate by each scheme until one is good enough."""
+    settings = TuningConfig(
+        config_set=[_config(scheme) for scheme in schemes],
+        tolerable_loss=tolerable_loss,
+        max_trials=len(schemes),
+    )
+    autotune(_marked(copy_model(graph)), settings, evaluate, run_fn=calibrate)
+
+
+def _config(scheme: Scheme) -> IntegerConfig:
+    config = IntegerConfig(act_algo=scheme.algorithm, act_sym=scheme.symmetric)
+    for name in sorted(scheme.reduce_range_layers - scheme.float_layers):
+        config.set_local(name, IntegerConfig(w_dtype=REDUCED))
+    for name in sorted(scheme.float_layers):
+        config.set_local(name, IntegerConfig(w_dtype=FLOAT, act_dtype=FLOAT))
+    return config
+
+
+def _marked(graph: GraphModule) -> GraphModule:
+    """`graph` with the marks by which neural-compressor knows a graph that its own `export` made."""
+    marks: dict[str, Any] = {"_exported": True, "dynamic_shapes": None}
+    graph.__dict__.update(marks)
+    return graph

@@ -7,14 +7,13 @@ network's order, each with those before it quantized and corrected already, in o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.fx import Interpreter
 
-from .calibration import quiet
-from .layers import layers
-from .rewrites import arguments
+from mbcompress.graph import get_tensor, node_args, run_with_hook
+
+from .layers import find_layers
 from .sensitivity import Switches
 
 if TYPE_CHECKING:
@@ -28,34 +27,26 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
-    """Correct the biases in place, and say of how many layers."""
-    found = {layer.nodes[0] for layer in layers(model.captured).values() if len(layer.nodes) == 1}
-    biased = {node for node in found if len(node.args) > 2 and node.args[2] is not None}
+    """Correct the biases in place, and return the number of corrected layers."""
+    graph = model.captured
+    nodes = [layer.nodes[0] for layer in find_layers(graph).values() if len(layer.nodes) == 1]
+    biased = [node for node in nodes if len(node.args) > 2 and node.args[2] is not None]
     images = torch.cat(list(batches))
     switches = Switches(model)
     means: dict[Node, Tensor] = {}
 
-    class Recorder(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            value = super().run_node(n)
-            if n in biased:
-                means[n] = _channel_means(n, value)
-            return value
+    def record(node: Node, _: object, value: Tensor) -> None:
+        means[node] = _channel_means(node, value)
 
-    class Corrector(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            value = super().run_node(n)
-            if n not in biased:
-                return value
-            error = means[n] - _channel_means(n, value)
-            model.captured.get_parameter(str(arguments(n)[2].target)).add_(error)
-            return value + error.view([-1 if axis == _channel_axis(n, value) else 1 for axis in range(value.dim())])
+    def correct(node: Node, _: object, value: Tensor) -> Tensor:
+        error = means[node] - _channel_means(node, value)
+        get_tensor(graph, node_args(node)[2]).add_(error)
+        return value + error.view([-1 if axis == _channel_axis(node, value) else 1 for axis in range(value.dim())])
 
-    with quiet():
-        switches.only(())
-        Recorder(model.captured).run(images)
-        switches.all_but(())
-        Corrector(model.captured).run(images)
+    switches.only(())
+    run_with_hook(graph, images, biased, record)
+    switches.all_but(())
+    run_with_hook(graph, images, biased, correct)
     return len(biased)
 
 
@@ -64,5 +55,5 @@ def _channel_means(node: Node, value: Tensor) -> Tensor:
 
 
 def _channel_axis(node: Node, value: Tensor) -> int:
-    """Of a linear layer, which may be given tokens, the last one."""
+    """1, or the last axis of a linear layer, which may get tokens."""
     return value.dim() - 1 if node.target is torch.ops.aten.linear.default else 1

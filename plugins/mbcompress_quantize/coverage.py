@@ -1,4 +1,4 @@
-"""Which operators of an annotated graph stay in float, and why: what an int8 pass must tell of a stranger's model."""
+"""Which operators of an annotated graph stay in float, and why: what an int8 pass reports of a user's model."""
 
 from __future__ import annotations
 
@@ -14,49 +14,25 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 REASONS: dict[str, str] = {
-    "batch_norm": "no convolution before it that it could be folded into",
+    "batch_norm": "no convolution before it to fold it into",
     "conv_transpose2d": "transposed convolutions have no int8 form here",
 }
-MOVES = frozenset(
-    [
-        "alias",
-        "chunk",
-        "clone",
-        "contiguous",
-        "detach",
-        "dropout",
-        "expand",
-        "flatten",
-        "getitem",
-        "narrow",
-        "permute",
-        "pixel_shuffle",
-        "reshape",
-        "select",
-        "slice",
-        "split",
-        "split_with_sizes",
-        "squeeze",
-        "stack",
-        "to",
-        "transpose",
-        "unsqueeze",
-        "view",
-        "channel_shuffle",
-        "feature_dropout",
-    ]
-)
-"""Operators that only move numbers: nothing is computed in them, so nothing can be lost to float."""
+_MOVES = """
+    alias channel_shuffle chunk clone contiguous detach dropout expand feature_dropout flatten getitem narrow permute
+    pixel_shuffle reshape select slice split split_with_sizes squeeze stack to transpose unsqueeze view
+"""
+MOVES = frozenset(_MOVES.split())
+"""Operators that move numbers and compute nothing, so that they need no int8 form."""
 
 
-def float_layers(graph: GraphModule, annotation: str, spared: Collection[Node]) -> list[str]:
-    """'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, each once.
+def float_layers(graph: GraphModule, annotation: str, ignored: Collection[Node]) -> list[str]:
+    """Return 'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, once.
 
-    Those in `spared` are in float because somebody chose so.
+    Args:
+        ignored: nodes that stay in float by choice.
     """
-    nodes = [node for node in graph.graph.nodes if node not in spared]
-    found = [_describe(node) for node in nodes if _stays_float(node, annotation)]
-    return list(dict.fromkeys(found))
+    nodes = [node for node in graph.graph.nodes if node not in ignored and _stays_float(node, annotation)]
+    return list(dict.fromkeys(map(_describe, nodes)))
 
 
 def _stays_float(node: Node, annotation: str) -> bool:
@@ -67,7 +43,7 @@ def _stays_float(node: Node, annotation: str) -> bool:
 
 
 def _depends_on_input(node: Node) -> bool:
-    """Whether the images have any influence on it: what does not is computed once, in conversion."""
+    """Whether `node` depends on the images; what does not is computed once, in conversion."""
     pending, seen = [node], {node}
     while pending:
         for source in pending.pop().all_input_nodes:

@@ -2,22 +2,21 @@
 2019, https://arxiv.org/abs/1906.04721, section 4.1.
 
 A channel between two layers can be made s times smaller by the first and larger by the second. Per-channel weights need
-no help, so what is evened out are the channels' activation ranges, which share one scale. Through ReLU this is exact
-for any s. Through ReLU6 it is where a channel stays below 6 before and after, which calibration images decide.
+no help, so the channels' activation ranges, which share one scale, are equalized. Through ReLU this is exact for any s.
+Through ReLU6 it is where a channel stays below 6 before and after, which calibration images decide.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.fx import Interpreter
 
-from .calibration import quiet
-from .layers import layers
+from mbcompress.graph import clamp_bounds, get_tensor, node_args, run_with_hook
+
+from .layers import find_layers
 from .quantizer import last_fused
-from .rewrites import arguments, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,67 +24,62 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-    from .layers import Layer
+    from .layers import QuantizedLayer
 
 aten = torch.ops.aten
+UNBOUNDED = (-math.inf, math.inf)
 LARGEST_FACTOR = 8.0
 """More would only move the spread from activations to the next layer's weights."""
 
 
-def equalize(graph: GraphModule, batches: Iterable[Tensor]) -> int:
-    """Even out a captured graph in place, and say between how many pairs of layers."""
-    pairs = [(layer, following) for layer in layers(graph).values() if (following := _following(graph, layer))]
-    peaks = _peaks(graph, [last_fused(layer.nodes[0]) for layer, _ in pairs], batches)
+def equalize_cross_layer(graph: GraphModule, batches: Iterable[Tensor]) -> int:
+    """Equalize a canonical graph in place, and return the number of equalized pairs of layers."""
+    pairs = [(layer, following) for layer in find_layers(graph).values() if (following := _following(layer))]
+    peaks = _channel_peaks(graph, [last_fused(layer.nodes[0]) for layer, _ in pairs], batches)
     for layer, following in pairs:
         last = last_fused(layer.nodes[0])
-        _scale(graph, layer.nodes[0], following, _factors(peaks[last], bounds(last)))
+        _scale(graph, layer.nodes[0], following, _factors(peaks[last], clamp_bounds(last)))
     return len(pairs)
 
 
-def _following(graph: GraphModule, layer: Layer) -> Node | None:
+def _following(layer: QuantizedLayer) -> Node | None:
     """The only reader of a layer's output, if it is a convolution, and scaling commutes with what lies between."""
     node = layer.nodes[0]
-    if len(layer.nodes) > 1 or node.target != aten.conv2d.default or not _is_own(node):
+    if len(layer.nodes) > 1 or node.target != aten.conv2d.default or not _has_own_weights(node):
         return None
     last = last_fused(node)
-    limits = bounds(last) if last is not node else (-math.inf, math.inf)
-    if limits not in ((-math.inf, math.inf), (0, math.inf), (0, 6)) or len(last.users) != 1:
+    bounds = UNBOUNDED if last is node else clamp_bounds(last)
+    if bounds not in (UNBOUNDED, (0, math.inf), (0, 6)) or len(last.users) != 1:
         return None
     (reader,) = last.users
-    fits = reader.target == aten.conv2d.default and reader.args[0] is last and _is_own(reader)
+    fits = reader.target == aten.conv2d.default and reader.args[0] is last and _has_own_weights(reader)
     return reader if fits else None
 
 
-def _is_own(node: Node) -> bool:
-    """Whether nobody else uses the weight and bias."""
-    constants = [each for each in arguments(node)[1:3] if each is not None]
-    return all(each.op == "get_attr" and len(each.users) == 1 for each in constants)
+def _has_own_weights(node: Node) -> bool:
+    """Whether nothing else reads its weight and bias."""
+    constants = [constant for constant in node_args(node)[1:3] if constant is not None]
+    return all(constant.op == "get_attr" and len(constant.users) == 1 for constant in constants)
 
 
-def _peaks(graph: GraphModule, nodes: Iterable[Node], batches: Iterable[Tensor]) -> dict[Node, Tensor]:
+def _channel_peaks(graph: GraphModule, nodes: list[Node], batches: Iterable[Tensor]) -> dict[Node, Tensor]:
     """The largest absolute value of each channel of some nodes, (C,)."""
-    wanted = set(nodes)
     peaks: dict[Node, Tensor] = {}
 
-    class Recorder(Interpreter):
-        def run_node(self, n: Node) -> Any:
-            value = super().run_node(n)
-            if n in wanted:
-                peak = value.abs().amax((0, 2, 3))
-                peaks[n] = torch.maximum(peaks[n], peak) if n in peaks else peak
-            return value
+    def record(node: Node, _: object, value: Tensor) -> None:
+        peak = value.abs().amax((0, 2, 3))
+        peaks[node] = torch.maximum(peaks[node], peak) if node in peaks else peak
 
-    with torch.no_grad(), quiet():
-        for images in batches:
-            Recorder(graph).run(images)
+    for images in batches:
+        run_with_hook(graph, images, nodes, record)
     return peaks
 
 
-def _factors(peak: Tensor, limits: tuple[float, float] | None) -> Tensor:
-    """What each channel is multiplied by: towards the widest channel's range, (C,)."""
+def _factors(peak: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Factors that bring each channel towards the range of the widest, (C,)."""
     widest = peak.amax()
     factors = (widest / peak.clamp_min(1e-6)).sqrt().clamp(1, LARGEST_FACTOR)
-    if limits is not None and limits[1] == 6:
+    if bounds is not None and bounds[1] == 6:
         factors = torch.minimum(factors, (6 / peak.clamp_min(1e-6)).clamp_min(1) * 0.999)
         factors = torch.where(peak < 6, factors, torch.ones_like(factors)).clamp_min(1)
     return factors
@@ -94,11 +88,11 @@ def _factors(peak: Tensor, limits: tuple[float, float] | None) -> Tensor:
 @torch.no_grad()
 def _scale(graph: GraphModule, node: Node, reader: Node, factors: Tensor) -> None:
     """Multiply the output channels of one convolution and divide the input channels of the next."""
-    for constant in arguments(node)[1:3]:
+    for constant in node_args(node)[1:3]:
         if constant is not None:
-            value = graph.get_parameter(str(constant.target))
+            value = get_tensor(graph, constant)
             value.mul_(factors.view(-1, *[1] * (value.dim() - 1)))
-    weight = graph.get_parameter(str(arguments(reader)[1].target))
+    weight = get_tensor(graph, node_args(reader)[1])
     groups = len(factors) // weight.shape[1]
     per_group = factors.view(groups, weight.shape[1])  # (G, C_in / G)
     outputs = weight.shape[0] // groups

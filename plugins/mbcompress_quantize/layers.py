@@ -1,12 +1,11 @@
-"""Convolutions and linear layers of a prepared graph, each with what rounds its weight, its input and its output."""
+"""Convolutions and linear layers of a prepared graph, with the fake quantization of weight, input and output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchao.quantization.pt2e import FakeQuantizeBase
-
+from .pt2e import FakeQuantizeBase
 from .quantizer import WEIGHTED, last_fused, layer_name
 
 if TYPE_CHECKING:
@@ -14,16 +13,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer that is called once or more, all its calls together.
+class QuantizedLayer:
+    """A layer with all its calls. Modules are named; each is a fake quantization.
 
     Attributes:
         name: path of its module.
         nodes: its calls.
-        weights: modules that round its weight.
-        inputs: modules that round what it reads.
-        outputs: modules that round what comes out of it, or of the activation fused into it.
-        own: those that round nothing where this layer stays in float: `weights`, and `inputs` if it reads the images.
+        weights: modules of its weight.
+        inputs: modules of its input.
+        outputs: modules of its output, or of that of the activation fused into it.
+        own: modules without effect if this layer stays in float: `weights`, and `inputs` if it reads the images.
     """
 
     name: str
@@ -34,8 +33,8 @@ class Layer:
     own: frozenset[str]
 
 
-def layers(graph: GraphModule) -> dict[str, Layer]:
-    """All layers of a graph, captured or prepared, by name, in order."""
+def find_layers(graph: GraphModule) -> dict[str, QuantizedLayer]:
+    """Return the layers of a graph, prepared or not, by name, in order."""
     calls: dict[str, list[Node]] = {}
     for node in graph.graph.nodes:
         if node.target in WEIGHTED:
@@ -43,22 +42,21 @@ def layers(graph: GraphModule) -> dict[str, Layer]:
     return {name: _layer(graph, name, nodes) for name, nodes in calls.items()}
 
 
-def _layer(graph: GraphModule, name: str, nodes: list[Node]) -> Layer:
-    def rounding(found: list[Any]) -> frozenset[str]:
-        return frozenset(target for each in found for target in _rounding(graph, each))
-
-    inputs = rounding([[node.args[0]] for node in nodes])
-    weights = rounding([[node.args[1]] for node in nodes])
-    outputs = rounding([list(last_fused(node).users) for node in nodes])
-    own = {module for module in inputs if _only_rounds_images_for(graph, module, nodes)}
-    return Layer(name, tuple(nodes), weights, inputs, outputs, weights | own)
+def _layer(graph: GraphModule, name: str, nodes: list[Node]) -> QuantizedLayer:
+    inputs = _fake_quantized(graph, [node.args[0] for node in nodes])
+    weights = _fake_quantized(graph, [node.args[1] for node in nodes])
+    outputs = _fake_quantized(graph, [user for node in nodes for user in last_fused(node).users])
+    own = {module for module in inputs if _quantizes_images_for(graph, module, nodes)}
+    return QuantizedLayer(name, tuple(nodes), weights, inputs, outputs, weights | own)
 
 
-def _only_rounds_images_for(graph: GraphModule, module: str, readers: list[Node]) -> bool:
+def _quantizes_images_for(graph: GraphModule, module: str, readers: list[Node]) -> bool:
+    """Whether `module` quantizes the images and nothing else, for these readers alone."""
     calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == module]
     return all(call.args[0].op == "placeholder" and set(call.users) <= set(readers) for call in calls)
 
 
-def _rounding(graph: GraphModule, nodes: list[Any]) -> list[str]:
-    found = [node for node in nodes if node.op == "call_module"]
-    return [node.target for node in found if isinstance(graph.get_submodule(node.target), FakeQuantizeBase)]
+def _fake_quantized(graph: GraphModule, nodes: list[Any]) -> frozenset[str]:
+    """Names of the fake quantization modules that these nodes call."""
+    targets = [node.target for node in nodes if node.op == "call_module"]
+    return frozenset(target for target in targets if isinstance(graph.get_submodule(target), FakeQuantizeBase))

@@ -1,4 +1,4 @@
-"""What post-training quantization can be told; quantization-aware training starts from its result."""
+"""Options of post-training quantization, from which quantization-aware training starts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mbcompress.contract.unsupported import Unsupported
 
 
 class Autotune(Options):
-    """A search for the fewest layers in float that keep the accuracy within a budget."""
+    """Search for the fewest float layers that keep the accuracy within a budget."""
 
     accuracy_drop: float = Field(
-        default=0.5, ge=0, le=100, description="Points of validation accuracy that int8 may cost, against float."
+        default=0.5, ge=0, le=100, description="Points of validation accuracy that int8 may lose against float."
     )
-    max_trials: int = Field(default=8, ge=1, le=1000, description="Sets of float layers to try at most.")
+    max_trials: int = Field(default=8, ge=1, le=1000, description="Largest number of sets of float layers to try.")
     max_float: float = Field(
-        default=0.25, ge=0, le=1, description="Share of the convolutions and linear layers that may stay in float."
+        default=0.25, ge=0, le=1, description="Largest share of the convolutions and linear layers in float."
     )
 
 
@@ -30,38 +30,38 @@ class PostTraining(Options):
 
     algorithm: Literal["best", "minmax", "kl"] = Field(
         default="best",
-        description="Activation ranges from calibration images: their extremes, averaged over batches; the histogram's "
-        "part that loses least, which neural-compressor calls kl; or whichever is better on the validation split.",
+        description="Activation ranges from calibration images: the extremes averaged over batches (minmax), the part "
+        "of the histogram that loses least (kl), or the better of both on the validation split (best).",
     )
-    symmetric: bool = Field(default=False, description="Zero points of activations in the middle, at 128.")
+    symmetric: bool = Field(default=False, description="Put the zero points of activations at 128.")
     keep_float: tuple[str, ...] = Field(
         default=(),
         description="Convolutions and linear layers that stay in float: names, or patterns such as 'features.1.*'.",
     )
     autotune: Autotune | None = Field(
         default=None,
-        description="Leave the most sensitive layers in float, as few as keep a budget of accuracy on the validation "
-        "split; null for all layers in int8.",
+        description="Leave the most sensitive layers in float, as few as keep the accuracy on the validation split "
+        "within a budget; null for all layers in int8.",
     )
     reduce_range: ReduceRange = Field(
         default="auto",
         description="Whether layers in which two products can exceed 16 bits get 7-bit weights: auto where this "
-        "processor adds in 16 bits, that is x86 without VNNI; always, for files that such processors will run; never.",
+        "processor adds in 16 bits (x86 without VNNI), always for files that such processors will run, or never.",
     )
     equalize: bool = Field(
         default=False,
-        description="Even out the channels' ranges between layers (Nagel et al. 2019), where that is exact; kept if it "
-        "helps on the validation split.",
+        description="Cross-layer equalization (Nagel et al. 2019) where it is exact; kept if it helps on the "
+        "validation split.",
     )
     correct_bias: bool = Field(
         default=False,
-        description="Correct each layer's bias by the mean error of its outputs (Nagel et al. 2019); kept if it helps "
-        "on the validation split.",
+        description="Correct each layer's bias by the mean error of its outputs (Nagel et al. 2019); kept if it "
+        "helps on the validation split.",
     )
     sensitivity: bool = Field(
-        default=False, description="Show what each layer costs, quantized alone and left out alone."
+        default=False, description="Measure what each layer costs, quantized alone and left in float alone."
     )
     sensitivity_images: int = Field(
-        default=500, ge=1, le=1_000_000, description="Validation images that the analysis of layers looks at."
+        default=500, ge=1, le=1_000_000, description="Number of validation images for `sensitivity`."
     )
     unsupported: Unsupported = "skip"

@@ -1,9 +1,9 @@
 """Layers in which the sum of two products of a uint8 and an int8 number can exceed 16 bits.
 
-x86 processors without VNNI multiply by `pmaddubsw`, which adds pairs of products with saturation at -32768 and 32767;
-the file then computes something else than anywhere else. 255 * (w1 + w2) stays within if w1 + w2 is within -128..128,
-which weights in -64..64 guarantee. Depthwise kernels of ONNX Runtime and OpenVINO widen to 32 bits before they add,
-so layers with one input channel a group are safe.
+x86 processors without VNNI multiply by `pmaddubsw`, which adds pairs of products with saturation at -32768 and 32767,
+so that the file computes something else than on other processors. 255 * (w1 + w2) stays within 16 bits if w1 + w2 is
+within -128..128, which weights in -64..64 guarantee. Depthwise kernels of ONNX Runtime and OpenVINO widen to 32 bits
+before they add, so layers with one input channel per group are safe.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mbcompress.graph import get_tensor, node_args
 from mbcompress.measure.processor import CPUINFO, processor
 
-from .layers import layers
-from .quantizer import WEIGHT_LIMIT
-from .rewrites import arguments
+from .fake_quantize import WEIGHT_LIMIT
+from .layers import find_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -41,7 +41,7 @@ VNNI = {"avx512_vnni", "avx_vnni"}
 
 @dataclass(frozen=True)
 class PairSums:
-    """The extreme sums of two products in a layer, whatever the image.
+    """The extreme sums of two products in a layer, over all images.
 
     Attributes:
         name: of the layer.
@@ -54,15 +54,15 @@ class PairSums:
 
     @property
     def saturates(self) -> bool:
-        """Whether 16 bits do not hold them."""
+        """Whether they exceed 16 bits."""
         return self.least < LEAST or self.largest > LARGEST
 
 
 def pair_sums(name: str, weight: Tensor, limit: int = WEIGHT_LIMIT) -> PairSums | None:
-    """Extremes of a layer whose weight (C_out, C_in / groups, …) becomes int8 in -limit..limit; None if depthwise.
+    """Return the extremes of a layer with weight (C_out, C_in / groups, …) in -limit..limit; None if it is depthwise.
 
     Which products meet in a pair depends on the kernel, except in a 1x1 convolution or a linear layer, where they are
-    those of neighbouring channels: there these pairs count, elsewhere any two weights of an output channel.
+    those of neighboring channels: these pairs count there, and any two weights of an output channel elsewhere.
     """
     rows = weight.detach().flatten(1)
     if weight.shape[1] == 1:
@@ -79,76 +79,72 @@ def pair_sums(name: str, weight: Tensor, limit: int = WEIGHT_LIMIT) -> PairSums 
     return PairSums(name, LARGEST_ACTIVATION * int(sums[1].min()), LARGEST_ACTIVATION * int(sums[0].max()))
 
 
-def saturating(graph: GraphModule, spared: frozenset[str] = frozenset()) -> list[PairSums]:
-    """Layers of a captured or prepared graph that can saturate with 8-bit weights, in order.
+def find_saturating(graph: GraphModule, ignored_layers: frozenset[str] = frozenset()) -> list[PairSums]:
+    """Return the layers of a graph, prepared or not, that can saturate with 8-bit weights, in order.
 
-    Activation ranges say nothing against it: each is chosen so that its largest number becomes 255.
+    Activation ranges cannot rule it out: each is chosen so that its largest number becomes 255.
 
     Args:
-        spared: layers that stay in float.
+        ignored_layers: layers that stay in float.
     """
-    found = []
-    for name, layer in layers(graph).items():
-        weight = arguments(layer.nodes[0])[1]
-        while weight.op == "call_module":  # an observer or a simulated rounding
+    saturating = []
+    for name, layer in find_layers(graph).items():
+        weight = node_args(layer.nodes[0])[1]
+        while weight.op == "call_module":  # an observer or a fake quantization
             weight = weight.args[0]
-        if weight.op == "get_attr" and name not in spared:
-            sums = pair_sums(name, _value(graph, str(weight.target)))
-            found += [sums] if sums is not None and sums.saturates else []
-    return found
+        if weight.op == "get_attr" and name not in ignored_layers:
+            sums = pair_sums(name, get_tensor(graph, weight))
+            saturating += [sums] if sums is not None and sums.saturates else []
+    return saturating
 
 
-def table(found: Iterable[PairSums]) -> str:
-    """The extremes as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["layer", "least_pair_sum", "largest_pair_sum", "least_of_16_bits", "largest_of_16_bits"])
-    writer.writerows([each.name, each.least, each.largest, LEAST, LARGEST] for each in found)
-    return text.getvalue()
-
-
-def narrows(reduce_range: ReduceRange) -> bool:
+def reduces_range(reduce_range: ReduceRange) -> bool:
     """Whether layers that can saturate get 7-bit weights; see the option."""
     return reduce_range == "always" or (reduce_range == "auto" and adds_in_16_bits())
 
 
-def tell(graph: GraphModule, scheme: Scheme, context: Context, reduce_range: ReduceRange, label: str) -> None:
-    """Report which layers of a graph can saturate, and say what that means where it matters.
+def report_saturation(
+    graph: GraphModule, scheme: Scheme, context: Context, reduce_range: ReduceRange, label: str
+) -> None:
+    """Report which layers of a graph can saturate, and warn where that matters.
 
     Args:
-        graph: captured or prepared, with the weights that will be converted.
-        scheme: names the layers that stay in float and those with 7-bit weights, which cannot.
+        graph: prepared or not, with the weights that will be converted.
+        scheme: names the layers that stay in float and those with 7-bit weights, which cannot saturate.
     """
-    found = saturating(graph, scheme.float_layers)
-    narrow = scheme.narrow_layers - scheme.float_layers
-    context.files["saturation.csv"] = table(found)
-    context.metrics["saturating_layers"] = len(found)
-    names = [each.name for each in found]
-    groups = {"get 7-bit weights": [name for name in names if name in narrow]}
-    context.metrics["narrow_layers"] = len(narrow)
+    saturating = find_saturating(graph, scheme.float_layers)
+    reduced = scheme.reduce_range_layers - scheme.float_layers
+    context.files["saturation.csv"] = _table(saturating)
+    context.metrics["saturating_layers"] = len(saturating)
+    context.metrics["reduce_range_layers"] = len(reduced)
+    names = [sums.name for sums in saturating]
+    full = [name for name in names if name not in reduced]
+    _warn(context, label, "get 7-bit weights", [name for name in names if name in reduced])
     if adds_in_16_bits():
-        groups["may compute something else on this processor"] = [name for name in names if name not in narrow]
-    elif narrows(reduce_range):
-        groups["have 8-bit weights"] = [name for name in names if name not in narrow]
-    for what, which in groups.items():
-        if which:
-            context.progress.say(
-                f"{label}: {len(which)} layers can exceed 16 bits where pairs of products are added without VNNI, "
-                f"and {what}: {', '.join(which[:3])}{' …' if len(which) > 3 else ''}"
-            )
+        _warn(context, label, "may compute something else on this processor", full)
+    elif reduces_range(reduce_range):
+        _warn(context, label, "have 8-bit weights", full)
+
+
+def _warn(context: Context, label: str, consequence: str, names: Sequence[str]) -> None:
+    if names:
+        context.progress.say(
+            f"{label}: {len(names)} layers can exceed 16 bits where pairs of products are added without VNNI, "
+            f"and {consequence}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        )
+
+
+def _table(saturating: Iterable[PairSums]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["layer", "least_pair_sum", "largest_pair_sum", "least_of_16_bits", "largest_of_16_bits"])
+    writer.writerows([sums.name, sums.least, sums.largest, LEAST, LARGEST] for sums in saturating)
+    return text.getvalue()
 
 
 def adds_in_16_bits(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether this machine is an x86 processor without VNNI, or one that does not tell."""
+    """Whether this machine is an x86 processor without VNNI, or one of unknown flags."""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return False
     flags = processor(cpuinfo).flags
     return flags is None or not VNNI & flags
-
-
-def _value(graph: GraphModule, target: str) -> Tensor:
-    value: object = graph
-    for part in target.split("."):
-        value = getattr(value, part)
-    assert isinstance(value, torch.Tensor)
-    return value

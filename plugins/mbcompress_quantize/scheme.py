@@ -16,16 +16,16 @@ class Scheme:
         algorithm: how activation ranges come from calibration images.
         symmetric: whether the zero point of every activation is 128.
         float_layers: convolutions and linear layers that stay in float, by name.
-        narrow_layers: those whose weights use 7 bits, -64..64.
+        reduce_range_layers: those with 7-bit weights, -64..64.
     """
 
     algorithm: Algorithm = "minmax"
     symmetric: bool = False
     float_layers: frozenset[str] = frozenset()
-    narrow_layers: frozenset[str] = frozenset()
+    reduce_range_layers: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         words = [self.algorithm, "symmetric" if self.symmetric else "asymmetric"]
         words += [f"{len(self.float_layers)} layers in float"] if self.float_layers else []
-        words += [f"{len(self.narrow_layers)} layers with 7-bit weights"] if self.narrow_layers else []
+        words += [f"{len(self.reduce_range_layers)} layers with 7-bit weights"] if self.reduce_range_layers else []
         return ", ".join(words)

@@ -1,8 +1,8 @@
 """What int8 costs layer by layer: with one layer quantized, and with all but one.
 
-A layer that is quantized alone has its weight, its input and its output rounded. One that is left out alone is what a
-runtime executes in float between integer neighbours: its weight is exact, and its input and output are rounded, because
-the neighbours read and write integers.
+A layer quantized alone has its weight, input and output rounded. A layer left in float alone is what a runtime executes
+in float between int8 neighbors: its weight is exact, and its input and output are rounded, because the neighbors read
+and write int8.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torchao.quantization.pt2e import FakeQuantizeBase
 
 from mbcompress.report.pictures import ACCENT, FAINT, MUTED, WORSE, inline_svg
 
-from .layers import layers
+from .layers import find_layers
+from .pt2e import FakeQuantizeBase
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 ROW, MARGIN, WIDTH = 13, 64, 680
 LARGEST_DB = 99.0
-"""Of a network that rounding does not change at all."""
+"""SQNR of a network that rounding does not change."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a choice of layers does to the logits.
+    """What quantizing a choice of layers does to the logits.
 
     Attributes:
         sqnr: signal to quantization noise, in dB; higher is better.
@@ -58,11 +58,11 @@ class Analysis:
     images: int
 
     def ranking(self) -> list[str]:
-        """Layers by what leaving each in float gains, the most first."""
+        """Return the layers by the gain of leaving each in float, the largest first."""
         return sorted(self.without, key=lambda name: -self.without[name].sqnr)
 
     def table(self) -> str:
-        """All figures as CSV."""
+        """Return all figures as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["layer", "alone_sqnr_db", "alone_top1", "without_sqnr_db", "without_top1", "images"])
@@ -75,7 +75,7 @@ class Analysis:
         return text.getvalue()
 
     def picture(self) -> str:
-        """A row a layer, in the network's order, as SVG."""
+        """Return a picture with a row per layer, in the network's order, as SVG."""
         names = list(self.alone)
         size = (WIDTH, ROW * len(names) + MARGIN)
         rows = range(len(names))
@@ -90,7 +90,7 @@ class Analysis:
             right.hlines(rows, self.quantized.sqnr, gains, colors=colors, linewidth=2)
             right.scatter(gains, rows, c=colors, s=14, zorder=3)
             right.set_xlabel("dB, all but this layer in int8", fontsize=10)
-            left.set_yticks(list(rows), [_short(name) for name in names], fontsize=8, color=MUTED)
+            left.set_yticks(list(rows), [name.removeprefix("features.") for name in names], fontsize=8, color=MUTED)
             left.set_ylim(len(names) - 0.5, -0.5)
             for axes in (left, right):
                 axes.tick_params(axis="x", labelsize=8)
@@ -102,20 +102,16 @@ class Analysis:
         return inline_svg("quantization", label, size, paint)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("features.")
-
-
 def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
-    """Quantize each layer alone, then all but each; `model` is as it was at the end.
+    """Quantize each layer alone, then all but each; `model` ends as it was.
 
     Args:
-        images: how many of the validation images to look at.
+        images: number of validation images to evaluate on, at most.
     """
     validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
     pixels = torch.from_numpy(context.data.normalization.apply(validation.pixels)).to(context.device)
     labels = torch.from_numpy(validation.labels).to(context.device)
-    found = layers(model.captured)
+    layers = find_layers(model.captured)
     switches = Switches(model)
 
     def logits() -> Tensor:
@@ -131,7 +127,7 @@ def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
 
     floating = effect()
     alone, without = {}, {}
-    for name, layer in context.progress.track(found.items(), "quantization, layer by layer", len(found)):
+    for name, layer in context.progress.track(layers.items(), "quantization, layer by layer", len(layers)):
         switches.only(layer.weights | layer.inputs | layer.outputs)
         alone[name] = effect()
         switches.all_but(layer.own)
@@ -141,24 +137,24 @@ def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
 
 
 class Switches:
-    """Which roundings of a model are on."""
+    """Turn the fake quantizations of a model on and off, by name."""
 
     def __init__(self, model: FakeQuantized) -> None:
         modules = model.eval().captured.named_children()
         self._modules = {name: module for name, module in modules if isinstance(module, FakeQuantizeBase)}
 
     def only(self, names: Collection[str]) -> None:
-        """These are on."""
+        """Turn these on and all others off."""
         for name, module in self._modules.items():
             module.enable_fake_quant(name in names)
 
     def all_but(self, names: Collection[str]) -> None:
-        """All others are on."""
+        """Turn these off and all others on."""
         self.only(self._modules.keys() - set(names))
 
 
 def sqnr(signal: Tensor, other: Tensor) -> float:
-    """Signal to noise in dB, at most 99."""
+    """Signal-to-quantization-noise ratio in dB, at most 99."""
     noise = float((signal - other).square().sum())
     power = float(signal.square().sum())
     return min(LARGEST_DB, 10 * np.log10(power / noise)) if noise and power else LARGEST_DB

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mbcompress.errors import TrainingDivergedError
-from mbcompress.graph.layout import copy_model
+from mbcompress.graph import copy_model
 from mbcompress.measure.deployment import Deployment
 from mbcompress.training import batches_per_epoch, evaluate, fit
 
-from . import saturation
 from .graph import FakeQuantized
+from .saturation import report_saturation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +49,7 @@ def train(start: Quantized, context: Context, options: Qat, label: str) -> nn.Mo
         )
         return before
     context.metrics["best_epoch"] = history.best
-    saturation.tell(model.captured, start.scheme, context, options.reduce_range, label)
+    report_saturation(model.captured, start.scheme, context, options.reduce_range, label)
     return after
 
 

@@ -1,4 +1,4 @@
-"""torch itself as a runtime: programs of torch.export, compiled or not, and AOTInductor packages."""
+"""torch as a runtime: programs of torch.export, compiled or not, and AOTInductor packages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def _freezing() -> Any:
     return Field(
         default=False,
-        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in integers instead of in "
-        "float: faster for large images, slower for small ones.",
+        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in int8 instead of float: "
+        "faster for large images, slower for small ones.",
     )
 
 
@@ -34,8 +34,8 @@ class TorchRuntime(Runtime):
 
     mode: Literal["compile", "eager"] = Field(
         default="compile",
-        description="Compile the program with torch.compile when it is opened, which takes half a minute and a C++ "
-        "compiler; or execute it operator by operator.",
+        description="Compile the program with torch.compile when it is opened, which takes half a minute and needs a "
+        "C++ compiler, or execute it operator by operator.",
     )
     freezing: bool = _freezing()
 
@@ -52,9 +52,9 @@ class TorchRuntime(Runtime):
     def convolutions(self, path: Path) -> ConvolutionCount:
         from .program import count_convolutions, integer_convolutions, load
 
-        frozen = self.mode == "compile" and self.freezing  # otherwise int8 convolutions are computed in float
-        integers = integer_convolutions(path) if frozen else 0
-        return ConvolutionCount(count_convolutions(load(path)), integers)
+        frozen = self.mode == "compile" and self.freezing  # otherwise convolutions are computed in float
+        int8 = integer_convolutions(path) if frozen else 0
+        return ConvolutionCount(count_convolutions(load(path)), int8)
 
     def describe(self) -> str:
         import torch
@@ -68,7 +68,7 @@ class AotInductor(Runtime):
     """AOTInductor on the CPU: a package of machine code and weights that needs no Python, with a free batch size."""
 
     name: ClassVar[str] = "aotinductor"
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler, and a minute of it
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler, and a minute
     suffix: ClassVar[str] = ".aoti.pt2"
     channel_multiple: ClassVar[int] = 16
     needs_torch: ClassVar[bool] = True

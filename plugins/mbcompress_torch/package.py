@@ -1,4 +1,4 @@
-"""AOTInductor packages that carry the libraries of the operators they call."""
+"""AOTInductor packages, with the libraries of the operators that they call."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch
 
 from mbcompress import ConvolutionCount, MbcompressError, Session
 from mbcompress.errors import brief, first_line
-from mbcompress.graph.export import silenced
-from mbcompress.registry.discovery import discover
+from mbcompress.graph import quiet_export, registered_operators
 
 from .program import count_convolutions as count_in_program
 from .program import program_of
@@ -25,32 +24,33 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 FOLDER = "mbcompress"
-"""In the package: libraries of operators, and what is known of the model."""
+"""Folder in the package for libraries of operators and FACTS."""
 
 FACTS = "model.json"
+"""The counts of convolutions."""
 
 INTEGER_CONVOLUTION = re.compile(r"\baoti_torch_cpu__qconv\w*\(")
-"""What compiled code calls for one, alone or with the addition behind it."""
+"""Call of an int8 convolution in compiled code, alone or with a fused addition."""
 
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, freezing: bool) -> None:
     """Compile the model and write its package; needs a C++ compiler.
 
     Args:
-        freezing: pack the weights for oneDNN, which has integer convolutions, while compiling.
+        freezing: pack the weights for oneDNN, which has int8 convolutions, while compiling.
 
     Raises:
         MbcompressError: torch cannot export or compile it.
     """
     program = program_of(model, input_shape)
-    # with gradients the compiler would not freeze, and would not say so
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, silenced(), torch.no_grad():
+    # no_grad: with gradients the compiler does not freeze, without a warning
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet_export(), torch.no_grad():
         package = Path(folder) / "model.pt2"
         try:
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(package), inductor_configs={"freezing": freezing}
             )
-        except Exception as error:  # the compiler's own classes share no base but Exception
+        except Exception as error:  # the compiler's classes share no base but Exception
             raise MbcompressError(
                 f"aotinductor: the model cannot be compiled ({type(error).__name__}: {brief(first_line(error))}); "
                 "AOTInductor needs a C++ compiler"
@@ -66,21 +66,21 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, fre
 
 
 def _libraries(program: ExportedProgram) -> list[Path]:
-    """Of the operators that the program calls."""
+    """The libraries of the operators that the program calls."""
     namespaces = {str(node.target).partition(".")[0] for node in program.graph.nodes if node.op == "call_function"}
-    found = [offered.library for name, (_, offered) in discover().operators.items() if name in namespaces]
-    return [library for library in found if library is not None]
+    libraries = [operators.library for name, operators in registered_operators().items() if name in namespaces]
+    return [library for library in libraries if library is not None]
 
 
 def count_convolutions(path: Path) -> ConvolutionCount:
-    """As `save` counted them in the code that was compiled."""
+    """Return the counts that `save` wrote into the package."""
     with zipfile.ZipFile(path) as archive:
-        (name,) = [each for each in archive.namelist() if each.endswith(f"/{FOLDER}/{FACTS}")]
+        (name,) = [name for name in archive.namelist() if name.endswith(f"/{FOLDER}/{FACTS}")]
         return ConvolutionCount(**json.loads(archive.read(name)))
 
 
 class PackageSession(Session):
-    """One package, open, with the operators that it carries."""
+    """One package, open, with the operators in it."""
 
     def __init__(self, path: Path, threads: int) -> None:
         if not path.is_file():
@@ -88,20 +88,20 @@ class PackageSession(Session):
         torch.set_num_threads(threads)
         try:
             _load_libraries(path)
-            with silenced():
+            with quiet_export():
                 self._call: Any = torch._inductor.aoti_load_package(str(path))
-        except Exception as error:  # the loader's errors are of C++
+        except Exception as error:  # the loader raises C++ errors
             raise MbcompressError(f"{path}: AOTInductor cannot open it: {first_line(error)}") from error
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(images).contiguous()
+        batch = torch.from_numpy(images).contiguous()
         with torch.inference_mode():
-            logits: np.ndarray = self._call(given).numpy()
+            logits: np.ndarray = self._call(batch).numpy()
         return logits
 
 
 def _load_libraries(path: Path) -> None:
-    """Unpack and load the operators' libraries; once loaded, their files are not needed."""
+    """Unpack and load the libraries of operators; their files are not needed afterwards."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         for name in archive.namelist():
             if Path(name).parent.name == FOLDER and name.endswith(".so"):

@@ -1,4 +1,4 @@
-"""Programs of torch.export: written, read back, executed by torch with or without compilation."""
+"""Programs of torch.export: saved, loaded, and executed by torch with or without compilation."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch._inductor.config as inductor
+import torch.ao.quantization.fx._decomposed  # registers the operators of int8 programs
 from torch._dynamo.utils import counters
 
 from mbcompress import MbcompressError, Session
 from mbcompress.errors import first_line
-from mbcompress.files import write_atomically
-from mbcompress.graph.export import program, silenced
-from mbcompress.graph.layout import prepare_for_export, to_channels_last
-from mbcompress.registry.discovery import discover
+from mbcompress.graph import export_program, prepare_for_export, quiet_export, registered_operators, to_channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,60 +24,51 @@ if TYPE_CHECKING:
 
 
 def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedProgram:
-    """The model as a program: (N, C, H, W) float32 -> (N, K), N free, weights in channels_last.
+    """Export the model: (N, C, H, W) float32 -> (N, K), N free, weights in channels_last.
 
-    Images are contiguous, as everybody has them: a package of AOTInductor takes the memory of others for that, and
-    answers wrongly without a word.
+    Images must be contiguous: a package of AOTInductor reads other memory formats as if they were, and computes wrong
+    logits without an error.
 
     Raises:
-        MbcompressError: torch.export cannot capture it.
+        MbcompressError: torch.export cannot capture the model.
     """
     plain = to_channels_last(prepare_for_export(model)).requires_grad_(False)
-    return program(plain, torch.zeros(2, *input_shape), "torch")
+    return export_program(plain, torch.zeros(2, *input_shape), "torch")
 
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
     """Write the model's program."""
-    written = io.BytesIO()
-    with silenced():
-        torch.export.save(program_of(model, input_shape), written)
-    write_atomically(path, written.getvalue())
+    content = io.BytesIO()  # the name of a file would be part of its content
+    with quiet_export():
+        torch.export.save(program_of(model, input_shape), content)
+    path.write_bytes(content.getvalue())
     _converted.pop(path, None)
 
 
 def load(path: Path) -> ExportedProgram:
-    """A program that mbcompress has written: torch unpickles parts of it, so a stranger's may run code.
+    """Load a program. Only load files that you trust: torch unpickles parts of them, which can run code.
 
     Raises:
         MbcompressError: there is no such file, or it is no program.
     """
     if not path.is_file():
         raise MbcompressError(f"{path}: no such file")
-    register_operators()
-    with silenced():
+    with quiet_export():
         try:
             return torch.export.load(str(path))
         except Exception as error:  # its reader raises whatever it happens to meet
             raise MbcompressError(f"{path}: torch cannot open it: {first_line(error)}") from error
 
 
-def register_operators() -> None:
-    """What plugins offer and what int8 networks need, known to torch, so that programs can name it."""
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers torch.ops.quantized_decomposed
-
-    for _, offered in discover().operators.values():
-        offered.register()
-
-
 def count_convolutions(program: ExportedProgram) -> int:
-    """Convolutions of a program, those that operators of plugins compute among them."""
-    ours = {operator for _, offered in discover().operators.values() for operator in offered.operators}
+    """Count the convolutions of a program, including those that operators of plugins compute."""
+    ours = {operator for operators in registered_operators().values() for operator in operators.operators}
     targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     return sum(target in ours or target.startswith("aten.conv2d.") for target in targets)
 
 
 def integer_convolutions(path: Path) -> int:
-    """Convolutions that torch.compile turns into integer ones with frozen weights; compiles unless this process has."""
+    """Count the convolutions that torch.compile makes int8 with frozen weights; compile unless this process has."""
     if path not in _converted:
         program = load(path)
         (images,) = program.graph_signature.user_inputs
@@ -90,16 +79,16 @@ def integer_convolutions(path: Path) -> int:
 
 
 _converted: dict[Path, int] = {}
-"""By the path of a program: convolutions that its compilation with frozen weights made integer."""
+"""Path of a program -> convolutions that its compilation with frozen weights made int8."""
 
 
 def _integer_matches() -> int:
-    """Convolutions that this process has compiled to integer ones so far."""
+    """Convolutions that this process has compiled to int8 so far."""
     return counters["inductor"]["qconv_weight_prepack_matcher_count"]
 
 
 class ProgramSession(Session):
-    """One program, open; compiled for the batch size that is asked for first, then for any."""
+    """One program, open; compiled for the first batch size, then for any."""
 
     def __init__(self, path: Path, threads: int, *, compiled: bool, freezing: bool) -> None:
         torch.set_num_threads(threads)
@@ -108,19 +97,19 @@ class ProgramSession(Session):
         self._call: Callable[[torch.Tensor], torch.Tensor] = module
         self._seen: set[int] = set()
         if compiled:
-            with silenced():
+            with quiet_export():
                 self._call = torch.compile(module)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(images).contiguous()
-        if len(given) in self._seen:
-            return self._run(given)
+        batch = torch.from_numpy(images).contiguous()
+        if len(batch) in self._seen:
+            return self._run(batch)
         before = _integer_matches()
-        with silenced(), inductor.patch(freezing=self._frozen):  # a new batch size may be compiled
-            logits = self._run(given)
+        with quiet_export(), inductor.patch(freezing=self._frozen):  # a new batch size may be compiled
+            logits = self._run(batch)
         if self._frozen and not self._seen:
             _converted[self._path] = _integer_matches() - before
-        self._seen.add(len(given))
+        self._seen.add(len(batch))
         return logits
 
     def _run(self, images: torch.Tensor) -> np.ndarray:

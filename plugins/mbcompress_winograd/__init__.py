@@ -1,4 +1,4 @@
-"""Depthwise 3x3 convolutions by faster kernels, Winograd's among them, where they are faster here."""
+"""Depthwise 3x3 convolutions by faster kernels, Winograd's among them, where they are faster on this machine."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ class Winograd(Pass):
 
     mode: Literal["auto", "force", "report"] = Field(
         default="auto",
-        description="Keep what is at least 5 % faster and exact enough, if the whole network is faster by it; replace "
-        "every layer that can be; or measure and replace nothing.",
+        description="Replace the layers that are at least 5 % faster and exact enough, if the network is faster too "
+        "(auto); replace every layer that can be replaced (force); or measure and replace nothing (report).",
     )
     tile: Literal["auto", "direct", "f2", "f2x2"] = Field(
         default="auto",
-        description="Which kernels to try: all, the direct one, F(2,3) along rows, or F(2x2,3x3). Stride 2 has the "
-        "direct one only.",
+        description="Kernels to try: all, the direct one, F(2,3) along rows, or F(2x2,3x3). Stride 2 has the direct "
+        "one only.",
     )
     tolerance: float = Field(
         default=1e-5,
         gt=0,
         le=0.1,
-        description="Largest error of a layer against double precision, and of the logits against the network as it "
-        "was, over the largest value.",
+        description="Largest error of a layer against double precision, and of the logits against the original "
+        "network, over the largest value.",
     )
-    threads: int = Field(default=1, ge=1, le=1024, description="Threads that layers and network are timed with.")
-    batch: int = Field(default=1, ge=1, le=1024, description="Images in a call that layers and network are timed with.")
+    threads: int = Field(default=1, ge=1, le=1024, description="Number of threads for timing.")
+    batch: int = Field(default=1, ge=1, le=1024, description="Batch size for timing.")
     decisions: Path | None = Field(
         default=None,
-        description="A winograd.json of an earlier run, whose measurements count on the same processor with the same "
-        "kernels, threads and batch; elsewhere all is measured anew.",
+        description="The winograd.json of an earlier run, to reuse its measurements where processor, kernels, threads "
+        "and batch are the same.",
     )
 
     @field_validator("decisions")
@@ -85,8 +85,8 @@ class Depthwise(OperatorSet):
     def status(self) -> str:
         from .operators import register
 
-        found = register()
-        return f"compiled, {found.level}" if found.compiled else f"in Python, slowly: {found.reason}"
+        status = register()
+        return f"compiled, {status.level}" if status.compiled else f"in Python, slowly: {status.reason}"
 
 
 @hookimpl

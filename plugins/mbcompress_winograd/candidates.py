@@ -1,4 +1,4 @@
-"""Ways to compute one layer, each timed beside the others and compared with double precision."""
+"""Ways to compute one layer, timed beside each other and compared with double precision."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn import functional
+
+from mbcompress.graph import run_with_hook
+from mbcompress.measure.interleaving import time_interleaved
 
 from .operators import operator
 from .reference import APPLIED, pack
@@ -19,15 +22,15 @@ from .tiles import ACTIVATIONS, TILES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch.fx import GraphModule
+    from torch.fx import GraphModule, Node
 
-    from .graph import Layer
+    from .graph import DepthwiseLayer
 
 Call = Callable[[Tensor], Tensor]
 
 EAGER, ONEDNN = "eager", "onednn"
 ROUNDS, ROUND_MS, LEAST_CALLS = 61, 0.3, 3  # short rounds, of which other processes disturb few
-ONEDNNS = {
+ONEDNN_ACTIVATIONS = {
     "none": ("none", []),
     "relu": ("relu", []),
     "relu6": ("hardtanh", [0.0, 6.0]),
@@ -36,8 +39,8 @@ ONEDNNS = {
 
 
 @dataclass(frozen=True)
-class Timed:
-    """A way to compute a layer, as it was measured.
+class Timing:
+    """A measured way to compute a layer.
 
     Attributes:
         microseconds: median over the rounds.
@@ -51,45 +54,41 @@ class Timed:
     error: float
 
 
-def inputs_of(graph: GraphModule, layers: Sequence[Layer], images: Tensor) -> dict[str, Tensor]:
-    """What each layer is given for these images: (N, C, H, W), channels_last."""
-    wanted = {layer.nodes[0]: layer.name for layer in layers}
-    found: dict[str, Tensor] = {}
+def record_inputs(graph: GraphModule, layers: Sequence[DepthwiseLayer], images: Tensor) -> dict[str, Tensor]:
+    """Return the input of each layer for these images: (N, C, H, W), channels_last."""
+    names = {layer.nodes[0]: layer.name for layer in layers}
+    inputs: dict[str, Tensor] = {}
 
-    class Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> object:
-            if n.name in wanted:
-                value = self.env[n.all_input_nodes[0]]
-                found[wanted[n.name]] = value.clone(memory_format=torch.channels_last)
-            return super().run_node(n)
+    def record(node: Node, args: tuple[Tensor, ...], _: object) -> None:
+        inputs[names[node.name]] = args[0].clone(memory_format=torch.channels_last)
 
-    with torch.no_grad():
-        Recorder(graph).run(images)
-    return found
+    run_with_hook(graph, images, [node for node in graph.graph.nodes if node.name in names], record)
+    return inputs
 
 
-def measure(layer: Layer, x: Tensor, tiles: Sequence[str]) -> list[Timed]:
-    """The original first, by the faster of torch's own ways, then every tile.
+def measure(layer: DepthwiseLayer, x: Tensor, tiles: Sequence[str]) -> list[Timing]:
+    """Measure the original, by the faster of torch's own ways, then every tile.
 
     Args:
-        x: (N, C, H, W) float32, channels_last: what the layer is given.
+        x: (N, C, H, W) float32, channels_last: the layer's input.
         tiles: names of tiles that the layer's stride allows.
     """
     with torch.inference_mode():
-        calls = originals(layer, x)
-        calls |= {name: _kernel(layer, name) for name in tiles}
+        originals = original_calls(layer, x)
+        calls = originals | {name: _kernel(layer, name) for name in tiles}
         errors = _errors(layer, x, {name: call(x) for name, call in calls.items()})
-        times = _interleaved(calls, x)
-    medians = {name: float(np.median(each)) for name, each in times.items()}
-    original = min((name for name in calls if name in (EAGER, ONEDNN)), key=medians.__getitem__)
+        timed = time_interleaved([_Timeable(call, x) for call in calls.values()], range(ROUNDS), ROUND_MS)
+    times = dict(zip(calls, timed, strict=True))
+    medians = {name: 1e3 * float(np.median(its.medians)) for name, its in times.items()}
+    original = min(originals, key=medians.__getitem__)
     return [
-        Timed(name, 1e6 * medians[name], float(np.median(times[original] / times[name])), errors[name])
-        for name in (original, *(name for name in calls if name not in (EAGER, ONEDNN)))
+        Timing(name, medians[name], float(np.median(times[original].over(times[name]))), errors[name])
+        for name in (original, *tiles)
     ]
 
 
-def originals(layer: Layer, x: Tensor) -> dict[str, Call]:
-    """As eager torch computes it, and as Inductor has oneDNN compute it, with the activation in one call.
+def original_calls(layer: DepthwiseLayer, x: Tensor) -> dict[str, Call]:
+    """Return the layer as eager torch computes it, and as Inductor has oneDNN compute it, with the activation fused.
 
     Args:
         x: of the shape that it will be called with.
@@ -106,41 +105,40 @@ def originals(layer: Layer, x: Tensor) -> dict[str, Call]:
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         pair, pads = (stride, stride), (1, 1)
         packed = torch.ops.mkldnn._reorder_convolution_weight(weight, pads, pair, (1, 1), channels, list(x.shape))
-        name, scalars = ONEDNNS[layer.activation]
+        name, scalars = ONEDNN_ACTIVATIONS[layer.activation]
         arguments = (packed, layer.bias, pads, pair, (1, 1), channels, name, scalars, "")
         calls[ONEDNN] = lambda x: torch.ops.mkldnn._convolution_pointwise.default(x, *arguments)
     return calls
 
 
-def _kernel(layer: Layer, tile: str) -> Call:
+def _kernel(layer: DepthwiseLayer, tile: str) -> Call:
     packed, compute = pack(layer.weight, TILES[tile]), operator()
     activation = ACTIVATIONS.index(layer.activation)
     return lambda x: compute(x, packed, layer.bias, layer.stride, activation)
 
 
-def _errors(layer: Layer, x: Tensor, answers: Mapping[str, Tensor]) -> dict[str, float]:
+def _errors(layer: DepthwiseLayer, x: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, float]:
     weight, bias = layer.weight.double(), layer.bias.double()
     y = functional.conv2d(x.double(), weight, bias, layer.stride, padding=1, groups=layer.channels)
     exact = APPLIED[layer.activation](y)
     scale = max(float(exact.abs().max()), torch.finfo(torch.float32).tiny)
-    return {name: float((answer - exact).abs().max()) / scale for name, answer in answers.items()}
+    return {name: float((output - exact).abs().max()) / scale for name, output in outputs.items()}
 
 
-def _interleaved(calls: Mapping[str, Call], x: Tensor) -> dict[str, np.ndarray]:
-    """Seconds of a call, of each round; every other round in reverse order."""
-    counts = {}
-    for name, call in calls.items():
+class _Timeable:
+    """A call for `time_interleaved`: microseconds are too short for a clock, so a round is one run of many calls."""
+
+    def __init__(self, call: Call, x: Tensor) -> None:
+        self._call, self._x = call, x
         call(x)
-        counts[name] = max(LEAST_CALLS, int(ROUND_MS * 1e-3 / max(_seconds(call, x, LEAST_CALLS), 1e-9)))
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(ROUNDS):
-        for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
-            times[name].append(_seconds(calls[name], x, counts[name]))
-    return {name: np.asarray(each) for name, each in times.items()}
+        self._once_ms = self._mean_ms(LEAST_CALLS)
 
+    def time(self, duration_ms: float) -> list[float]:
+        """The mean milliseconds of the calls that fit into `duration_ms`."""
+        return [self._mean_ms(max(LEAST_CALLS, int(duration_ms / max(self._once_ms, 1e-6))))]
 
-def _seconds(call: Call, x: Tensor, count: int) -> float:
-    start = time.perf_counter()
-    for _ in range(count):
-        call(x)
-    return (time.perf_counter() - start) / count
+    def _mean_ms(self, count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            self._call(self._x)
+        return 1e3 * (time.perf_counter() - start) / count

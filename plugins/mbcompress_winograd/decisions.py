@@ -1,4 +1,4 @@
-"""What was decided for each layer, and on which machine it holds."""
+"""The decision for layer layer, and the machine that it holds for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from .candidates import Timed
-    from .graph import Layer
+    from .candidates import Timing
+    from .graph import DepthwiseLayer
 
 ORIGINAL = "original"
 
 
 class Candidate(Options):
-    """A way to compute a layer; the first of a layer is the original, by the faster of torch's own ways."""
+    """A way to compute a layer; a layer's first is the original, by the faster of torch's own ways."""
 
     name: str = Field(description="eager, onednn or a tile.")
     microseconds: float = Field(description="Median.")
@@ -42,24 +42,24 @@ class Decision(Options):
     height: int = Field(description="Of the input.")
     width: int = Field(description="Of the input.")
     stride: int = Field(description="1 or 2.")
-    activation: str = Field(description="Folded into it.")
+    activation: str = Field(description="Fused into it.")
     candidates: tuple[Candidate, ...] = Field(description="As measured.")
     chosen: str = Field(description="A tile, or 'original'.")
 
     @property
     def best(self) -> Candidate:
-        """What was chosen, as it was measured."""
-        return next((each for each in self.candidates if each.name == self.chosen), self.candidates[0])
+        """The chosen candidate."""
+        return next((candidate for candidate in self.candidates if candidate.name == self.chosen), self.candidates[0])
 
     @property
     def outputs(self) -> int:
-        """Values that one image gives."""
+        """Output values per image."""
         height, width = ((length - 1) // self.stride + 1 for length in (self.height, self.width))
         return self.channels * height * width
 
     @property
     def multiplications(self) -> float:
-        """Of one image, borders not left out."""
+        """Multiplications per image, borders included."""
         return self.outputs * (9 if self.chosen == ORIGINAL else TILES[self.chosen].multiplications)
 
 
@@ -68,70 +68,70 @@ class Decisions(Options):
 
     version: Literal[1] = Field(default=1, alias="schema", description="Of this document.")
     cpu: str = Field(description="Model of the processor.")
-    threads: int = Field(description="That computed.")
+    threads: int = Field(description="Of the measurement.")
     batch: int = Field(description="Images in a call.")
     kernel: str = Field(description="Instructions of the kernel, or why there was none.")
     layers: tuple[Decision, ...] = Field(description="Eligible layers, in order.")
     others: tuple[str, ...] = Field(description="Convolutions with groups that are not eligible: 'name (reason)'.")
-    network: dict[str, float] = Field(
-        default={}, description="The whole network, substituted against not: p5, median, p95."
-    )
-    notes: tuple[str, ...] = Field(default=(), description="What happened on the way.")
+    network: dict[str, float] = Field(default={}, description="Speedup of the whole network: p5, median, p95.")
+    notes: tuple[str, ...] = Field(default=(), description="Reasons and origins of the decisions.")
 
     @property
-    def kept(self) -> dict[str, str]:
-        """Layers that are substituted, with their tiles."""
-        return {each.layer: each.chosen for each in self.layers if each.chosen != ORIGINAL}
+    def tiles(self) -> dict[str, str]:
+        """Name of layer substituted layer -> name of its tile."""
+        return {layer.layer: layer.chosen for layer in self.layers if layer.chosen != ORIGINAL}
 
     def text(self) -> str:
-        """As JSON."""
+        """Return the JSON document."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1) + "\n"
 
     def table(self) -> str:
-        """All candidates as CSV."""
+        """Return all candidates as CSV."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         head = ["layer", "channels", "height", "width", "stride", "activation", "candidate", "microseconds", "speedup"]
         writer.writerow([*head, "multiplications", "error", "chosen"])
-        for each in self.layers:
-            shape = [each.layer, each.channels, each.height, each.width, each.stride, each.activation]
-            for candidate in each.candidates:
+        for layer in self.layers:
+            shape = [layer.layer, layer.channels, layer.height, layer.width, layer.stride, layer.activation]
+            for candidate in layer.candidates:
                 tile = TILES.get(candidate.name)
-                count = round(each.outputs * (tile.multiplications if tile else 9))
+                count = round(layer.outputs * (tile.multiplications if tile else 9))
                 figures = [f"{candidate.microseconds:.2f}", f"{candidate.speedup:.3f}", count, f"{candidate.error:.1e}"]
-                writer.writerow([*shape, candidate.name, *figures, "yes" if candidate is each.best else ""])
+                writer.writerow([*shape, candidate.name, *figures, "yes" if candidate is layer.best else ""])
         return text.getvalue()
 
     def lines(self) -> list[str]:
-        """The table for a reader: a line a layer."""
+        """Return a line per layer."""
         lines = []
-        for each in self.layers:
-            shape = f"{each.channels}x{each.height}x{each.width}/{each.stride}"
-            times = ", ".join(f"{c.name} {c.microseconds:.1f} us" for c in each.candidates)
-            lines.append(f"{each.layer} {shape}: {times}; {each.chosen} ({each.best.speedup:.2f}x)")
-        return [*lines, *(f"not eligible: {each}" for each in self.others)]
+        for layer in self.layers:
+            shape = f"{layer.channels}x{layer.height}x{layer.width}/{layer.stride}"
+            times = ", ".join(f"{c.name} {c.microseconds:.1f} us" for c in layer.candidates)
+            lines.append(f"{layer.layer} {shape}: {times}; {layer.chosen} ({layer.best.speedup:.2f}x)")
+        return [*lines, *(f"not eligible: {layer}" for layer in self.others)]
 
     def picture(self) -> str:
-        """Time of each layer before and after, as SVG."""
+        """Return a picture of layer layer's time before and after, as SVG."""
         size = (680, 24 * len(self.layers) + 90)
 
         def paint(figure: Any) -> None:
             axes = figure.subplots()
             places = range(len(self.layers))
-            before = [each.candidates[0].microseconds for each in self.layers]
+            before = [layer.candidates[0].microseconds for layer in self.layers]
             axes.barh(places, before, color=FAINT, height=0.8, label="before")
-            axes.barh(places, [each.best.microseconds for each in self.layers], color=ACCENT, height=0.4, label="after")
-            axes.set_yticks(places, [f"{each.layer} ({each.chosen})" for each in self.layers], fontsize=9)
+            axes.barh(
+                places, [layer.best.microseconds for layer in self.layers], color=ACCENT, height=0.4, label="after"
+            )
+            axes.set_yticks(places, [f"{layer.layer} ({layer.chosen})" for layer in self.layers], fontsize=9)
             axes.invert_yaxis()
             axes.set_xlabel(f"microseconds, {self.threads} thread{'s' if self.threads > 1 else ''}, batch {self.batch}")
             axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
             figure.tight_layout(pad=0.6)
 
-        return inline_svg("winograd", "Time of each depthwise layer before and after substitution", size, paint)
+        return inline_svg("winograd", "Time of layer depthwise layer before and after substitution", size, paint)
 
 
-def decision(layer: Layer, measured: Sequence[Timed], chosen: str) -> Decision:
-    """What was measured of a layer, and what is made of it."""
+def decide(layer: DepthwiseLayer, timings: Sequence[Timing], chosen: str) -> Decision:
+    """Return the decision for a layer with its measurements."""
     return Decision(
         layer=layer.name,
         channels=layer.channels,
@@ -139,16 +139,16 @@ def decision(layer: Layer, measured: Sequence[Timed], chosen: str) -> Decision:
         width=layer.size[1],
         stride=layer.stride,
         activation=layer.activation,
-        candidates=tuple(Candidate(**vars(each)) for each in measured),
+        candidates=tuple(Candidate(**vars(timing)) for timing in timings),
         chosen=chosen,
     )
 
 
-def read(path: Path) -> Decisions:
-    """A winograd.json of an earlier run.
+def read_decisions(path: Path) -> Decisions:
+    """Read the winograd.json of an earlier run.
 
     Raises:
-        MbcompressError: it cannot be read, or is not one.
+        MbcompressError: the file cannot be read, or is no winograd.json.
     """
     try:
         return Decisions.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Where the compiled kernels are, and whether they serve. No torch."""
+"""The compiled kernels: where they are, and whether they can be used. No torch."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ KERNELS = Path(__file__).with_name("kernels.so")
 
 
 class Status(NamedTuple):
-    """Whether the compiled kernel serves; `level` are the instructions it uses, `reason` says why it does not."""
+    """Whether the compiled kernel is in use; `level` are its instructions, `reason` says why it is not."""
 
     compiled: bool
     level: str = ""

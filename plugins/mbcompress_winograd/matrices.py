@@ -28,7 +28,7 @@ class Transforms(NamedTuple):
 
 @cache
 def winograd(outputs: int, taps: int = 3) -> Transforms:
-    """The matrices of F(outputs, taps).
+    """Return the matrices of F(outputs, taps).
 
     Raises:
         ValueError: `POINTS` has too few points.
@@ -39,11 +39,11 @@ def winograd(outputs: int, taps: int = 3) -> Transforms:
     points = [Fraction(point) for point in POINTS[: size - 1]]
     data, filters = [], []
     for point in points:
-        others = [each for each in points if each != point]
-        scale = reduce(lambda product, each: product * (point - each), others, Fraction(1))
-        # at the first point the sign moves from the filter to the data, where the paper has it
+        others = [other for other in points if other != point]
+        scale = reduce(lambda product, other: product * (point - other), others, Fraction(1))
+        # at the first point the sign moves from the filter to the data, as in the paper
         sign = -1 if point == points[0] and scale < 0 else 1
-        data.append(tuple(sign * each for each in _padded(_with_roots(others), size)))
+        data.append(tuple(sign * value for value in _padded(_with_roots(others), size)))
         filters.append(tuple(sign * point**power / scale for power in range(taps)))
     data.append(_with_roots(points))
     filters.append(_unit(taps))
@@ -53,11 +53,11 @@ def winograd(outputs: int, taps: int = 3) -> Transforms:
 
 def _with_roots(roots: list[Fraction]) -> Polynomial:
     """The monic polynomial that is zero at the roots."""
-    found = [Fraction(1)]
+    polynomial = [Fraction(1)]
     for root in roots:
-        shifted = [Fraction(0), *found]
-        found = [low - root * high for low, high in zip(shifted, [*found, Fraction(0)], strict=True)]
-    return tuple(found)
+        shifted = [Fraction(0), *polynomial]
+        polynomial = [low - root * high for low, high in zip(shifted, [*polynomial, Fraction(0)], strict=True)]
+    return tuple(polynomial)
 
 
 def _padded(polynomial: Polynomial, size: int) -> Polynomial:

@@ -1,4 +1,4 @@
-"""`torch.ops.mbcompress.depthwise3x3`: the compiled kernel where it was built, the reference elsewhere."""
+"""`torch.ops.mbcompress.depthwise3x3`: the compiled kernel where it was built, else the reference."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ SCHEMA = "(Tensor x, Tensor weight, Tensor bias, int stride, int activation) -> 
 
 @cache
 def register() -> Status:
-    """Make the operator known to torch, with its shapes, gradients and costs; the second call does nothing."""
+    """Register the operator with its shapes, gradients and costs; a second call does nothing."""
     status = _load()
     if not status.compiled:
         torch.library.define(NAME, SCHEMA)
-        torch.library.impl(NAME, "CPU")(_referred)
-    torch.library.register_fake(NAME)(_shaped)
-    torch.library.register_autograd(NAME, _backward, setup_context=_keep)
+        torch.library.impl(NAME, "CPU")(_reference)
+    torch.library.register_fake(NAME)(_fake)
+    torch.library.register_autograd(NAME, _backward, setup_context=_setup_context)
     register_flop_formula(torch.ops.mbcompress.depthwise3x3)(_cost)
     return status
 
 
 def operator() -> Callable[[Tensor, Tensor, Tensor, int, int], Tensor]:
-    """The operator, registered; arguments as in `reference.depthwise3x3`, tensors in float32 on the CPU."""
+    """Return the registered operator; arguments as in `reference.depthwise3x3`, tensors in float32 on the CPU."""
     register()
-    found: Callable[[Tensor, Tensor, Tensor, int, int], Tensor] = torch.ops.mbcompress.depthwise3x3.default
-    return found
+    registered: Callable[[Tensor, Tensor, Tensor, int, int], Tensor] = torch.ops.mbcompress.depthwise3x3.default
+    return registered
 
 
 def choose_level(name: str) -> bool:
-    """Use the instructions of a level: avx512, avx2, portable; False where the processor or the build lacks it."""
+    """Use the instructions of a level: avx512, avx2, portable; return False if the processor or build lacks them."""
     return register().compiled and bool(ctypes.CDLL(str(KERNELS)).mbcompress_choose_level(name.encode()))
 
 
@@ -58,27 +58,27 @@ def _load() -> Status:
     library.mbcompress_level.restype = ctypes.c_char_p
     library.mbcompress_choose_level.restype = ctypes.c_bool
     if not library.mbcompress_registered():
-        return Status(compiled=False, reason=f"torch {torch.__version__} does not take it")
+        return Status(compiled=False, reason=f"torch {torch.__version__} does not accept it")
     return Status(compiled=True, level=library.mbcompress_level().decode())
 
 
-def _referred(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
+def _reference(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
     y = reference.depthwise3x3(x, weight, bias, stride, activation)
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _shaped(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
     n, c, h, w = x.shape
     h, w = (h - 1) // stride + 1, (w - 1) // stride + 1
     return torch.empty_strided((n, c, h, w), (h * w * c, 1, w * c, c), dtype=x.dtype, device=x.device)
 
 
 def _cost(*shapes: object, out_shape: Sequence[int], **_: object) -> int:
-    """Of the convolution, however it is computed: 9 multiplications and additions for each output."""
+    """FLOPs of the convolution, however it is computed: 9 multiplications and additions per output."""
     return 2 * 9 * math.prod(out_shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias, ctx.stride, ctx.activation = inputs
     ctx.save_for_backward(x, weight, bias)
 
@@ -86,9 +86,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:3]
     x, weight, bias = inputs = [
-        each.detach().requires_grad_(need) for each, need in zip(ctx.saved_tensors, needed, strict=True)
+        tensor.detach().requires_grad_(need) for tensor, need in zip(ctx.saved_tensors, needed, strict=True)
     ]
     with torch.enable_grad():
         y = reference.depthwise3x3(x, weight, bias, ctx.stride, ctx.activation)
-        found = iter(torch.autograd.grad(y, [each for each in inputs if each.requires_grad], gradient))
-    return (*(next(found) if need else None for need in needed), None, None)
+        gradients = iter(torch.autograd.grad(y, [tensor for tensor in inputs if tensor.requires_grad], gradient))
+    return (*(next(gradients) if need else None for need in needed), None, None)

@@ -1,4 +1,4 @@
-"""The operator in plain PyTorch: differentiable, exportable, and what every kernel is compared with."""
+"""The operator in plain PyTorch: differentiable, exportable, and the reference for every kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BY_TAPS = {tile.taps: tile for tile in TILES.values()}
 APPLIED: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x.clone(),  # operators give new tensors
+    "none": lambda x: x.clone(),  # operators return new tensors
     "relu": torch.relu,
     "relu6": functional.relu6,
     "hardswish": functional.hardswish,
@@ -27,7 +27,7 @@ APPLIED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def pack(weight: Tensor, tile: Tile) -> Tensor:
-    """The weights as kernels want them, transformed once: (C, 1, 3, 3) -> (taps, C), channels side by side."""
+    """Transform weights for the kernels: (C, 1, 3, 3) -> (taps, C), channels side by side."""
     taps = weight[:, 0]  # (C, 3, 3)
     if tile.width > 1:
         taps = taps @ _tensor(winograd(tile.width).filter, weight).T  # (C, 3, n)
@@ -37,11 +37,11 @@ def pack(weight: Tensor, tile: Tile) -> Tensor:
 
 
 def depthwise3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
-    """A depthwise 3x3 convolution with padding 1, and an activation.
+    """Compute a depthwise 3x3 convolution with padding 1, and an activation.
 
     Args:
         x: (N, C, H, W), of any floating dtype and layout.
-        weight: (taps, C), as `pack` gives it; the number of taps says how to compute.
+        weight: (taps, C), from `pack`; the number of taps selects the tile.
         bias: (C,).
         stride: 1, or 2 for 9 taps.
         activation: index into `ACTIVATIONS`.
@@ -60,7 +60,7 @@ def depthwise3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activatio
 
 
 def _filtered(x: Tensor, weight: Tensor, tile: Tile) -> Tensor:
-    """(N, C, H, W) -> (N, C, H, W) by tiles that may reach beyond the border, where there are zeros."""
+    """(N, C, H, W) -> (N, C, H, W) by tiles that may reach beyond the border, which is padded with zeros."""
     height, width = x.shape[2:]
     down, across = -(-height // tile.height), -(-width // tile.width)
     padding = (1, across * tile.width - width + 1, 1, down * tile.height - height + 1)

@@ -1,4 +1,4 @@
-"""The pass at work: measure, decide, replace, and let the whole network have the last word."""
+"""The pass: measure layers, decide, replace, and check that the whole network is faster and exact."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from mbcompress import MbcompressError
-from mbcompress.graph.export import ExportedGraph, capture
+from mbcompress.graph import ExportedGraph, export_graph
 from mbcompress.measure.deployment import Deployment
 from mbcompress.measure.processor import processor
 
-from .candidates import inputs_of, measure
-from .decisions import ORIGINAL, Candidate, Decision, Decisions, decision, read
-from .graph import find, replace
+from .candidates import measure, record_inputs
+from .decisions import ORIGINAL, Candidate, Decision, Decisions, decide, read_decisions
+from .graph import find_depthwise, replace_depthwise
 from .operators import register
 from .tiles import TILES
 
@@ -28,48 +28,48 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
     from . import Winograd
-    from .candidates import Timed
-    from .graph import Layer
+    from .candidates import Timing
+    from .graph import DepthwiseLayer
 
-LEAST_GAIN = 1.05
-"""How many times faster a candidate must be, by the median of paired ratios."""
+LEAST_SPEEDUP = 1.05
+"""Least speedup of a candidate, by the median of paired ratios."""
 
 
-def substitute(model: nn.Module, step: Winograd, context: Context) -> nn.Module:
-    """As `Winograd.apply`.
+def substitute(model: nn.Module, options: Winograd, context: Context) -> nn.Module:
+    """Apply the pass.
 
     Raises:
-        MbcompressError: the model is not float32 on the CPU, or cannot be captured.
+        MbcompressError: the model is not float32 on the CPU, or torch.export cannot capture it.
     """
     _check(model, context)
     status = register()
-    graph = capture(model, context.example(2), "winograd")
-    layers, others = find(graph)
+    graph = export_graph(model, context.example(2), "winograd")
+    layers, ineligible = find_depthwise(graph)
     if not layers:
         raise MbcompressError(
-            f"winograd: no depthwise 3x3 layer can be replaced: {'; '.join(others) or 'there is none'}"
+            f"winograd: no depthwise 3x3 layer can be replaced: {'; '.join(ineligible) or 'there is none'}"
         )
     if not status.compiled:
         context.progress.say(f"winograd: the compiled kernel is missing ({status.reason}); its reference is slow")
-    with _threads(step.threads):
-        found = context.process_group.broadcast_object(lambda: _decide(graph, layers, others, step, context))
-    substituted = ExportedGraph(replace(graph, found.kept, layers)).eval()
-    if step.mode == "auto" and found.kept:
-        found = _last_word(found, substituted, model, step, context)
-    _report(found, model, substituted, step, context)
-    if step.mode == "report":
-        for line in found.lines():
+    with _threads(options.threads):
+        decisions = context.process_group.broadcast_object(lambda: _decide(graph, layers, ineligible, options, context))
+    substituted = ExportedGraph(replace_depthwise(graph, decisions.tiles, layers)).eval()
+    if options.mode == "auto" and decisions.tiles:
+        decisions = _check_network(decisions, substituted, model, options, context)
+    _report(decisions, model, substituted, options, context)
+    if options.mode == "report":
+        for line in decisions.lines():
             context.progress.say(line)
-    return substituted if found.kept and step.mode != "report" else model
+    return substituted if decisions.tiles and options.mode != "report" else model
 
 
 def _check(model: nn.Module, context: Context) -> None:
-    """Winograd's transforms lose up to a fifth of the largest value in half precision, so they are refused there."""
+    """Refuse devices but the CPU, and half precision, in which transforms lose up to a fifth of the largest value."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            kind = str(tensor.dtype).removeprefix("torch.")
+            dtype = str(tensor.dtype).removeprefix("torch.")
             raise MbcompressError(
-                f"winograd: {name} is {kind}, and transforms held in half precision lose up to 19 % (F(4x4,3x3) in "
+                f"winograd: {name} is {dtype}, and transforms held in half precision lose up to 19 % (F(4x4,3x3) in "
                 "bfloat16); convert the model with .float() first"
             )
     if context.device.type != "cpu":
@@ -77,129 +77,123 @@ def _check(model: nn.Module, context: Context) -> None:
 
 
 def _decide(
-    graph: GraphModule, layers: Sequence[Layer], others: Sequence[str], step: Winograd, context: Context
+    graph: GraphModule, layers: Sequence[DepthwiseLayer], ineligible: Sequence[str], options: Winograd, context: Context
 ) -> Decisions:
     status = register()
     kernel = status.level or status.reason
-    machine = {"cpu": processor().model, "kernel": kernel, "threads": step.threads, "batch": step.batch}
-    earlier, notes = _earlier(layers, step, machine)
-    if earlier is None:
-        inputs = inputs_of(graph, layers, _images(context, step.batch))
+    machine = {"cpu": processor().model, "kernel": kernel, "threads": options.threads, "batch": options.batch}
+    decided, notes = _earlier(layers, options, machine)
+    if decided is None:
+        inputs = record_inputs(graph, layers, _images(context, options.batch))
         progress = context.progress.track(layers, "winograd", len(layers))
-        earlier = tuple(_decide_layer(layer, inputs[layer.name], step) for layer in progress)
-    return Decisions(
-        **machine,
-        schema=1,
-        layers=earlier,
-        others=tuple(others),
-        notes=notes,
-    )
+        decided = tuple(_decide_layer(layer, inputs[layer.name], options) for layer in progress)
+    return Decisions(**machine, schema=1, layers=decided, others=tuple(ineligible), notes=notes)
 
 
 def _earlier(
-    layers: Sequence[Layer], step: Winograd, machine: dict[str, object]
+    layers: Sequence[DepthwiseLayer], options: Winograd, machine: dict[str, object]
 ) -> tuple[tuple[Decision, ...] | None, tuple[str, ...]]:
-    """Decisions of an earlier run, if they were taken for this machine and these layers; else why they do not count."""
-    if step.decisions is None:
+    """The decisions of an earlier run if they hold for this machine and these layers, else None; and notes."""
+    if options.decisions is None:
         return None, ()
-    read_back = read(step.decisions)
-    for what, here in machine.items():
-        if (there := getattr(read_back, what)) != here:
-            return None, (f"decisions measured anew: {what} was {there!r} and is {here!r}",)
-    shapes = [(each.name, each.channels, *each.size, each.stride, each.activation) for each in layers]
-    theirs = [(d.layer, d.channels, d.height, d.width, d.stride, d.activation) for d in read_back.layers]
-    if shapes != theirs:
-        return None, ("decisions measured anew: the layers are others",)
-    pairs = list(zip(layers, read_back.layers, strict=True))
-    if any(set(_tiles(layer, step)) - {each.name for each in earlier.candidates} for layer, earlier in pairs):
-        return None, ("decisions measured anew: not all kernels that 'tile' asks for were measured",)
-    chosen = [
-        earlier.model_copy(update={"chosen": _choose(_among(earlier.candidates, _tiles(layer, step)), step)})
-        for layer, earlier in pairs
-    ]
-    return tuple(chosen), ("measurements taken over from an earlier run",)
+    earlier = read_decisions(options.decisions)
+    for key, value in machine.items():
+        if (before := getattr(earlier, key)) != value:
+            return None, (f"decisions measured again: {key} was {before!r} and is {value!r}",)
+    shapes = [(layer.name, layer.channels, *layer.size, layer.stride, layer.activation) for layer in layers]
+    if shapes != [(d.layer, d.channels, d.height, d.width, d.stride, d.activation) for d in earlier.layers]:
+        return None, ("decisions measured again: the layers differ",)
+    pairs = [(decision, _tiles(layer, options)) for layer, decision in zip(layers, earlier.layers, strict=True)]
+    if any(set(tiles) - {candidate.name for candidate in decision.candidates} for decision, tiles in pairs):
+        return None, ("decisions measured again: not all kernels of 'tile' were measured",)
+    decided = []
+    for decision, tiles in pairs:
+        original, *kernels = decision.candidates
+        candidates = [original, *(candidate for candidate in kernels if candidate.name in tiles)]
+        decided.append(decision.model_copy(update={"chosen": _choose(candidates, options)}))
+    return tuple(decided), ("measurements of an earlier run",)
 
 
-def _decide_layer(layer: Layer, x: Tensor, step: Winograd) -> Decision:
-    measured = measure(layer, x, _tiles(layer, step))
-    return decision(layer, measured, _choose(measured, step))
+def _decide_layer(layer: DepthwiseLayer, x: Tensor, options: Winograd) -> Decision:
+    timings = measure(layer, x, _tiles(layer, options))
+    return decide(layer, timings, _choose(timings, options))
 
 
-def _tiles(layer: Layer, step: Winograd) -> list[str]:
-    """Names of the kernels to try; only the direct one has a stride."""
-    tiles = [name for name, tile in TILES.items() if tile.kernel] if step.tile == "auto" else [str(step.tile)]
+def _tiles(layer: DepthwiseLayer, options: Winograd) -> list[str]:
+    """Names of the kernels to try; only the direct one can have stride 2."""
+    tiles = [name for name, tile in TILES.items() if tile.kernel] if options.tile == "auto" else [str(options.tile)]
     return ["direct"] if layer.stride == 2 else tiles
 
 
-def _among(candidates: Sequence[Candidate], tiles: Sequence[str]) -> list[Candidate]:
-    """The original and those kernels."""
-    return [candidates[0], *(each for each in candidates[1:] if each.name in tiles)]
-
-
-def _choose(measured: Sequence[Timed | Candidate], step: Winograd) -> str:
-    fastest = min(measured[1:], key=lambda each: each.microseconds)
-    if step.mode == "force":
-        return fastest.name
-    allowed = [each for each in measured[1:] if each.speedup >= LEAST_GAIN and each.error <= step.tolerance]
-    return min(allowed, key=lambda each: each.microseconds).name if allowed else ORIGINAL
+def _choose(candidates: Sequence[Timing | Candidate], options: Winograd) -> str:
+    """The fastest of the kernels that may be used; the first candidate is the original."""
+    kernels = candidates[1:]
+    if options.mode != "force":
+        kernels = [k for k in kernels if k.speedup >= LEAST_SPEEDUP and k.error <= options.tolerance]
+    return min(kernels, key=lambda kernel: kernel.microseconds).name if kernels else ORIGINAL
 
 
 def _images(context: Context, batch: int) -> Tensor:
-    """Calibration images, as many as a call has."""
+    """`batch` calibration images, repeated if there are fewer."""
     images = next(context.calibration_batches(batch))
     return images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch]
 
 
-def _last_word(
-    found: Decisions, substituted: nn.Module, model: nn.Module, step: Winograd, context: Context
+def _check_network(
+    decisions: Decisions, substituted: nn.Module, model: nn.Module, options: Winograd, context: Context
 ) -> Decisions:
-    """Nothing is substituted if the whole network is not faster by it, or answers differently."""
+    """Decide for the original everywhere if the whole network is not faster, or its logits differ."""
     error = _logits_error(substituted, model, context)
     network: dict[str, float] = {}
     if context.runtimes:
         with context.progress.busy("winograd: the whole network"), Deployment(context) as deployment:
-            ratios = deployment.speedup(substituted, model, step.threads, step.batch)
+            ratios = deployment.speedup(substituted, model, options.threads, options.batch)
         network = {f"p{share}": float(np.percentile(ratios, share)) for share in (5, 50, 95)}
     notes = []
     if network and network["p50"] <= 1:
-        notes.append(f"nothing is substituted: the whole network is {network['p50']:.2f} times as fast with it")
-    if error > step.tolerance:
+        notes.append(f"nothing is substituted: the whole network would be {network['p50']:.2f} times as fast")
+    if error > options.tolerance:
         notes.append(f"nothing is substituted: logits would differ by {error:.1e}")
-    layers = [each.model_copy(update={"chosen": ORIGINAL}) for each in found.layers] if notes else found.layers
-    return found.model_copy(update={"network": network, "layers": tuple(layers), "notes": (*found.notes, *notes)})
+    layers = decisions.layers
+    if notes:
+        layers = tuple(layer.model_copy(update={"chosen": ORIGINAL}) for layer in layers)
+    return decisions.model_copy(update={"network": network, "layers": layers, "notes": (*decisions.notes, *notes)})
 
 
 def _logits_error(substituted: nn.Module, model: nn.Module, context: Context) -> float:
-    """Largest difference of logits over the largest one, on calibration images."""
+    """Largest difference of logits over the largest logit, on calibration images."""
     images = _images(context, min(64, len(context.data.calibration)))
     with torch.inference_mode():
         before, after = model(images), substituted(images)
     return float((before - after).abs().max() / before.abs().max())
 
 
-def _report(found: Decisions, model: nn.Module, substituted: nn.Module, step: Winograd, context: Context) -> None:
-    before = sum(each.candidates[0].microseconds for each in found.layers)
-    after = sum(each.best.microseconds for each in found.layers)
-    context.metrics["depthwise_layers"] = len(found.layers)
-    key, verb = ("would_keep", "would keep") if step.mode == "report" else ("kept", "kept")
-    context.metrics[key] = len(found.kept)
+def _report(
+    decisions: Decisions, model: nn.Module, substituted: nn.Module, options: Winograd, context: Context
+) -> None:
+    layers = decisions.layers
+    before = sum(layer.candidates[0].microseconds for layer in layers)
+    after = sum(layer.best.microseconds for layer in layers)
+    context.metrics["depthwise_layers"] = len(layers)
+    key, verb = ("would_substitute", "would substitute") if options.mode == "report" else ("substituted", "substituted")
+    context.metrics[key] = len(decisions.tiles)
     context.metrics["layers_us_before"] = before
     context.metrics["layers_us_after"] = after
-    context.metrics["multiplications_saved"] = 1 - sum(each.multiplications for each in found.layers) / sum(
-        9 * each.outputs for each in found.layers
+    context.metrics["multiplications_saved"] = 1 - sum(layer.multiplications for layer in layers) / sum(
+        9 * layer.outputs for layer in layers
     )
-    context.metrics["largest_error"] = max(each.best.error for each in found.layers)
-    context.metrics["logits_error"] = _logits_error(substituted, model, context) if found.kept else 0.0
-    if found.network:
-        context.metrics["network_speedup"] = found.network["p50"]
-    context.files["winograd.json"] = found.text()
-    context.files["winograd.csv"] = found.table()
-    context.files["winograd.svg"] = found.picture()
-    for note in found.notes:
+    context.metrics["largest_error"] = max(layer.best.error for layer in layers)
+    context.metrics["logits_error"] = _logits_error(substituted, model, context) if decisions.tiles else 0.0
+    if decisions.network:
+        context.metrics["network_speedup"] = decisions.network["p50"]
+    context.files["winograd.json"] = decisions.text()
+    context.files["winograd.csv"] = decisions.table()
+    context.files["winograd.svg"] = decisions.picture()
+    for note in decisions.notes:
         context.progress.say(f"winograd: {note}")
     context.progress.say(
-        f"winograd: {verb} {len(found.kept)} of {len(found.layers)} depthwise 3x3 layers, "
-        f"{before:.0f} us before, {after:.0f} us after; {len(found.others)} others are not eligible"
+        f"winograd: {verb} {len(decisions.tiles)} of {len(layers)} depthwise 3x3 layers, "
+        f"{before:.0f} us before, {after:.0f} us after; {len(decisions.others)} others are not eligible"
     )
 
 

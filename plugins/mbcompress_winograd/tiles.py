@@ -1,4 +1,4 @@
-"""Ways to compute a depthwise 3x3 convolution, and what each costs."""
+"""Ways to compute a depthwise 3x3 convolution, and their costs."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Tile:
 
     @property
     def multiplications(self) -> float:
-        """For each output, of a layer without borders: 9 where nothing is transformed."""
+        """Multiplications per output, without borders; 9 where nothing is transformed."""
         return self.taps / (self.height * self.width)
 
 
@@ -35,7 +35,7 @@ TILES = {
         Tile("f4x4", 4, 4, 36, kernel=False),
     )
 }
-"""By the name that recipes use: F(2,3) and F(4,3) along rows, F(2x2,3x3) and F(4x4,3x3), and none."""
+"""By their names in recipes: none, F(2,3) along rows, F(2x2,3x3), F(4,3) along rows, F(4x4,3x3)."""
 
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
 """In the order of their numbers in the operator."""

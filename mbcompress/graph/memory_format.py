@@ -1,4 +1,4 @@
-"""Copies of a module, the layout of its 4-D weights in memory, and noise to compare it with another."""
+"""The memory format of a model's weights, copies of a model, and noise to compare two models with."""
 
 import copy
 import warnings
@@ -12,27 +12,27 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """NHWC in memory, in place: about twice as fast to train on x86-64 CPUs."""
+    """Convert 4-D weights to NHWC in place: training is about twice as fast on x86-64 CPUs."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def to_contiguous(model: nn.Module) -> nn.Module:
-    """NCHW in memory, in place, as exporters expect."""
+    """Convert 4-D weights to NCHW in place, as exporters expect."""
     return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 
 def copy_model(model: M) -> M:
-    """A deep copy; those of what torch.export gave warn of its internals, which is silenced."""
+    """Return a deep copy, without the warnings of torch about copies of exported graphs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return copy.deepcopy(model)
 
 
 def prepare_for_export(model: nn.Module) -> nn.Module:
-    """A copy on the CPU, NCHW, in eval mode."""
+    """Return a copy on the CPU, NCHW, in eval mode."""
     return to_contiguous(copy_model(model).cpu().eval())
 
 
 def noise(shape: Sequence[int]) -> Tensor:
-    """Standard normal numbers, the same in every call: float32 on the CPU."""
+    """Return standard normal numbers, the same in every call: float32 on the CPU."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
