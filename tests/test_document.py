@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mbcompress.errors import Location, MbcompressError, RecipeError, SpecError, dotted, shown, unknown
 from mbcompress.pipeline.run_directory import RUNS, default_directory
-from mbcompress.recipe import Plan, from_mapping, read, resolve
+from mbcompress.recipe import Recipe, from_mapping, read, resolve
 from mbcompress.recipe.document import MAX_BYTES, MAX_NODES, Document, read_value
 from mbcompress.registry.discovery import Registry, discover
 
@@ -216,7 +216,7 @@ def test_any_file_is_a_plan_or_one_error(
         assert len(message.splitlines()) == 1
         assert len(message) < len(str(path)) + 1000
     else:
-        assert isinstance(plan, Plan)
+        assert isinstance(plan, Recipe)
 
 
 @pytest.mark.parametrize("name", ["...yaml", ".yaml", "~.yaml", "-.yaml", "con.yaml", "a\nb.yaml"])

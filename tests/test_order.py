@@ -7,7 +7,7 @@ import pytest
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.traits import Trait
 from mbcompress.errors import SpecError
-from mbcompress.recipe.order import LONGEST_REORDERED, check_order
+from mbcompress.recipe.checks import LONGEST_REORDERED, check_order
 
 FLOAT, INT8 = frozenset({Trait.FLOAT}), frozenset({Trait.INT8})
 

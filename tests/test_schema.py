@@ -14,7 +14,7 @@ from mbcompress.cli import main
 from mbcompress.contract.passes import Pass
 from mbcompress.errors import MbcompressError
 from mbcompress.recipe import read
-from mbcompress.recipe.resolve import KEYS
+from mbcompress.recipe.model import Recipe
 from mbcompress.recipe.schema import recipe_schema
 from mbcompress.registry.discovery import Origin, Registry, discover
 
@@ -74,7 +74,7 @@ def test_is_a_schema(schema: dict[str, Any]) -> None:
 
 
 def test_has_the_keys_of_a_recipe(schema: dict[str, Any]) -> None:
-    assert set(schema["properties"]) == set(KEYS)
+    assert set(schema["properties"]) == set(Recipe.model_fields)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -43,7 +43,7 @@ class Engine:
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
         setup = {
-            "runtime": runtime.name,
+            "runtime": f"{type(runtime).__module__}:{type(runtime).__qualname__}",
             "options": runtime.model_dump(mode="json"),
             "path": str(path.resolve()),
             "threads": threads,
