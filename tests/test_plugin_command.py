@@ -60,19 +60,27 @@ def test_it_is_small(halve: Path) -> None:
 
 
 def test_it_is_clean(halve: Path) -> None:
+    assert_clean(halve)
+
+
+def assert_clean(package: Path) -> None:
     options = ["--isolated", "--select", "E,F,I,W,B,UP,RUF", "--line-length", "120"]
-    subprocess.run([sys.executable, "-m", "ruff", "check", *options, "."], cwd=halve, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "ruff", "check", *options, "."], cwd=package, check=True, capture_output=True)
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "--check", "."]
-    subprocess.run(command, cwd=halve, check=True, capture_output=True)
+    subprocess.run(command, cwd=package, check=True, capture_output=True)
 
 
 @pytest.mark.slow
 def test_it_passes_its_own_tests(halve: Path) -> None:
-    """With the fixtures that pytest finds by themselves, in a session that knows nothing of ours; exports are tried."""
-    metadata(halve)
+    """In a pytest session of its own, with only the fixtures that mbcompress registers; exports are tried."""
+    assert_passes_its_own_tests(halve)
+
+
+def assert_passes_its_own_tests(package: Path) -> None:
+    metadata(package)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     ended = subprocess.run(
-        command, cwd=halve, capture_output=True, text=True, check=False, env=environment(halve / "src")
+        command, cwd=package, capture_output=True, text=True, check=False, env=environment(package / "src")
     )
     assert "2 passed" in ended.stdout, ended.stdout
 
@@ -89,6 +97,36 @@ def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pyt
     assert registry.broken == []
     assert str(registry.passes.origins["halve"]) == "plugin 'halve' of mbcompress-halve 0.1.0"
     sys.modules.pop("mbcompress_halve")
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as `plugin new --trains` writes it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", "clip", "--trains"]) == 0
+    return tmp_path / "clip"
+
+
+def test_a_pass_that_trains_is_written(clip: Path) -> None:
+    files = {path.relative_to(clip).as_posix() for path in clip.rglob("*") if path.is_file()}
+    package = "src/mbcompress_clip"
+    expected = {
+        "pyproject.toml",
+        "README.md",
+        f"{package}/__init__.py",
+        f"{package}/callbacks.py",
+        "tests/test_clip.py",
+    }
+    assert files == expected
+    assert "class Clip(TrainingPass)" in (clip / package / "__init__.py").read_text()
+    assert "- clip: {limit: 0.5}" in (clip / "README.md").read_text()
+    assert len((clip / package / "__init__.py").read_text().splitlines()) < 30
+    assert_clean(clip)
+
+
+@pytest.mark.slow
+def test_a_pass_that_trains_passes_its_own_tests(clip: Path) -> None:
+    assert_passes_its_own_tests(clip)
 
 
 def test_another_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,11 +55,11 @@ def _write_entry(component: Component) -> dict[str, Any]:
 
 
 def _write_model(model: ModelSource | None) -> dict[str, Any] | None:
-    return model and {"source": model.name, **model.as_written()}
+    return {"source": model.name, **model.as_written()} if model else None
 
 
 def _write_data(data: Dataset | None) -> dict[str, Any] | None:
-    return data and {"name": data.name, **data.as_written()}
+    return {"name": data.name, **data.as_written()} if data else None
 
 
 def _mapping_or_null(value: object) -> object:

@@ -16,7 +16,7 @@ from mbcompress.recipe.model import Recipe
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-    from mbcompress.contract.options import Component
+    from mbcompress.contract.options import Component, Options
     from mbcompress.registry.registry import Kind, Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,10 +39,10 @@ class _Generator(GenerateJsonSchema):
 
 def recipe_schema(registry: Registry) -> Schema:
     """The schema of a recipe that names components of `registry`."""
-    components: list[type[Component]] = [cls for kind in registry.kinds for cls, _ in kind]
-    bases: list[type[Component]] = [kind.base for kind in registry.kinds]
+    classes: list[type[Options]] = [Recipe, *(kind.base for kind in registry.kinds)]
+    classes += [cls for kind in registry.kinds for cls, _ in kind]
     references, schema = models_json_schema(
-        [(cls, "validation") for cls in (Recipe, *bases, *components)],
+        [(cls, "validation") for cls in classes],
         ref_template=f"{PREFIX}{{model}}",
         schema_generator=_Generator,
     )
@@ -65,7 +65,7 @@ def _complete(definition: Schema, cls: type[Component], kind: Kind[Any]) -> None
         definition["required"] = [kind.key, *definition.get("required", [])]
 
 
-def _any_of(kind: Kind[Any], definitions: dict[type, Schema], keys: dict[type, str]) -> Schema:
+def _any_of(kind: Kind[Any], definitions: dict[type[Component], Schema], keys: dict[Any, str]) -> Schema:
     """The forms of a component: `{source: NAME, …}`, or `NAME` and `NAME: {option: value}`."""
     references = {cls: {"$ref": f"{PREFIX}{keys[cls]}"} for cls in definitions}
     if not references:

@@ -96,7 +96,7 @@ class Kind(Generic[C]):
         """
         if isinstance(spec, Component):
             return self.adopt(spec)
-        return self._from_entry(spec, registry) if self.key is None else self._from_mapping(spec, registry)
+        return self._from_entry(spec, registry) if self.key is None else self._from_mapping(spec, self.key, registry)
 
     def adopt(self, component: Component) -> C:
         """Check a component object from a program and return it; its class need not be installed.
@@ -145,17 +145,17 @@ class Kind(Generic[C]):
         except SpecError as error:
             raise error.under(name) from None
 
-    def _from_mapping(self, spec: object, registry: Registry) -> C:
+    def _from_mapping(self, spec: object, key: str, registry: Registry) -> C:
         """From `{KEY: NAME, option: value, …}`."""
         if not isinstance(spec, Mapping):
-            raise SpecError((), f"must be a mapping like {{{self.key}: NAME, …}}, got {shown(spec)}")
-        if self.key not in spec:
-            raise SpecError((), f"{self.key!r} is missing (known: {', '.join(sorted(self.classes))})")
+            raise SpecError((), f"must be a mapping like {{{key}: NAME, …}}, got {shown(spec)}")
+        if key not in spec:
+            raise SpecError((), f"{key!r} is missing (known: {', '.join(sorted(self.classes))})")
         try:
-            return self.build(spec[self.key], {k: v for k, v in spec.items() if k != self.key}, registry)
+            return self.build(spec[key], {k: v for k, v in spec.items() if k != key}, registry)
         except SpecError as error:
             # an unknown name is reported at the value of the key
-            named: tuple[PathPart, ...] = (self.key,) if error.at_key and not error.path else ()
+            named: tuple[PathPart, ...] = (key,) if error.at_key and not error.path else ()
             raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
 
     def __iter__(self) -> Iterator[tuple[type[C], Origin]]:
