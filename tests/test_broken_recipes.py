@@ -97,7 +97,7 @@ def test_there_are_many() -> None:
         (b"\x89PNG\r\n\x1a\n\x00", "is not UTF-8 text (byte 0), so it is not a recipe"),
         (b"model: caf\xe9\n", "is not UTF-8 text (byte 10), so it is not a recipe"),
         (b"PK\x03\x04\x14\x00", "1: not valid YAML: the character '\\x03' is not allowed"),
-        (b"#" * 70_000, "is larger than 64 KiB, which no recipe is"),
+        (b"#" * 70_000, "is larger than 64 KiB, so it is not a recipe"),
         (b"[" * 60_000, "nested more than 32 levels deep"),
         (b"a: !" + b"a" * 60_000 + b" x", f"1:4: tags are not supported, got '!{'a' * 100}…'"),
         (b"*" + b"a" * 60_000, f"1:1: not valid YAML: found undefined alias '{'a' * 277}…"),
@@ -157,7 +157,7 @@ def test_unreadable_file(good: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("passes.1.target_macs=3", "passes[1].prune.target_macs: must be less than 1, got 3"),
         ("passes.prune={target_macs: 3}", "passes[1].prune.target_macs: must be less than 1, got 3"),
         ("passes.prnue.steps=2", "unknown entry of passes 'prnue'; did you mean 'prune'? (known: prune, train)"),
-        ("passes.train.epochs=5", "'train' stands more than once; say which by its position: passes.0 or passes.2"),
+        ("passes.train.epochs=5", "'train' appears more than once; choose one by its position: passes.0 or passes.2"),
         ("passes.3.epochs=5", "passes has 3 entries, so there is no 3"),
         (
             f"{'x' * 5000}=1",

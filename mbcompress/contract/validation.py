@@ -60,11 +60,15 @@ def nested_options(field: FieldInfo) -> type[Options] | None:
 
 
 def listed_fields(cls: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields in the order of listings: a class's own before inherited ones, nested groups last."""
-    own = {name: depth for depth, base in reversed([*enumerate(cls.__mro__)]) for name in get_annotations(base)}
-    fields = cls.model_fields
-    names = sorted(fields, key=lambda name: (nested_options(fields[name]) is not None, own.get(name, 0)))
-    return {name: fields[name] for name in names}
+    """The fields in the order of listings: a plugin's own, those that mbcompress declares, and nested groups last."""
+    classes = [base for base in cls.__mro__ if base.__module__.split(".")[0] != "mbcompress"]
+    own = {name for base in classes for name in get_annotations(base)}
+
+    def rank(name: str) -> tuple[bool, bool]:
+        field = cls.model_fields[name]
+        return nested_options(field) is not None, name not in own and not field.is_required()
+
+    return {name: cls.model_fields[name] for name in sorted(cls.model_fields, key=rank)}
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], noun: str) -> SpecError:
