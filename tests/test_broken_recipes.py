@@ -1,6 +1,6 @@
-"""Every broken recipe is refused in one exact sentence, with exit code 2, at once, and nothing is left behind.
+"""Every broken recipe is refused quickly with one exact sentence and exit code 2, and nothing is left behind.
 
-The message of `broken_recipes/NAME.yaml` stands in its first line; `{path}` is the file's own path.
+The message for `broken_recipes/NAME.yaml` is in its first line; `{path}` is the file's own path.
 """
 
 import importlib.metadata
@@ -28,12 +28,12 @@ passes:
   - train: {epochs: 2}
 """
 SLOW = 3.0
-"""Seconds of the processor that a refusal may take on a busy machine; on an idle one it is well below one."""
+"""CPU seconds that a refusal may take on a busy machine; on an idle one it takes well below one."""
 
 
 @pytest.fixture(autouse=True)
 def only_built_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What else is installed here must not show in the messages."""
+    """Other installed plugins must not appear in the messages."""
     built_in = importlib.metadata.distribution("mbcompress")
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: [built_in])
 
@@ -59,7 +59,7 @@ def good(tmp_path: Path) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line that the command says on standard error."""
+    """The one line that the command prints on standard error."""
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -210,7 +210,7 @@ def test_out_is_in_use(options: list[str], good: Path, capsys: pytest.CaptureFix
 
 
 def slowest_recipe() -> str:
-    """As many values as fit into the largest file that is read at all."""
+    """As many values as fit in the largest file that is read."""
     return "passes: [" + "x," * 32_000 + "]"
 
 

@@ -1,4 +1,4 @@
-"""Models by the name of a callable, and of torchvision and timm, for which modules stand in."""
+"""Models by the name of a callable, and of fake torchvision and timm modules."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_a_wrong_target_is_refused_before_anything_runs(registry: Registry, case
 
 @pytest.fixture
 def strange_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module whose source does not tell what it holds, in the current directory."""
+    """A module in the current directory that defines its names at run time."""
     source = """
         from torch import nn
         globals()["made"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
@@ -108,7 +108,7 @@ def test_a_target_that_fails_is_one_sentence(registry: Registry, strange_module:
     assert "\n" not in str(error.value)
 
 
-def test_what_a_module_makes_at_run_time_is_found(registry: Registry, strange_module: str) -> None:
+def test_names_that_a_module_defines_at_run_time_are_found(registry: Registry, strange_module: str) -> None:
     assert isinstance(registry.build_model(python_model("strange_net:made")).load(), nn.Module)
 
 
@@ -152,7 +152,7 @@ STAND_INS = {
 
 @pytest.fixture
 def hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand-ins for timm and torchvision, on the path of Python."""
+    """Fake timm and torchvision on sys.path."""
     for name, source in STAND_INS.items():
         path = tmp_path / name.replace(".", "/")
         path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`mbcompress plugin new` and `plugin check`: what is written is small, clean, and keeps the contract as written."""
+"""`mbcompress plugin new` and `plugin check`: a new package is small, clean and passes the contract tests."""
 
 import importlib
 import json
@@ -36,7 +36,7 @@ def halve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def metadata(package: Path) -> None:
-    """What pip would write about the package, beside its module."""
+    """Write the metadata that pip would install with the package."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     info = package / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
@@ -89,7 +89,7 @@ def environment(path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(path)}
 
 
-def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_found_and_its_requirement_includes_this_version(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata(halve)
     monkeypatch.syspath_prepend(str(halve / "src"))
     importlib.invalidate_caches()
@@ -212,7 +212,7 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_says_what_to_change(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_what_to_change(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install("mb-squeeze", "1 / 0")
     assert main(["plugin", "check", "squeezer"]) == 1
     out = capsys.readouterr().out.splitlines()
@@ -224,7 +224,7 @@ def test_check_says_what_to_change(install: Install, capsys: pytest.CaptureFixtu
 
 
 def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that does not exist is refused, so that nothing is tried."""
+    """An unknown option is refused, so that behaviour is not tested."""
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     assert main(["plugin", "check", "mb-squeeze", "--json", "-o", "farce=2"]) == 1
     verdicts = json.loads(capsys.readouterr().out)
@@ -244,17 +244,17 @@ def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> 
         (["digits", "-o", "calibration=["], "--option calibration=[:1:"),
     ],
 )
-def test_check_of_nonsense(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_bad_arguments(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "check", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"mbcompress: {problem}")
 
 
-def test_check_of_a_good_component(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_working_component(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "check", "digits", "-o", "calibration=64"]) == 0
     assert capsys.readouterr().out.endswith("\ndigits: none of 7 checks failed\n")
 
 
-def test_pytest_is_not_slowed_down_by_us() -> None:
+def test_the_pytest_plugin_imports_nothing_slow() -> None:
     ours = "[name for name in sys.modules if name.startswith(('mbcompress.', 'torch'))]"
     code = f"import sys, mbcompress_pytest; print({ours})"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

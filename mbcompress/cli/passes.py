@@ -74,7 +74,7 @@ def _default(field: FieldInfo) -> Any:
 
 def _option(name: str, field: FieldInfo, default: Any) -> dict[str, Any]:
     """An option; that of a nested group has the group's options, with the defaults that the component sets."""
-    option = {"name": name, "type": _type(field.annotation)}
+    option: dict[str, Any] = {"name": name, "type": _type(field.annotation)}
     if default is not REQUIRED:
         option["default"] = to_jsonable_python(default, fallback=str, serialize_unknown=True)
     option |= {"range": _range(field), "description": field.description or ""}

@@ -67,10 +67,7 @@ def _words(name: str, registry: Registry, trains: bool) -> dict[str, str]:
         "class_name": f"{camel}Pass" if camel in IMPORTED or keyword.iskeyword(camel) else camel,
         "requirement": f"mbcompress>={version.major}.{version.minor},<{version.major + 1}",
         "source": f"src/{module}/__init__.py" if trains else f"src/{module}.py",
-        "option": "limit" if trains else "share",
-        "does": "fine-tunes with clamped weights"
-        if trains
-        else "sets the smallest weights of each convolution to zero",
+        **(README_TRAINS if trains else README_PLAIN),
     }
 
 
