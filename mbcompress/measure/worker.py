@@ -16,6 +16,7 @@ import numpy as np
 from mbcompress.contract.runtimes import Runtime, Session
 from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
+from mbcompress.graph.operators import register_operators
 
 BATCH = 100  # images in one call where only the logits matter
 
@@ -24,6 +25,8 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until the input ends; the first one names the runtime, the file and the threads."""
     setup = json.loads(requests.readline())
     runtime: Runtime = resolve_name(setup["runtime"]).model_validate(setup["options"])
+    if runtime.needs_torch:
+        register_operators(resolve_name(operators)() for operators in setup["operators"])
     path = Path(setup["path"])
     name = runtime.describe()  # imports the engine, whose own memory is not the model's
     before = peak_memory()

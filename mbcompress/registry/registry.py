@@ -79,8 +79,8 @@ class Kind(Generic[C]):
         name = _check(self.name, cls)
         if name in self.classes:
             raise MbcompressError(f"{self.name} {name!r} is already provided by {self.origins[name]}")
-        if issubclass(cls, Runtime) and "<locals>" in cls.__qualname__:
-            raise MbcompressError(f"{self.name} {name!r} must be defined at the top level of a module to be importable")
+        if issubclass(cls, Runtime):
+            _check_importable(f"runtime {name!r}", cls)
         self.classes[name] = cls
         self.origins[name] = origin
 
@@ -211,6 +211,7 @@ class Registry:
         if name in TORCHS_OWN or name in self.operators:
             owner = self.operators[name][0] if name in self.operators else "torch"
             raise MbcompressError(f"operator set {name!r} is already provided by {owner}")
+        _check_importable(f"operator set {name!r}", cls)
         self.operators[name] = (origin, cls())
 
     def unavailable(self) -> str:
@@ -255,6 +256,12 @@ def _problem(cls: type[Component]) -> str:
                 known = ", ".join(str(trait) for trait in Trait)
                 return f"{attribute} {shown(traits)}, which must be a frozenset of mbcompress.Trait (known: {known})"
     return ""
+
+
+def _check_importable(subject: str, cls: type[Any]) -> None:
+    """Refuse a class that a measuring process could not import."""
+    if "<locals>" in cls.__qualname__:
+        raise MbcompressError(f"{subject} must be defined at the top level of a module, where other processes find it")
 
 
 def _missing_methods(cls: type[Any]) -> str:
