@@ -86,7 +86,7 @@ def assert_passes_its_own_tests(package: Path) -> None:
 
 
 def environment(path: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(path)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path])}
 
 
 def test_it_is_found_and_its_requirement_includes_this_version(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,11 @@ def _complete(definition: Schema, cls: type[Component], kind: Kind[Any]) -> None
     """Give the options of a component a title, the order of listings and, in `{source: NAME, …}`, the name."""
     definition["title"] = f"{kind.name} {cls.name}"
     properties = definition.get("properties", {})
-    definition["properties"] = {name: properties[name] for name in listed_fields(cls) if name in properties}
+    definition["properties"] = {
+        # pydantic leaves out the description of a group where it is that of the group's class
+        name: {"description": field.description or "", **properties[name]}
+        for name, field in listed_fields(cls).items()
+    }
     if kind.key:
         definition["properties"] = {kind.key: {"const": cls.name}, **definition["properties"]}
         definition["required"] = [kind.key, *definition.get("required", [])]
