@@ -4,6 +4,7 @@ from mbcompress.api import compress
 from mbcompress.checkpoint.restoring import load
 from mbcompress.contract.context import Context
 from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.events import Run
 from mbcompress.contract.hookspecs import hookimpl
 from mbcompress.contract.metrics import Measured, Metric, Predictions
 from mbcompress.contract.models import ArchitectureSource, ModelSource
@@ -18,7 +19,6 @@ from mbcompress.contract.traits import Trait
 from mbcompress.contract.zoo import Zoo
 from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
-from mbcompress.pipeline.events import Run
 from mbcompress.pipeline.result import Result
 
 __all__ = [

@@ -14,6 +14,7 @@ from mbcompress.cache.place import cache_folder, cache_limit
 from mbcompress.cache.store import Store
 from mbcompress.cache.upkeep import evict
 from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.events import Run
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.process_group import ProcessGroup
@@ -21,7 +22,7 @@ from mbcompress.contract.progress import Progress
 from mbcompress.data.loading import as_sources, load_sources
 from mbcompress.data.splits import Splits
 from mbcompress.errors import MbcompressError, system_limits
-from mbcompress.pipeline.events import Notifier, Run
+from mbcompress.pipeline.events import Notifier
 from mbcompress.pipeline.launcher import join, launched, left_alone
 from mbcompress.pipeline.result import Result
 from mbcompress.pipeline.run_directory import default_directory, provisional
@@ -100,7 +101,7 @@ def compress(
 
 
 def run_plan(
-    plan: recipes.Plan,
+    plan: recipes.Recipe,
     registry: Registry,
     out: str | Path | None,
     device: str,

@@ -142,10 +142,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def unknown(what: str, found: object, allowed: Iterable[str]) -> str:
-    """'unknown pass 'prnue'; did you mean 'prune'? (known: distill, prune)'."""
+def unknown(what: str, found: object, allowed: Iterable[str], hint: str = "") -> str:
+    """'unknown pass 'prnue'; did you mean 'prune'? (known: distill, prune)'; `hint` replaces the guess."""
     choices = sorted(set(allowed))
     folded = {choice.casefold(): choice for choice in choices}
     near = difflib.get_close_matches(found.casefold(), folded, n=1, cutoff=0.5) if isinstance(found, str) else ()
-    hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
-    return f"unknown {what} {shown(found)}{hint} (known: {', '.join(choices) or 'none'})"
+    if near and not hint:
+        hint = f"did you mean {folded[near[0]]!r}?"
+    return f"unknown {what} {shown(found)}{f'; {hint}' if hint else ''} (known: {', '.join(choices) or 'none'})"

@@ -1,6 +1,6 @@
-"""Every broken recipe is refused in one exact sentence, with exit code 2, at once, and nothing is left behind.
+"""Every broken recipe is refused quickly with one exact sentence and exit code 2, and nothing is left behind.
 
-The message of `broken_recipes/NAME.yaml` stands in its first line; `{path}` is the file's own path.
+The message for `broken_recipes/NAME.yaml` is in its first line; `{path}` is the file's own path.
 """
 
 import importlib.metadata
@@ -28,12 +28,12 @@ passes:
   - train: {training: {epochs: 2}}
 """
 SLOW = 3.0
-"""Seconds of the processor that a refusal may take on a busy machine; on an idle one it is well below one."""
+"""CPU seconds that a refusal may take on a busy machine; on an idle one it takes well below one."""
 
 
 @pytest.fixture(autouse=True)
 def only_built_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What else is installed here must not show in the messages."""
+    """Other installed plugins must not appear in the messages."""
     built_in = importlib.metadata.distribution("mbcompress")
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: [built_in])
 
@@ -59,7 +59,7 @@ def good(tmp_path: Path) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """The one line that the command says on standard error."""
+    """The one line that the command prints on standard error."""
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -97,7 +97,7 @@ def test_there_are_many() -> None:
         (b"\x89PNG\r\n\x1a\n\x00", "is not UTF-8 text (byte 0), so it is not a recipe"),
         (b"model: caf\xe9\n", "is not UTF-8 text (byte 10), so it is not a recipe"),
         (b"PK\x03\x04\x14\x00", "1: not valid YAML: the character '\\x03' is not allowed"),
-        (b"#" * 70_000, "is larger than 64 KiB, which no recipe is"),
+        (b"#" * 70_000, "is larger than 64 KiB, so it is not a recipe"),
         (b"[" * 60_000, "nested more than 32 levels deep"),
         (b"a: !" + b"a" * 60_000 + b" x", f"1:4: tags are not supported, got '!{'a' * 100}…'"),
         (b"*" + b"a" * 60_000, f"1:1: not valid YAML: found undefined alias '{'a' * 277}…"),
@@ -157,7 +157,7 @@ def test_unreadable_file(good: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("passes.1.target_macs=3", "passes[1].prune.target_macs: must be less than 1, got 3"),
         ("passes.prune={target_macs: 3}", "passes[1].prune.target_macs: must be less than 1, got 3"),
         ("passes.prnue.steps=2", "unknown entry of passes 'prnue'; did you mean 'prune'? (known: prune, train)"),
-        ("passes.train.epochs=5", "'train' stands more than once; say which by its position: passes.0 or passes.2"),
+        ("passes.train.epochs=5", "'train' appears more than once; choose one by its position: passes.0 or passes.2"),
         ("passes.3.epochs=5", "passes has 3 entries, so there is no 3"),
         (
             f"{'x' * 5000}=1",
@@ -210,7 +210,7 @@ def test_out_is_in_use(options: list[str], good: Path, capsys: pytest.CaptureFix
 
 
 def slowest_recipe() -> str:
-    """As many values as fit into the largest file that is read at all."""
+    """As many values as fit in the largest file that is read."""
     return "passes: [" + "x," * 32_000 + "]"
 
 

@@ -1,4 +1,4 @@
-"""Reading recipes: values with their places, limits, and nothing but one kind of error for any file at all."""
+"""Reading recipes: values with their locations, limits, and only one kind of error for any file."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mbcompress.errors import Location, MbcompressError, RecipeError, SpecError, dotted, shown, unknown
 from mbcompress.pipeline.run_directory import RUNS, default_directory
-from mbcompress.recipe import Plan, from_mapping, read, resolve
+from mbcompress.recipe import Recipe, from_mapping, read, resolve
 from mbcompress.recipe.document import MAX_BYTES, MAX_NODES, Document, read_value
 from mbcompress.registry.discovery import Registry, discover
 
@@ -78,7 +78,7 @@ def write(directory: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_data_and_places(tmp_path: Path) -> None:
+def test_data_and_locations(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     document = read(path)
     assert document.name == "recipe"
@@ -89,7 +89,7 @@ def test_data_and_places(tmp_path: Path) -> None:
     assert str(document.locate(())) == f"{path}:2:1"
 
 
-def test_resolved_recipe_gives_the_same_plan(tmp_path: Path, installed: Registry) -> None:
+def test_resolved_recipe_resolves_to_an_equal_one(tmp_path: Path, installed: Registry) -> None:
     plan = resolve(read(write(tmp_path, GOOD)), installed)
     again = resolve(from_mapping(plan.to_mapping(), plan.name), installed)
     assert again == plan
@@ -97,7 +97,7 @@ def test_resolved_recipe_gives_the_same_plan(tmp_path: Path, installed: Registry
     assert plan.measure.threads == (1, 2)
 
 
-def test_only_passes_where_the_caller_has_the_rest(installed: Registry) -> None:
+def test_model_and_data_may_come_from_the_caller(installed: Registry) -> None:
     plan = resolve(from_mapping({"passes": ["train"]}), installed, ["model", "data"])
     assert (plan.model, plan.data) == (None, None)
     with pytest.raises(RecipeError, match="'data' is missing"):
@@ -134,7 +134,7 @@ def test_limits(tmp_path: Path) -> None:
         read(write(tmp_path, "a: 1 #" + "x" * (MAX_BYTES - 5)))
 
 
-def test_place_of_an_error() -> None:
+def test_location_of_an_error() -> None:
     document = Document("r", Location("r.yaml"), {}, {(): Location("r.yaml", 1, 1), ("a",): Location("r.yaml", 2, 4)})
     assert str(document.locate(("a", 0, "b"))) == "r.yaml:2:4"
     assert str(document.locate(("b",), at_key=True)) == "r.yaml:1:1"
@@ -184,7 +184,7 @@ def swap_lines(text: bytes, position: int, value: int) -> bytes:
 
 
 def replace_value(text: bytes, position: int, value: int) -> bytes:
-    """Some number or word becomes something extreme."""
+    """Replace a number or word with an extreme value."""
     found = list(re.finditer(rb"[\w.]+", text))
     if not found:
         return text
@@ -201,7 +201,7 @@ MUTATIONS = st.tuples(
 
 @settings(derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck))
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
-def test_any_file_is_a_plan_or_one_error(
+def test_any_file_is_a_recipe_or_one_error(
     mutations: list[tuple[object, int, int]], tmp_path_factory: pytest.TempPathFactory, installed: Registry
 ) -> None:
     text = GOOD.encode()
@@ -216,10 +216,10 @@ def test_any_file_is_a_plan_or_one_error(
         assert len(message.splitlines()) == 1
         assert len(message) < len(str(path)) + 1000
     else:
-        assert isinstance(plan, Plan)
+        assert isinstance(plan, Recipe)
 
 
 @pytest.mark.parametrize("name", ["...yaml", ".yaml", "~.yaml", "-.yaml", "con.yaml", "a\nb.yaml"])
-def test_a_name_does_not_lead_out_of_the_runs(name: str, tmp_path: Path) -> None:
+def test_a_name_stays_inside_the_runs_directory(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(GOOD)
     assert default_directory(read(tmp_path / name).name).parent == RUNS

@@ -1,4 +1,4 @@
-"""Every limit of a budget trips, and says in which runtime."""
+"""Every limit of a budget can be missed, and is reported with its runtime."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SIDES = {
 
 
 def comparison(runtime: str, missed: str | None) -> dict[str, Any]:
-    """What `measurement.compare` gives of a good int8 network, apart from one figure."""
+    """The figures of a good int8 network, apart from one."""
     values = {"accuracy_drop": 0.0, "size_ratio": 4.0, "latency_ratio": 2.0, "int8_share": 1.0}
     if missed:
         values[missed] = SIDES[missed][1]
@@ -46,7 +46,7 @@ def comparison(runtime: str, missed: str | None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SIDES)
 @pytest.mark.parametrize("failing", [0, 1])
-def test_each_limit_trips_in_the_runtime_that_misses_it(
+def test_a_missed_limit_is_reported_with_its_runtime(
     name: str, failing: int, registry: Registry, digits: mbcompress.Splits, tmp_path: Path
 ) -> None:
     spec = {
@@ -77,7 +77,7 @@ from mb_toy import Toy
 
 
 class Second(Toy):
-    """The same again, with float convolutions."""
+    """Like Toy, with float convolutions."""
 
     name: ClassVar[str] = "second"
     suffix: ClassVar[str] = ".second.npy"
@@ -101,7 +101,7 @@ def two_toys(toy: dict[str, Any], install: Install) -> dict[str, Any]:
     return {**toy, "export": ["toy", "second"]}
 
 
-def test_a_run_for_two_runtimes_names_the_one_that_failed(
+def test_a_run_for_two_runtimes_names_the_one_that_misses(
     two_toys: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "both.yaml"

@@ -107,8 +107,7 @@ def test_at_discovery(misbehaviour: str, install: Install, tmp_path: Path, capsy
 def test_another_major_version(install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install("mb-squeeze", GOOD, requires="mbcompress >=2,<3")
     expected = (
-        f"it was built for mbcompress <3,>=2, and this is {VERSION}; install a version of mb-squeeze that fits, or "
-        "such an mbcompress"
+        f"it requires mbcompress <3,>=2, and this is {VERSION}; install another version of mb-squeeze or of mbcompress"
     )
     assert reason(tmp_path, capsys) == expected
     assert_documented("built against another major version", f"{ORIGIN} could not be used: {expected}")

@@ -1,4 +1,4 @@
-"""Models by the name of a callable, and of stand-ins for torchvision and timm."""
+"""Models by the name of a callable, and of fake torchvision and timm modules."""
 
 import subprocess
 import sys
@@ -108,7 +108,7 @@ def test_a_target_that_fails_is_one_sentence(registry: Registry, dynamic_module:
     assert "\n" not in str(error.value)
 
 
-def test_a_name_that_a_module_defines_at_run_time_is_found(registry: Registry, dynamic_module: str) -> None:
+def test_names_that_a_module_defines_at_run_time_are_found(registry: Registry, dynamic_module: str) -> None:
     assert isinstance(registry.build_model(python_model("dynamic_net:made")).load(), nn.Module)
 
 

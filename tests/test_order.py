@@ -1,4 +1,4 @@
-"""Passes in an impossible order are refused, with an order that works where there is one."""
+"""Passes in an impossible order are refused, with an order that works if there is one."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ import pytest
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.traits import Trait
 from mbcompress.errors import SpecError
-from mbcompress.recipe.order import LONGEST_REORDERED, check_order
+from mbcompress.recipe.checks import LONGEST_REORDERED, check_order
 
 FLOAT, INT8 = frozenset({Trait.FLOAT}), frozenset({Trait.INT8})
 
@@ -114,7 +114,7 @@ def test_impossible(chain: list[type[Pass]], index: int, problem: str) -> None:
 
 
 def test_proposed_orders_work() -> None:
-    """Whatever is proposed is a permutation that the check accepts."""
+    """The proposed order is a permutation that the check accepts."""
     by_name = {step.name: step for step in (Shrink, Train, Quantize, Tune, Restore)}
     for chain in ([Tune, Restore, Quantize, Quantize], [Restore, Shrink, Quantize, Tune, Train]):
         with pytest.raises(SpecError) as failure:
@@ -132,6 +132,6 @@ def test_long_chains_are_refused_without_a_search() -> None:
 
 
 def test_a_search_without_a_result_is_quick() -> None:
-    """Passes of one kind are tried once at each place, so that not all 40,320 orders are."""
+    """Equal passes are tried once at each position, instead of in all 40,320 orders."""
     with pytest.raises(SpecError, match="no order of these passes works"):
         check_order([Tune() for _ in range(LONGEST_REORDERED)])

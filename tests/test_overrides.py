@@ -1,4 +1,4 @@
-"""`-o key=value` changes what the recipe says, and only that."""
+"""`-o key=value` changes one value of the recipe and nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ def test_in_order(document: Document) -> None:
     assert str(document.locate(("passes", 1, "prune", "steps"))) == "-o passes.prune={target_macs: 0.3}"
 
 
-def test_values_that_were_replaced_are_not_blamed(document: Document) -> None:
-    """`num_classes` stands in the file, but what counts came from the shell."""
+def test_errors_in_an_override_are_located_in_it(document: Document) -> None:
+    """`num_classes` is in the file too, but the override has replaced it."""
     override(document, ["model={source: mobilenet_v1, num_classes: 1}"])
     assert str(document.locate(("model", "num_classes"))).startswith("-o model=")
     assert str(document.locate(("model", "num_classes"), at_key=True)).startswith("-o model=")

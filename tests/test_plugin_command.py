@@ -1,4 +1,4 @@
-"""`mbcompress plugin new` and `plugin check`: what is written is small, clean, and keeps the contract as written."""
+"""`mbcompress plugin new` and `plugin check`: a new package is small, clean and passes the contract tests."""
 
 import importlib
 import json
@@ -36,7 +36,7 @@ def halve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def metadata(package: Path) -> None:
-    """What pip would write about the package, beside its module."""
+    """Write the metadata that pip would install with the package."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     info = package / "src" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
@@ -60,28 +60,36 @@ def test_it_is_small(halve: Path) -> None:
 
 
 def test_it_is_clean(halve: Path) -> None:
+    assert_clean(halve)
+
+
+def assert_clean(package: Path) -> None:
     options = ["--isolated", "--select", "E,F,I,W,B,UP,RUF", "--line-length", "120"]
-    subprocess.run([sys.executable, "-m", "ruff", "check", *options, "."], cwd=halve, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "ruff", "check", *options, "."], cwd=package, check=True, capture_output=True)
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "--check", "."]
-    subprocess.run(command, cwd=halve, check=True, capture_output=True)
+    subprocess.run(command, cwd=package, check=True, capture_output=True)
 
 
 @pytest.mark.slow
 def test_it_passes_its_own_tests(halve: Path) -> None:
-    """With the fixtures that pytest finds by themselves, in a session that knows nothing of ours; exports are tried."""
-    metadata(halve)
+    """In a pytest session of its own, with only the fixtures that mbcompress registers; exports are tried."""
+    assert_passes_its_own_tests(halve)
+
+
+def assert_passes_its_own_tests(package: Path) -> None:
+    metadata(package)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     ended = subprocess.run(
-        command, cwd=halve, capture_output=True, text=True, check=False, env=environment(halve / "src")
+        command, cwd=package, capture_output=True, text=True, check=False, env=environment(package / "src")
     )
     assert "2 passed" in ended.stdout, ended.stdout
 
 
 def environment(path: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(path)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path])}
 
 
-def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_found_and_its_requirement_includes_this_version(halve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata(halve)
     monkeypatch.syspath_prepend(str(halve / "src"))
     importlib.invalidate_caches()
@@ -89,6 +97,36 @@ def test_it_is_found_and_its_requirement_admits_us(halve: Path, monkeypatch: pyt
     assert registry.broken == []
     assert str(registry.passes.origins["halve"]) == "plugin 'halve' of mbcompress-halve 0.1.0"
     sys.modules.pop("mbcompress_halve")
+
+
+@pytest.fixture
+def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as `plugin new --trains` writes it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", "clip", "--trains"]) == 0
+    return tmp_path / "clip"
+
+
+def test_a_pass_that_trains_is_written(clip: Path) -> None:
+    files = {path.relative_to(clip).as_posix() for path in clip.rglob("*") if path.is_file()}
+    package = "src/mbcompress_clip"
+    expected = {
+        "pyproject.toml",
+        "README.md",
+        f"{package}/__init__.py",
+        f"{package}/callbacks.py",
+        "tests/test_clip.py",
+    }
+    assert files == expected
+    assert "class Clip(TrainingPass)" in (clip / package / "__init__.py").read_text()
+    assert "- clip: {limit: 0.5}" in (clip / "README.md").read_text()
+    assert len((clip / package / "__init__.py").read_text().splitlines()) < 30
+    assert_clean(clip)
+
+
+@pytest.mark.slow
+def test_a_pass_that_trains_passes_its_own_tests(clip: Path) -> None:
+    assert_passes_its_own_tests(clip)
 
 
 def test_another_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +212,7 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_says_what_to_change(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_what_to_change(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install("mb-squeeze", "1 / 0")
     assert main(["plugin", "check", "squeezer"]) == 1
     out = capsys.readouterr().out.splitlines()
@@ -186,7 +224,7 @@ def test_check_says_what_to_change(install: Install, capsys: pytest.CaptureFixtu
 
 
 def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that does not exist is refused, so that nothing is tried."""
+    """An unknown option is refused, so that behaviour is not tested."""
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     assert main(["plugin", "check", "mb-squeeze", "--json", "-o", "farce=2"]) == 1
     verdicts = json.loads(capsys.readouterr().out)
@@ -206,17 +244,17 @@ def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> 
         (["digits", "-o", "calibration=["], "--option calibration=[:1:"),
     ],
 )
-def test_check_of_nonsense(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_bad_arguments(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "check", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"mbcompress: {problem}")
 
 
-def test_check_of_a_good_component(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_working_component(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugin", "check", "digits", "-o", "calibration=64"]) == 0
     assert capsys.readouterr().out.endswith("\ndigits: none of 7 checks failed\n")
 
 
-def test_pytest_is_not_slowed_down_by_us() -> None:
+def test_the_pytest_plugin_imports_nothing_slow() -> None:
     ours = "[name for name in sys.modules if name.startswith(('mbcompress.', 'torch'))]"
     code = f"import sys, mbcompress_pytest; print({ours})"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

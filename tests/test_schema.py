@@ -1,4 +1,4 @@
-"""The JSON Schema of recipes: what ships is valid, what is broken in structure is refused, editors get their texts."""
+"""The JSON Schema of recipes: shipped recipes are valid, structural mistakes are refused, options are described."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from mbcompress.cli import main
 from mbcompress.contract.passes import Pass
 from mbcompress.errors import MbcompressError
 from mbcompress.recipe import read
-from mbcompress.recipe.resolve import KEYS
+from mbcompress.recipe.model import Recipe
 from mbcompress.recipe.schema import recipe_schema
 from mbcompress.registry.discovery import Origin, Registry, discover
 
@@ -24,7 +24,7 @@ BROKEN = sorted((ROOT / "tests" / "broken_recipes").glob("*.yaml"))
 BEYOND_A_SCHEMA = {
     "prune_after_winograd": "the order of passes",
     "winograd_after_qat": "the order of passes",
-    "winograd_for_onnx": "which runtimes execute what a pass gives",
+    "winograd_for_onnx": "which runtimes can run the result of a pass",
     "data_folder_is_a_file": "what is on the disk",
     "data_folder_missing": "what is on the disk",
     "weights_are_a_directory": "what is on the disk",
@@ -35,8 +35,8 @@ BEYOND_A_SCHEMA = {
     "split_of_a_teachers_weights": "what is in the zoo",
     "validation_of_zoo_weights": "what is in the zoo",
     "weights_zoo_unknown": "what is in the zoo",
-    "teacher_baseline_random": "a teacher that knows nothing",
-    "teacher_random": "a teacher that knows nothing",
+    "teacher_baseline_random": "a teacher with random weights",
+    "teacher_random": "a teacher with random weights",
     "teacher_of_another_size": "one option depends on another",
     "teacher_of_other_classes": "one option depends on another",
     "distill_after_qat": "the order of passes",
@@ -52,7 +52,7 @@ BEYOND_A_SCHEMA = {
     "lr_nan": "JSON has no NaN",
     "seed_hexadecimal_too_long": "jsonschema cannot print the number that it refuses",
 }
-"""Broken recipes whose mistake is not one of structure, and what it is instead."""
+"""Broken recipes whose mistake is not structural, and the kind of the mistake."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def schema() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def problems(schema: dict[str, Any]) -> Callable[[Any], list[str]]:
-    """Where a recipe breaks the schema."""
+    """The paths at which a recipe violates the schema."""
     validator = Draft202012Validator(schema)
     return lambda recipe: [error.json_path for error in validator.iter_errors(recipe)]
 
@@ -74,7 +74,7 @@ def test_is_a_schema(schema: dict[str, Any]) -> None:
 
 
 def test_has_the_keys_of_a_recipe(schema: dict[str, Any]) -> None:
-    assert set(schema["properties"]) == set(KEYS)
+    assert set(schema["properties"]) == set(Recipe.model_fields)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -88,7 +88,7 @@ def test_broken_recipes_are_refused(problems: Callable[[Any], list[str]]) -> Non
         try:
             recipe = read(path).data
         except MbcompressError:
-            continue  # no YAML, or no mapping: an editor says so without a schema
+            continue  # not YAML or not a mapping: an editor reports it without a schema
         if path.stem in BEYOND_A_SCHEMA:
             continue
         assert problems(recipe), f"{path.stem}: if no schema can say this, name it in BEYOND_A_SCHEMA"
@@ -126,7 +126,7 @@ GOOD = {
     ],
     ids=json.dumps,
 )
-def test_forms_that_are_fine(change: dict[str, Any], problems: Callable[[Any], list[str]]) -> None:
+def test_valid_forms(change: dict[str, Any], problems: Callable[[Any], list[str]]) -> None:
     assert problems({**GOOD, **change}) == []
 
 
@@ -142,13 +142,13 @@ def test_forms_that_are_fine(change: dict[str, Any], problems: Callable[[Any], l
     ],
     ids=json.dumps,
 )
-def test_forms_that_are_not(change: dict[str, Any], problems: Callable[[Any], list[str]]) -> None:
+def test_invalid_forms(change: dict[str, Any], problems: Callable[[Any], list[str]]) -> None:
     assert problems({**GOOD, **change})
 
 
 def test_every_option_is_described(schema: dict[str, Any], registry: Registry) -> None:
-    """What an editor shows: the description of every option of every component, and its default."""
-    titled = {each["title"]: each for each in schema["$defs"].values() if "title" in each}
+    """Editors show the description and the default of every option of every component."""
+    titled = {item["title"]: item for item in schema["$defs"].values() if "title" in item}
     for kind in registry.kinds:
         for cls, _ in kind:
             options = titled[f"{kind.name} {cls.name}"]
@@ -160,7 +160,7 @@ def test_every_option_is_described(schema: dict[str, Any], registry: Registry) -
 
 
 class Halve(Pass):
-    """A stranger's, with an option that JSON has no type for."""
+    """A plugin's pass, with an option that JSON has no type for."""
 
     name: ClassVar[str] = "halve"
     layer: type[int]
@@ -170,7 +170,7 @@ class Halve(Pass):
         return model
 
 
-def test_strangers_are_in_it() -> None:
+def test_installed_plugins_are_included() -> None:
     registry = discover()
     registry.passes.register(Halve, Origin("halve", "mb-halve", "1.0"))
     schema = recipe_schema(registry)

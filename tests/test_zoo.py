@@ -13,7 +13,8 @@ from mbcompress_data import cifar10
 from mbcompress import Splits
 from mbcompress.contract.zoo import Zoo
 from mbcompress.files import sha256
-from mbcompress.recipe.provenance import other_images
+from mbcompress.recipe import from_mapping, resolve
+from mbcompress.recipe.checks import leakage_warnings
 from mbcompress.registry.discovery import Registry
 
 ZOOS = (mbcompress_mobilenet.ZOO, mbcompress_resnet.ZOO)
@@ -63,14 +64,15 @@ def check_accuracy(registry: Registry, data: Splits, zoo: Zoo, name: str) -> Non
 def test_a_different_order_of_images_is_reported(registry: Registry, digits: Splits) -> None:
     """The same options split them differently, and the weights may have been trained on validation images."""
     zoo, name = next((zoo, name) for zoo, name in BUNDLED if zoo.card(name)["data"]["name"] == "digits")
-    model = registry.build_model({**zoo.card(name)["model"], "weights": f"zoo:{name}"})
-    dataset = registry.build_dataset({"name": "digits"})
-    assert list(other_images(model, (), dataset, digits)) == []
+    model = {**zoo.card(name)["model"], "weights": f"zoo:{name}"}
+    spec = {"model": model, "data": {"name": "digits"}, "passes": []}
+    recipe = resolve(from_mapping(spec), registry)
+    assert list(leakage_warnings(recipe, digits)) == []
     moved = replace(digits, train=digits.train.take(np.arange(len(digits.train))[::-1]))
-    (sentence,) = other_images(model, (), dataset, moved)
-    assert "not those of the training of the model's weights; validation images may be among those" in sentence
-    fewer = registry.build_dataset({"name": "digits", "validation": 0.05})
-    assert list(other_images(model, (), fewer, moved)) == []
+    (sentence,) = leakage_warnings(recipe, moved)
+    assert "differ from those that the model's weights were trained on; the validation split may contain" in sentence
+    fewer = resolve(from_mapping({**spec, "data": {"name": "digits", "validation": 0.05}}), registry)
+    assert list(leakage_warnings(fewer, moved)) == []
 
 
 def test_bundled_weights_exist_and_stay_small() -> None:

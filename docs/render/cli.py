@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def page() -> str:
-    """Every command with its arguments."""
+    """Every command with its arguments, from the parser."""
     parser = build_parser()
     sections = [notice("the command line's parser"), "# Command line", str(parser.description)]
     if parser.epilog:
@@ -27,8 +27,8 @@ def page() -> str:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Commands in the order of `--help`; a command with commands of its own comes before them."""
-    for action in parser._actions:  # argparse has no public way to list what a parser knows
+    """Commands in the order of `--help`, each followed by its own commands."""
+    for action in parser._actions:  # argparse has no public way to list them
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 yield command
@@ -36,7 +36,7 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPars
 
 
 def _after_dash(description: str) -> str:
-    """Commands are described by their module's docstring, '`mbcompress run RECIPE`: carry out a recipe.'."""
+    """The description without the command, as in '`mbcompress run RECIPE`: run a recipe.'."""
     head, colon, rest = description.partition("`: ")
     return f"{rest[0].upper()}{rest[1:]}" if colon and head.startswith("`mbcompress ") else description
 

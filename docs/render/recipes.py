@@ -1,4 +1,4 @@
-"""docs/recipes.md, from the JSON Schema of recipes with what mbcompress itself installs."""
+"""docs/recipes.md, from the JSON Schema of recipes with the built-in components."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ SIGNS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "ma
 INTRODUCTION = """\
 # Recipes
 
-A recipe is a YAML file with the keys below. It is checked as a whole before anything is computed:
-`mbcompress validate RECIPE` says what is wrong and where. Everything that can be named in a recipe is a component; this
-page lists those that come with mbcompress, `mbcompress passes` those that are installed.
+A recipe is a YAML file with the keys below. It is checked completely before anything is computed:
+`mbcompress validate RECIPE` reports the first mistake with its line and column. A recipe names components: this page
+lists the built-in ones, `mbcompress passes` the installed ones.
 
 ## Editors
 
-`mbcompress schema --out recipe.schema.json` writes a JSON Schema (2020-12) of recipes with all that is installed. An
-editor that runs yaml-language-server (VS Code with its YAML extension, Neovim, Emacs and others; tried with 1.25)
-completes and checks a recipe whose first line says where the schema is, relative to the recipe:
+`mbcompress schema --out recipe.schema.json` writes a JSON Schema (2020-12) of recipes with all installed components. An
+editor with yaml-language-server (VS Code with its YAML extension, Neovim, Emacs and others; tested with 1.25) completes
+and checks a recipe whose first line names the schema's path, relative to the recipe:
 
 ```yaml
 # yaml-language-server: $schema=recipe.schema.json
 ```
 
-The schema is a little stricter than mbcompress: it refuses a number in quotes, and a recipe without `model` or `data`,
-which `mbcompress.compress` takes where the program brings them. Which order of passes works, and whether files exist,
-only `mbcompress validate` can say."""
+The schema is slightly stricter than mbcompress: it refuses a number in quotes, and a recipe without `model` or `data`,
+which `mbcompress.compress` accepts if the program provides them. The order of passes and the existence of files are
+checked by `mbcompress validate` only."""
 
 
 def page() -> str:
-    """Keys, then every component with every option."""
+    """The keys, then every component with its options, then the groups of options that components share."""
     registry = _built_in(discover())
     schema = recipe_schema(registry)
     writer = _Writer(schema["$defs"])
@@ -75,13 +75,15 @@ def page() -> str:
                 *writer.component(kind.name, cls),
                 f"Distribution: {origin.distribution}.",
             ]
-    for heading, definition in writer.shared():
-        sections += [f"## {heading}", definition.get("description", ""), writer.options(definition)]
+    if groups := list(writer.groups()):
+        sections += ["## Groups of options", "Options that components hold as a group, as in `training: {epochs: 3}`."]
+    for name, definition in groups:
+        sections += [f"### {name}", definition.get("description", ""), writer.options(definition)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _built_in(registry: Registry) -> Registry:
-    """Without what strangers have installed beside us; what is broken of ours must not be left out unnoticed."""
+    """The registry without other distributions' plugins; ends the program if a built-in plugin is broken."""
     for broken in registry.broken:
         if broken.origin.distribution == BUILT_IN:
             sys.exit(f"{broken.origin}: {broken.reason}")
@@ -96,29 +98,26 @@ def _keys(schema: Schema, writer: _Writer) -> Iterator[str]:
     yield "## Keys"
     required = schema["required"]
     rows = [
-        (f"`{key}`", _default(each, required=key in required, absent="every default"), each["description"])
-        for key, each in schema["properties"].items()
+        (f"`{key}`", writer.default(value, required=key in required, absent="every default"), value["description"])
+        for key, value in schema["properties"].items()
     ]
     yield table(["key", "default", "meaning"], rows)
-    for key, each in schema["properties"].items():
-        references = [
-            branch["$ref"] for branch in each.get("anyOf", []) if {"type": "null"} in each["anyOf"] and "$ref" in branch
-        ]
-        if references:
+    for key, value in schema["properties"].items():
+        if "anyOf" in value:
             yield f"### `{key}`"
-            yield writer.options(writer.definitions[references[0].removeprefix(PREFIX)])
+            yield writer.options(writer.definitions[_group(value)])
 
 
 class _Writer:
-    """Writes options, and remembers which groups of options are used inside others."""
+    """Writes tables of options, and remembers the groups that they refer to."""
 
     def __init__(self, definitions: Mapping[str, Schema]) -> None:
         self.definitions = definitions
-        self.by_title = {each["title"]: each for each in definitions.values() if "title" in each}
+        self.by_title = {item["title"]: item for item in definitions.values() if "title" in item}
         self.used: list[str] = []
 
     def component(self, kind: str, cls: type[Component]) -> Iterator[str]:
-        """What it is, what it needs, and a table of its options."""
+        """Its description, its traits, and a table of its options."""
         definition = self.by_title[f"{kind} {cls.name}"]
         yield inspect.cleandoc(definition["description"])
         if issubclass(cls, Pass):
@@ -127,14 +126,14 @@ class _Writer:
         yield self.options(definition)
 
     def options(self, definition: Schema) -> str:
-        """A table of options; the name that a recipe gives them together is none."""
+        """A table of options, without the key that names the component."""
         required = definition.get("required", [])
         rows = [
             (
                 f"`{name}`",
                 self.type(option),
                 ", ".join(_bounds(option)),
-                _default(option, required=name in required),
+                self.default(option, required=name in required),
                 option.get("description", ""),
             )
             for name, option in definition.get("properties", {}).items()
@@ -142,13 +141,29 @@ class _Writer:
         ]
         return table(HEAD, rows) if rows else "It has no options."
 
-    def shared(self) -> Iterator[tuple[str, Schema]]:
-        """Groups of options that other options hold, as `recovery` of `prune` does."""
-        for key in self.used:
+    def groups(self) -> Iterator[tuple[str, Schema]]:
+        """The groups that options refer to, as `training` does; a group's own options may refer to more."""
+        for key in self.used:  # grows while the groups are written
             yield key, self.definitions[key]
 
+    def default(self, option: Schema, *, required: bool, absent: str = "see meaning") -> str:
+        """The default as JSON; of a group, only what differs from the group's own defaults.
+
+        A computed default, as a folder of the user, is not in the schema and not shown.
+        """
+        if required:
+            return "required"
+        if "default" not in option:
+            return absent
+        default = option["default"]
+        if isinstance(default, dict) and (group := _group(option)):
+            own = self.definitions[group]["properties"]
+            default = {name: value for name, value in default.items() if value != own.get(name, {}).get("default")}
+            return f"`{json.dumps(default)}`" if default else "every default"
+        return f"`{json.dumps(default)}`"
+
     def type(self, option: Schema) -> str:
-        """What may stand there, in words."""
+        """The type in words."""
         if "$ref" in option:
             return self._link(option["$ref"].removeprefix(PREFIX))
         if "anyOf" in option:
@@ -171,6 +186,12 @@ class _Writer:
         return f"[{key}](#{anchor(key)})"
 
 
+def _group(option: Schema) -> str:
+    """The key of the group that an option or one of its alternatives refers to; empty if there is none."""
+    references = [branch["$ref"] for branch in (option, *option.get("anyOf", [])) if "$ref" in branch]
+    return references[0].removeprefix(PREFIX) if references else ""
+
+
 def _plural(words: str) -> str:
     return f"{words}s" if words.endswith(("number", "path")) else words
 
@@ -187,13 +208,6 @@ def _bounds(option: Schema) -> Iterator[str]:
         yield from _bounds(branch)
     for bound in _bounds(option.get("items", {})) if isinstance(option.get("items"), dict) else ():
         yield f"each {bound}"
-
-
-def _default(option: Schema, *, required: bool, absent: str = "see meaning") -> str:
-    """A default that is computed, as folders of the user's are, is not in the schema and not shown."""
-    if required:
-        return "required"
-    return f"`{json.dumps(option['default'])}`" if "default" in option else absent
 
 
 def _traits(traits: frozenset[Trait]) -> str:

@@ -14,7 +14,6 @@ import traceback
 from typing import TYPE_CHECKING
 
 from mbcompress.cli import cache, doctor, info, passes, plugin, plugins, rerun, run, schema, validate
-from mbcompress.cli.installed import blocking
 from mbcompress.errors import Interrupted, MbcompressError, PassError
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # read when torch is imported: waiting threads must not keep cores busy that others share
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        with blocking(options):
-            code: int = options.execute(options)
+        code: int = options.execute(options)
         sys.stdout.flush()
     except MbcompressError as error:
         print(f"mbcompress: {error}", file=sys.stderr)

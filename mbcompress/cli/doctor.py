@@ -1,4 +1,4 @@
-"""`mbcompress doctor`: whether everything here is as fast as it can be, and what is broken or missing."""
+"""`mbcompress doctor`: report what is broken or slow in this installation."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "doctor", help="say what is broken or slow in this installation, and why", description=__doc__
+        "doctor", help="report what is broken or slow in this installation", description=__doc__
     )
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Look at plugins, operators and the processor."""
+    """Print the processor, the operators and the broken plugins."""
     found = examine()
     if options.json:
         json.dump(found, sys.stdout, indent=2)
         print()
         return 0
     print(f"processor: {found['processor']}, {found['threads']} threads, torch uses {found['instructions']}")
-    for each in found["operators"]:
-        print(f"operators {each['name']} ({each['plugin']}): {each['status']}")
-    for each in found["broken"]:
-        print(f"broken: {each}")
+    for operators in found["operators"]:
+        print(f"operators {operators['name']} ({operators['plugin']}): {operators['status']}")
+    for broken in found["broken"]:
+        print(f"broken: {broken}")
     if not found["broken"]:
-        print("plugins: none is broken")
+        print("plugins: none broken")
     return 0
 
 
 def examine() -> dict[str, Any]:
-    """What `execute` prints."""
+    """The facts that `execute` prints."""
     import torch
 
     from mbcompress.measure.processor import processor
@@ -52,5 +52,5 @@ def examine() -> dict[str, Any]:
             {"name": name, "plugin": origin.plugin, "status": offered.status}
             for name, (origin, offered) in registry.operators.items()
         ],
-        "broken": [f"{each.origin}: {each.reason}" for each in registry.broken],
+        "broken": [f"{broken.origin}: {broken.reason}" for broken in registry.broken],
     }

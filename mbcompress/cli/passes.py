@@ -1,4 +1,4 @@
-"""`mbcompress passes`: what is installed, where it comes from, and every option with its type and default."""
+"""`mbcompress passes`: list the installed components with every option, its type, bounds and default."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic_core import to_jsonable_python
 
 from mbcompress.cli.installed import add_block_argument, registry_for, report_broken
+from mbcompress.contract.options import Component, Options
+from mbcompress.contract.validation import listed_fields, nested_options
 from mbcompress.errors import MbcompressError, unknown
 
 if TYPE_CHECKING:
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-    from mbcompress.contract.options import Component
-    from mbcompress.registry.registry import Kind, Origin
+    from mbcompress.registry.registry import Origin
+
+REQUIRED = object()
+"""Stands for the default of an option that has none."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +42,7 @@ def execute(options: argparse.Namespace) -> int:
     """List everything, or one component."""
     registry = registry_for(options)
     report_broken(registry)
-    components = [entry for kind in registry.kinds for entry in _entries(kind)]
+    components = [_entry(kind.name, cls, origin) for kind in registry.kinds for cls, origin in kind]
     if options.name:
         chosen = [entry for entry in components if entry["name"] == options.name]
         if not chosen:
@@ -53,10 +57,6 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _entries(kind: Kind[Any]) -> list[dict[str, Any]]:
-    return [_entry(kind.name, cls, origin) for cls, origin in kind]
-
-
 def _entry(kind: str, cls: type[Component], origin: Origin) -> dict[str, Any]:
     return {
         "kind": kind,
@@ -64,20 +64,31 @@ def _entry(kind: str, cls: type[Component], origin: Origin) -> dict[str, Any]:
         "summary": cls.summary(),
         "distribution": origin.distribution,
         "version": origin.version,
-        "options": [_option(name, field) for name, field in cls.model_fields.items()],
+        "options": [_option(name, field, _default(field)) for name, field in listed_fields(cls).items()],
     }
 
 
-def _option(name: str, field: FieldInfo) -> dict[str, Any]:
-    described = {"name": name, "type": _type(field.annotation)}
-    if not field.is_required():
-        default = field.get_default(call_default_factory=True)
-        described["default"] = to_jsonable_python(default, fallback=str, serialize_unknown=True)
-    return {**described, "range": _range(field), "description": field.description or ""}
+def _default(field: FieldInfo) -> Any:
+    return REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _option(name: str, field: FieldInfo, default: Any) -> dict[str, Any]:
+    """An option; that of a nested group has the group's options, with the defaults that the component sets."""
+    option: dict[str, Any] = {"name": name, "type": _type(field.annotation)}
+    if default is not REQUIRED:
+        option["default"] = to_jsonable_python(default, fallback=str, serialize_unknown=True)
+    option |= {"range": _range(field), "description": field.description or ""}
+    if group := nested_options(field):
+        set_here = default if isinstance(default, group) else None
+        option["options"] = [
+            _option(inner, inner_field, getattr(set_here, inner) if set_here else _default(inner_field))
+            for inner, inner_field in listed_fields(type(set_here) if set_here else group).items()
+        ]
+    return option
 
 
 def _type(annotation: Any) -> str:
-    """An annotation as a reader of recipes would write it: `'l1' | 'l2'`, `float | null`."""
+    """An annotation in the words of a recipe: `'l1' | 'l2'`, `float | null`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
         return "null"
@@ -91,11 +102,13 @@ def _type(annotation: Any) -> str:
         return "mapping"
     if origin is not None and arguments:
         return f"list of {_type(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Options) and not issubclass(annotation, Component):
+        return "options"
     return str(getattr(annotation, "__name__", annotation))
 
 
 def _range(field: FieldInfo) -> str:
-    """'>= 0, < 1' from the field's bounds."""
+    """The field's bounds as '>= 0, < 1'."""
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = ((sign, getattr(bound, name, None)) for bound in field.metadata for name, sign in signs.items())
     return ", ".join(f"{sign} {limit:g}" for sign, limit in bounds if limit is not None)
@@ -105,8 +118,19 @@ def _print(entry: dict[str, Any]) -> None:
     print(f"{entry['kind']} {entry['name']}  ({entry['distribution']} {entry['version']})")
     print(f"    {entry['summary']}")
     for option in entry["options"]:
-        default = f" = {json.dumps(option['default'])}" if "default" in option else " (required)"
-        limits = f"  [{option['range']}]" if option["range"] else ""
-        print(f"    {option['name']}: {option['type']}{default}{limits}")
-        print(textwrap.fill(option["description"], 110, initial_indent=" " * 8, subsequent_indent=" " * 8))
+        _print_option(option, " " * 4)
     print()
+
+
+def _print_option(option: dict[str, Any], indent: str) -> None:
+    group = option.get("options", [])
+    if group and option.get("default") is not None:
+        default = ""  # its options have their own
+    else:
+        default = f" = {json.dumps(option['default'])}" if "default" in option else " (required)"
+    limits = f"  [{option['range']}]" if option["range"] else ""
+    print(f"{indent}{option['name']}: {option['type']}{default}{limits}")
+    margin = f"{indent}    "
+    print(textwrap.fill(option["description"], 110, initial_indent=margin, subsequent_indent=margin))
+    for inner in group:
+        _print_option(inner, margin)

@@ -1,4 +1,4 @@
-"""`mbcompress plugin new NAME` and `mbcompress plugin check NAME`: begin a plugin, and see whether it behaves."""
+"""`mbcompress plugin new NAME` and `mbcompress plugin check NAME`: create a plugin, and test one."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ if TYPE_CHECKING:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command with its two verbs."""
-    parser = commands.add_parser("plugin", help="begin a plugin of your own, or check one", description=__doc__)
+    parser = commands.add_parser("plugin", help="create a plugin, or check one", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     writes = "write a package with one pass, its tests and a README"
     new = verbs.add_parser("new", help=writes, description=f"{writes[0].upper()}{writes[1:]}.")
-    new.add_argument("name", metavar="NAME", help="what recipes will call the pass")
+    new.add_argument("name", metavar="NAME", help="name of the pass in recipes")
+    new.add_argument("--trains", action="store_true", help="write a pass that trains, with a callback")
     new.add_argument("--directory", type=Path, metavar="DIR", help="where to write it; must not exist (default: NAME)")
     new.set_defaults(execute=execute_new)
-    holds = "hold a plugin to the contract, and say what to change"
-    check = verbs.add_parser("check", help=holds, description=f"{holds[0].upper()}{holds[1:]}.")
-    check.add_argument("name", metavar="NAME", help="a plugin, a distribution, or something that a recipe can name")
+    tests = "test a plugin against the contract, and report what to change"
+    check = verbs.add_parser("check", help=tests, description=f"{tests[0].upper()}{tests[1:]}.")
+    check.add_argument("name", metavar="NAME", help="a plugin, a distribution or a component")
     check.add_argument(
         "-o",
         "--option",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="try with this option instead of the class's examples, for example path=photos; may be repeated",
+        help="test with this option instead of the class's examples, for example path=photos; may be repeated",
     )
     check.add_argument("--json", action="store_true", help="print JSON on standard output")
     check.set_defaults(execute=execute_check)
 
 
 def execute_new(options: argparse.Namespace) -> int:
-    """Write the package and say how to go on."""
+    """Write the package and print the next commands."""
     from mbcompress.cli.scaffold import write_package
 
-    directory = write_package(options.name, options.directory, registry_for(options))
+    directory = write_package(options.name, options.directory, registry_for(options), trains=options.trains)
     print(f"{directory}: a package with one pass, its tests and a README; next:")
     print(f"    pip install {_as_argument(directory)}")
     print(f"    mbcompress plugin check {options.name}")
@@ -52,7 +53,7 @@ def execute_new(options: argparse.Namespace) -> int:
 
 
 def _as_argument(directory: Path) -> str:
-    """Pip takes a bare word for a name to download."""
+    """The directory as pip needs it: a bare word would be the name of a distribution to download."""
     return str(directory) if directory.is_absolute() else f"./{directory}"
 
 

@@ -1,4 +1,4 @@
-"""`mbcompress plugins`: which plugins are installed, from where, what each offers, and what is wrong with it."""
+"""`mbcompress plugins`: list the installed plugins with their components, and what is broken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "plugins", help="list installed plugins, what they offer and what is broken", description=__doc__
+        "plugins", help="list installed plugins, their components and what is broken", description=__doc__
     )
     add_block_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
@@ -25,18 +25,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def execute(options: argparse.Namespace) -> int:
-    """List every plugin, ours first."""
+    """List every plugin, the built-in ones first."""
     registry = registry_for(options)
     report_needless_blocks(registry)
-    found = describe_plugins(registry)
+    plugins = describe_plugins(registry)
     if options.json:
-        json.dump(found, sys.stdout, indent=2)
+        json.dump(plugins, sys.stdout, indent=2)
         print()
         return 0
-    for plugin in found:
+    for plugin in plugins:
         print(f"{plugin['plugin']}  ({plugin['distribution']} {plugin['version']}, {plugin['location'] or '?'})")
-        for what in plugin["offers"]:
-            print(f"    {what['kind']} {what['name']}")
+        for offer in plugin["offers"]:
+            print(f"    {offer['kind']} {offer['name']}")
         for reason in plugin["problems"]:
             print(f"    broken: {reason}")
         if plugin["status"] == "blocked":
@@ -46,9 +46,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
     """Each plugin with what it offers; `status` is 'fine', 'broken' (wholly or in part) or 'blocked'."""
-    # two distributions may give one name, and one plugin may be broken in several ways
-    there = dict.fromkeys([*registry.plugins, *registry.blocked, *(broken.origin for broken in registry.broken)])
-    return [_describe(origin, registry) for origin in there]
+    return [_describe(origin, registry) for origin in registry.origins]
 
 
 def _describe(origin: Origin, registry: Registry) -> dict[str, Any]:

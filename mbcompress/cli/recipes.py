@@ -1,4 +1,4 @@
-"""What `run` and `validate` share: the recipe, its overrides, and the way to a plan."""
+"""The arguments that `run` and `validate` share: a recipe and its overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE, -o and --block."""
+    """Add RECIPE, -o and --block."""
     add_block_argument(parser)
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a YAML file")
     parser.add_argument(
@@ -28,7 +28,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_plan(options: argparse.Namespace) -> tuple[recipes.Plan, Registry]:
+def read_recipe(options: argparse.Namespace) -> tuple[recipes.Recipe, Registry]:
     """Read, override and resolve."""
     document = recipes.override(recipes.read(options.recipe), options.override)
     registry = registry_for(options)

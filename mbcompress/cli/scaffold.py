@@ -1,4 +1,4 @@
-"""Writes the package that a plugin begins as, from the templates beside this module."""
+"""Writes the package of a new plugin from the templates beside this module."""
 
 from __future__ import annotations
 
@@ -19,37 +19,68 @@ if TYPE_CHECKING:
     from mbcompress.registry.registry import Registry
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILES = {
-    "pyproject.toml": "pyproject.toml.template",
-    "README.md": "README.md.template",
-    "src/{module}.py": "plugin.py.template",
-    "tests/test_{name}.py": "test_plugin.py.template",
+FILES = {"pyproject.toml": "pyproject.toml.template", "README.md": "README.md.template"}
+PLAIN = {"src/{module}.py": "plugin.py.template", "tests/test_{name}.py": "test_plugin.py.template"}
+TRAINS = {
+    "src/{module}/__init__.py": "plugin_trains.py.template",
+    "src/{module}/callbacks.py": "callbacks.py.template",
+    "tests/test_{name}.py": "test_plugin_trains.py.template",
 }
-NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a name by PEP 508 that can also begin a Python name
+README_PLAIN = {"option": "share", "does": "sets the smallest weights of each convolution to zero"}
+README_TRAINS = {"option": "limit", "does": "fine-tunes with clamped weights"}
+NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a PEP 508 name that can also begin a Python name
 LONGEST = 64
-IMPORTED = {"Pass", "Trait", "Field", "ClassVar"}  # names that the template's module uses itself
+IMPORTED = {"ClassVar", "Field", "Pass", "Trait", "TrainingConfig", "TrainingPass"}  # names the templates may import
 
 
-def write_package(name: str, directory: Path | None, registry: Registry) -> Path:
-    """Write a package with a pass called `name` to `directory`, by default one of that name; return the directory.
+def write_package(name: str, directory: Path | None, registry: Registry, *, trains: bool = False) -> Path:
+    """Write a package with a pass called `name` to `directory`, by default one of that name, and return it.
 
     Raises:
-        MbcompressError: the name is not one, or is taken, or the directory exists. Nothing is written then.
+        MbcompressError: the name is invalid or taken, or the directory exists. Nothing is written then.
     """
-    words = _words(name, registry)
+    words = _words(name, registry, trains)
     directory = Path(name) if directory is None else directory
     if directory.exists() or directory.is_symlink():
         raise MbcompressError(f"{directory}: already exists; choose another --directory, or remove it first")
     with provisional(directory) as partial:
-        for target, template in FILES.items():
+        for target, template in (FILES | (TRAINS if trains else PLAIN)).items():
             path = partial / target.format(**words)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(Template((TEMPLATES / template).read_text()).substitute(words))
     return directory
 
 
-def _words(name: str, registry: Registry) -> dict[str, str]:
-    """What the templates' placeholders stand for."""
+def _words(name: str, registry: Registry, trains: bool) -> dict[str, str]:
+    """Values of the templates' placeholders."""
+    canonical = _check_name(name, registry)
+    word = canonical.replace("-", "_")
+    distribution = _distribution(canonical)
+    module = distribution.replace("-", "_")
+    camel = "".join(part.capitalize() for part in word.split("_"))
+    version = Version(importlib.metadata.version("mbcompress"))
+    return {
+        "name": word,
+        "plugin": canonical,
+        "distribution": distribution,
+        "module": module,
+        "class_name": f"{camel}Pass" if camel in IMPORTED or keyword.iskeyword(camel) else camel,
+        "requirement": f"mbcompress>={version.major}.{version.minor},<{version.major + 1}",
+        "source": f"src/{module}/__init__.py" if trains else f"src/{module}.py",
+        **(README_TRAINS if trains else README_PLAIN),
+    }
+
+
+def _distribution(canonical: str) -> str:
+    return canonical if canonical.startswith("mbcompress-") else f"mbcompress-{canonical}"
+
+
+def _check_name(name: str, registry: Registry) -> str:
+    """The name in canonical form.
+
+    Raises:
+        MbcompressError: it is invalid, or a component or a plugin has it.
+    """
     if len(name) > LONGEST or not NAME.fullmatch(name):
         raise MbcompressError(
             f"plugin name {shown(name)}: must be at most {LONGEST} letters, digits, '-', '_' or '.', begin with a "
@@ -59,21 +90,10 @@ def _words(name: str, registry: Registry) -> dict[str, str]:
     word = canonical.replace("-", "_")
     for kind in registry.kinds:
         if word in kind.classes:
-            raise MbcompressError(
-                f"plugin name {shown(name)}: {kind.name} {word!r} is already provided by "
-                f"{kind.origins[word]}; choose another name"
-            )
-    distribution = canonical if canonical.startswith("mbcompress-") else f"mbcompress-{canonical}"
-    for origin in (*registry.plugins, *registry.blocked, *(broken.origin for broken in registry.broken)):
-        if {canonical, distribution} & {canonicalize_name(origin.plugin), canonicalize_name(origin.distribution)}:
+            taken = f"{kind.name} {word!r} is already provided by {kind.origins[word]}"
+            raise MbcompressError(f"plugin name {shown(name)}: {taken}; choose another name")
+    for origin in registry.origins:
+        names = {canonicalize_name(origin.plugin), canonicalize_name(origin.distribution)}
+        if {canonical, _distribution(canonical)} & names:
             raise MbcompressError(f"plugin name {shown(name)}: is taken by {origin}; choose another name")
-    camel = "".join(part.capitalize() for part in word.split("_"))
-    version = Version(importlib.metadata.version("mbcompress"))
-    return {
-        "name": word,
-        "plugin": canonical,
-        "distribution": distribution,
-        "module": distribution.replace("-", "_"),
-        "class_name": f"{camel}Pass" if camel in IMPORTED or keyword.iskeyword(camel) else camel,
-        "requirement": f"mbcompress>={version.major}.{version.minor},<{version.major + 1}",
-    }
+    return canonical

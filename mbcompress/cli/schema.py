@@ -1,4 +1,4 @@
-"""`mbcompress schema`: a JSON Schema of recipes, for editors, with everything that is installed here."""
+"""`mbcompress schema`: print a JSON Schema of recipes, for editors, with every installed component."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print or write the schema; broken plugins are named and left out."""
+    """Print or write the schema; broken plugins are reported and left out."""
     from mbcompress.recipe.schema import recipe_schema
 
     registry = registry_for(options)

@@ -1,10 +1,10 @@
-"""`mbcompress validate RECIPE`: say whether a recipe would run, without running it."""
+"""`mbcompress validate RECIPE`: check a recipe without running it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.recipes import add_recipe_arguments, read_plan
+from mbcompress.cli.recipes import add_recipe_arguments, read_recipe
 
 if TYPE_CHECKING:
     import argparse
@@ -18,9 +18,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Resolve the recipe and describe the plan in a line."""
-    plan, _ = read_plan(options)
-    model = plan.model.name if plan.model else "a module"
-    chain = " -> ".join([model, *(step.name for step in plan.passes), *(runtime.name for runtime in plan.export)])
+    """Resolve the recipe and print its chain of passes in one line."""
+    recipe, _ = read_recipe(options)
+    model = recipe.model.name if recipe.model else "a module"
+    chain = " -> ".join([model, *(component.name for component in (*recipe.passes, *recipe.export))])
     print(f"{options.recipe}: fine: {chain}")
     return 0

@@ -1,4 +1,4 @@
-"""OperatorSet: operators of torch that a plugin brings."""
+"""OperatorSet: custom torch operators of a plugin."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
 
 
 class OperatorSet(ABC):
-    """Operators of torch that a plugin brings, so that models which use them can be stored, read back and shipped.
+    """Custom torch operators of a plugin, so that models that use them can be saved, loaded and exported.
 
-    Their code is the plugin's, installed by the user: a stored graph may name them, and brings no code itself. Nothing
-    here may import torch but `register`.
+    The operators' code is the plugin's, which the user has installed: a stored graph names operators and contains no
+    code. Only `register` may import torch.
     """
 
     name: ClassVar[str]
     """The namespace, as in `torch.ops.NAME`."""
 
     operators: ClassVar[frozenset[str]]
-    """With their overloads: 'mbcompress.depthwise3x3.default'. They must be functions of tensors and numbers that
-    neither read files nor run code that an argument names."""
+    """Full names with overloads: 'mbcompress.depthwise3x3.default'. Operators must be functions of tensors and numbers
+    that neither read files nor run code that an argument names."""
 
     @abstractmethod
     def register(self) -> None:
-        """Make the operators known to torch; a second call does nothing."""
+        """Register the operators with torch; a second call does nothing."""
 
     @property
     def library(self) -> Path | None:
-        """The shared library that registers them by itself, which a file for other programs can carry."""
+        """A shared library that registers the operators when it is loaded, to ship with exported files."""
         return None
 
     @property
     def status(self) -> str:
-        """How they are computed here, or why only slowly, for `mbcompress doctor`."""
+        """How the operators run here, or why they are slow, for `mbcompress doctor`."""
         return "in Python"

@@ -1,29 +1,28 @@
-"""Turns pydantic's findings into one sentence: what must hold, what was found, the nearest valid choice."""
+"""Turns pydantic's errors into one sentence: what must hold, what was found, the nearest valid choice."""
 
-from collections.abc import Iterable
-from typing import Any
+from __future__ import annotations
 
-from pydantic import BaseModel, ValidationError
+from inspect import get_annotations
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from mbcompress.errors import SpecError, shown, unknown
+from mbcompress.contract.options import Component, Options
+from mbcompress.errors import PathPart, SpecError, shown, unknown
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
-def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
-    """The first finding, with its path inside the options of `model`; unknown options come before missing ones."""
-    findings = error.errors(include_url=False)
-    finding = min(findings, key=lambda each: each["type"] != "extra_forbidden")
-    if finding["type"] == "extra_forbidden":
-        *way, option = finding["loc"]
-        path = _without_branches(way)
-        return SpecError((*path, option), unknown("option", option, _fields_at(model, path)), at_key=True)
-    path = _without_branches(finding["loc"])
-    if finding["type"] == "missing":
-        return SpecError(path[:-1], f"{path[-1]!r} is missing")
-    cause = finding.get("ctx", {}).get("error")
-    if isinstance(cause, SpecError):  # of a specification that stands in these options
-        return cause.under(*path)
-    return SpecError(path, _sentence(finding["type"], finding["msg"], finding["input"], finding.get("ctx", {})))
+    from pydantic import BaseModel, ValidationError
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
+RENAMED = {
+    "accumulation": "grad_accum_steps",
+    "magnitude": "randaugment_magnitude",
+    "norm_momentum": "bn_momentum",
+    "random_augment": "randaugment",
+}
+"""Former names of options and recipe keys, and what they are called now."""
 
 TYPES = {
     "int": "a whole number",
@@ -44,41 +43,102 @@ WORDS = {
 }
 
 
-def _sentence(kind: str, message: str, found: object, context: dict[str, Any]) -> str:
+def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
+    """The first error, with its path inside the options of `model`; unknown options come before missing ones."""
+    return problems(error, model)[0]
+
+
+def problems(error: ValidationError, model: type[BaseModel], noun: str = "option") -> list[SpecError]:
+    """Every error, unknown options first; `noun` is the word for what `model` has."""
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
+    return [_problem(detail, model, noun) for detail in details]
+
+
+def nested_options(field: FieldInfo) -> type[Options] | None:
+    """The class of a group of options, as `training` is; None for a plain option or a component."""
+    return next((cls for cls in _models_in(field.annotation) if not issubclass(cls, Component)), None)
+
+
+def listed_fields(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields in the order of listings: a plugin's own, those that mbcompress declares, and nested groups last."""
+    classes = [base for base in cls.__mro__ if base.__module__.split(".")[0] != "mbcompress"]
+    own = {name for base in classes for name in get_annotations(base)}
+
+    def rank(name: str) -> tuple[bool, bool]:
+        field = cls.model_fields[name]
+        return nested_options(field) is not None, name not in own and not field.is_required()
+
+    return {name: cls.model_fields[name] for name in sorted(cls.model_fields, key=rank)}
+
+
+def _problem(detail: ErrorDetails, model: type[BaseModel], noun: str) -> SpecError:
+    path = _without_branches(detail["loc"])
+    context = detail.get("ctx", {})
+    if detail["type"] == "extra_forbidden":
+        *parents, name = path
+        owner = _model_at(model, parents)
+        return SpecError(path, _unknown_option(name, owner, "option" if parents else noun), at_key=True)
+    if detail["type"] == "missing":
+        return SpecError(path[:-1], f"{path[-1]!r} is missing")
+    if isinstance(cause := context.get("error"), SpecError):  # from a component inside these options
+        return cause.under(*path)
+    return SpecError(path, _sentence(detail["type"], detail["msg"], detail["input"], context))
+
+
+def _sentence(kind: str, message: str, value: object, context: dict[str, Any]) -> str:
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
     if kind == "literal_error":
-        return f"must be {context['expected']}, got {shown(found)}"
+        return f"must be {context['expected']}, got {shown(value)}"
     if kind == "too_short":
         least = context["min_length"]
-        return f"must have at least {least} {'entry' if least == 1 else 'entries'}, got {shown(found)}"
+        return f"must have at least {least} {'entry' if least == 1 else 'entries'}, got {shown(value)}"
     wanted, _, rest = kind.partition("_")
     if wanted in TYPES and (rest in ("type", "parsing", "parsing_size") or rest.startswith("from")):
-        return f"must be {TYPES[wanted]}, got {shown(found)}"
+        return f"must be {TYPES[wanted]}, got {shown(value)}"
     text = message
     for clumsy, plain in WORDS.items():
         text = text.replace(clumsy, plain)
-    return f"{text[0].lower()}{text[1:]}, got {shown(found)}"
+    return f"{text[0].lower()}{text[1:]}, got {shown(value)}"
 
 
-def _without_branches(path: Iterable[int | str]) -> tuple[int | str, ...]:
-    """Pydantic names the branch of a union in the path: 'literal[...]', 'function-before[...]'."""
+def _unknown_option(name: PathPart, model: type[BaseModel] | None, noun: str) -> str:
+    """Names the option that was meant: the new name of an old one, or the same name inside a nested group."""
+    if model is None:
+        return unknown(noun, name, ())
+    new = RENAMED.get(str(name))
+    paths = [repr(path) for path in _paths_to(new or str(name), model)]
+    words = "it is now" if new else "did you mean"
+    hint = f"{words} {' or '.join(paths)}{'' if new else '?'}" if paths else ""
+    return unknown(noun, name, model.model_fields, hint)
+
+
+def _paths_to(name: str, model: type[BaseModel]) -> Iterator[str]:
+    """Dotted paths of the options called `name`, those of nested groups included."""
+    for key, field in model.model_fields.items():
+        if key == name:
+            yield key
+        if group := nested_options(field):
+            yield from (f"{key}.{path}" for path in _paths_to(name, group))
+
+
+def _without_branches(path: Iterable[PathPart]) -> tuple[PathPart, ...]:
+    """Drop the names of union branches that pydantic adds to a path: 'literal[...]', 'function-before[...]'."""
     return tuple(part for part in path if isinstance(part, int) or "[" not in part)
 
 
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def _model_at(model: type[BaseModel], path: Iterable[PathPart]) -> type[BaseModel] | None:
     for part in path:
         field = model.model_fields.get(str(part))
-        nested = [t for t in _alternatives(field.annotation if field else None) if _is_model(t)]
-        if not nested:
-            return []
-        model = nested[0]
-    return list(model.model_fields)
+        nested = next(_models_in(field.annotation), None) if field else None
+        if nested is None:
+            return None
+        model = nested
+    return model
 
 
-def _alternatives(annotation: object) -> tuple[Any, ...]:
-    return getattr(annotation, "__args__", None) or (annotation,)
-
-
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _models_in(annotation: object) -> Iterator[type[Options]]:
+    """The options classes of an annotation: itself, or the members of a union."""
+    for cls in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
+        if isinstance(cls, type) and issubclass(cls, Options):
+            yield cls

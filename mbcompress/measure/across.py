@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mbcompress.contract.progress import Progress
     from mbcompress.contract.runtimes import Runtime
     from mbcompress.measure.compare import Comparison
-    from mbcompress.recipe.plan import Measure
+    from mbcompress.recipe.model import Measure
 
 
 def across(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mbcompress.data.splits import Images, Normalization
     from mbcompress.measure.engine import Engine
     from mbcompress.measure.metrics import Metrics
-    from mbcompress.recipe.plan import Measure
+    from mbcompress.recipe.model import Measure
 
 TOP_K = 5
 DEFLATE_LEVEL = 9

@@ -14,6 +14,7 @@ import numpy as np
 
 from mbcompress.contract.runtimes import ConvolutionCount, Runtime, WeightCount
 from mbcompress.errors import MbcompressError
+from mbcompress.graph.operators import registered_operators
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,7 +44,8 @@ class Engine:
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
         setup = {
-            "runtime": runtime.name,
+            "runtime": _import_path(runtime),
+            "operators": [_import_path(operators) for operators in registered_operators().values()],
             "options": runtime.model_dump(mode="json"),
             "path": str(path.resolve()),
             "threads": threads,
@@ -116,3 +118,8 @@ class Engine:
         self.process.kill()
         self.process.communicate()
         self.log.close()
+
+
+def _import_path(component: object) -> str:
+    """Where the process finds the class: it imports this one, and discovers no plugins."""
+    return f"{type(component).__module__}:{type(component).__qualname__}"

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from mbcompress.contract.runtimes import Runtime, Session
 from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
 from mbcompress.graph import register_operators
-from mbcompress.registry.discovery import discover
 
 BATCH = 100  # images in one call where only the logits matter
 
@@ -24,10 +24,9 @@ BATCH = 100  # images in one call where only the logits matter
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until the input ends; the first one names the runtime, the file and the threads."""
     setup = json.loads(requests.readline())
-    registry = discover()
-    runtime = registry.runtimes.build(setup["runtime"], setup["options"], registry)
+    runtime: Runtime = resolve_name(setup["runtime"]).model_validate(setup["options"])
     if runtime.needs_torch:
-        register_operators(operators for _, operators in registry.operators.values())
+        register_operators(resolve_name(operators)() for operators in setup["operators"])
     path = Path(setup["path"])
     name = runtime.describe()  # imports the engine, whose own memory is not the model's
     before = peak_memory()

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from mbcompress.contract.context import Context
     from mbcompress.contract.passes import Pass
-    from mbcompress.recipe.plan import Plan
+    from mbcompress.recipe.model import Recipe
     from mbcompress.registry.registry import Origin, Registry
 
 
-def apply_pass(plan: Plan, index: int, model: nn.Module, context: Context, registry: Registry) -> nn.Module:
+def apply_pass(plan: Recipe, index: int, model: nn.Module, context: Context, registry: Registry) -> nn.Module:
     """The model that pass `index` of `plan` gives, in eval mode.
 
     Raises:

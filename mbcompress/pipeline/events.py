@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import uuid
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.errors import MbcompressError, first_line
@@ -15,28 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mbcompress.contract.events import Listener, Run
     from mbcompress.contract.progress import Progress
-
-LIFECYCLE = ("mbcompress_run_started", "mbcompress_pass_finished", "mbcompress_run_failed", "mbcompress_run_finished")
-
-Listener = Callable[..., object]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as listeners see it.
-
-    Attributes:
-        name: the recipe's.
-        recipe: as resolved: every default written out, every override applied; what recipe.yaml holds.
-        environment: versions, processor, threads, seed and plugins; what environment.json holds.
-        id: unique to this run, for listeners that keep something from one notice to the next.
-    """
-
-    name: str
-    recipe: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class Notifier:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbcompress.contract.context import Context
-    from mbcompress.recipe.plan import Plan
+    from mbcompress.recipe.model import Recipe
     from mbcompress.registry.registry import Registry
 
 Record = dict[str, Any]
@@ -81,7 +81,7 @@ class Steps:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Recipe,
         registry: Registry,
         directory: Path,
         model: nn.Module,

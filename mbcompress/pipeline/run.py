@@ -23,7 +23,7 @@ from mbcompress.measure import Artifact, Metrics, across, compare
 from mbcompress.pipeline.executor import Stage, Steps, frozen, stage_of
 from mbcompress.pipeline.model import check_training, prepare_model
 from mbcompress.pipeline.run_directory import write_manifest
-from mbcompress.recipe.provenance import other_images
+from mbcompress.recipe.checks import leakage_warnings
 from mbcompress.report import build_report, write_report
 from mbcompress.training.distributed import equalize
 from mbcompress.training.trainer import check_batch_size
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from mbcompress.contract.progress import Progress
     from mbcompress.data.splits import Splits
     from mbcompress.pipeline.events import Notifier
-    from mbcompress.recipe.plan import Plan
+    from mbcompress.recipe.model import Recipe
     from mbcompress.registry.discovery import Registry
 
 
 def run(
-    plan: Plan,
+    plan: Recipe,
     registry: Registry,
     directory: Path,
     *,
@@ -81,7 +81,7 @@ def run(
     with progress.busy("load model and data"):
         loaded = _load_model(plan.model, model)
         splits = _load_data(plan, splits)
-    for note in (*splits.notes, *other_images(plan.model, plan.passes, plan.data, splits)):
+    for note in (*splits.notes, *leakage_warnings(plan, splits)):
         progress.say(note)
     shape = _image_shape(splits)
     outputs = _check_outputs(loaded, shape, splits)
@@ -137,7 +137,7 @@ def run(
     return steps.stage.model, report
 
 
-def _follow(plan: Plan, registry: Registry, directory: Path, loaded: nn.Module, context: Context) -> nn.Module:
+def _follow(plan: Recipe, registry: Registry, directory: Path, loaded: nn.Module, context: Context) -> nn.Module:
     """The part of `run` that other processes than main have in it."""
     _check_teachers(plan, context)
     steps = Steps(plan, registry, directory, loaded, context, None)
@@ -147,14 +147,14 @@ def _follow(plan: Plan, registry: Registry, directory: Path, loaded: nn.Module, 
     return steps.stage.model
 
 
-def _trainings(plan: Plan) -> Iterator[tuple[str, BaseTrainingConfig]]:
+def _trainings(plan: Recipe) -> Iterator[tuple[str, BaseTrainingConfig]]:
     """What will be trained: with its place and its pass, the options."""
     for index, step in enumerate(plan.passes):
         where = f"{plan.locations[index]}: " if plan.locations else ""
         yield from ((f"{where}{step.name}", config) for config in trainings_in(step))
 
 
-def _check_batches(plan: Plan, world_size: int) -> None:
+def _check_batches(plan: Recipe, world_size: int) -> None:
     """Refuse batches that cannot be divided among the processes before anything is computed."""
     for label, options in _trainings(plan):
         check_batch_size(label, options.batch_size, world_size, options.grad_accum_steps)
@@ -187,7 +187,7 @@ def _load_model(source: ModelSource | None, model: nn.Module | None) -> nn.Modul
         ) from error
 
 
-def _load_data(plan: Plan, splits: Splits | None) -> Splits:
+def _load_data(plan: Recipe, splits: Splits | None) -> Splits:
     if splits is not None:
         return splits
     assert plan.data is not None  # resolve() demands one of the two
@@ -216,7 +216,7 @@ def _check_outputs(model: nn.Module, shape: tuple[int, int, int], splits: Splits
     return int(logits.shape[1])
 
 
-def _check_teachers(plan: Plan, context: Context) -> None:
+def _check_teachers(plan: Recipe, context: Context) -> None:
     """Load every teacher once before the first pass: one that is missing or does not fit is found now."""
     for step in plan.passes:
         for _, teacher in teachers_in(step):
@@ -233,7 +233,7 @@ def _shape_of(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
 
 
-def _export(name: str, stage: Stage, context: Context, plan: Plan, directory: Path) -> list[Artifact]:
+def _export(name: str, stage: Stage, context: Context, plan: Recipe, directory: Path) -> list[Artifact]:
     """The model as a file of each runtime, in the recipe's order."""
     model = stage.model.cpu()
     artifacts = []

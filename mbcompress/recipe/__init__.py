@@ -1,8 +1,11 @@
-"""Recipes: read a YAML file, apply overrides, resolve it against the registry into a plan. Imports no torch."""
+"""Recipes: which passes to apply to which model, and what to export and measure.
+
+In: a YAML file or a program's dict, `-o` overrides, and the registry. Out: a `Recipe` whose components are built and
+checked, or the first mistake with its line and column. May import: `contract`, `registry`, `data`, and no torch.
+"""
 
 from mbcompress.recipe.document import MAX_BYTES, Document, from_mapping, read
+from mbcompress.recipe.model import Budget, Measure, Recipe, resolve
 from mbcompress.recipe.overrides import override
-from mbcompress.recipe.plan import Budget, Measure, Plan
-from mbcompress.recipe.resolve import resolve
 
-__all__ = ["MAX_BYTES", "Budget", "Document", "Measure", "Plan", "from_mapping", "override", "read", "resolve"]
+__all__ = ["MAX_BYTES", "Budget", "Document", "Measure", "Recipe", "from_mapping", "override", "read", "resolve"]

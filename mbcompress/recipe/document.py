@@ -1,4 +1,4 @@
-"""A recipe as plain data that remembers where each value stood in its file."""
+"""A recipe as plain data, with the position of each value in its file."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 16
 MAX_NODES = 20_000
 MAX_DEPTH = 32
-LONGEST_PROBLEM = 300  # characters: names of anchors are quoted whole
+LONGEST_PROBLEM = 300  # characters: the parser quotes whole anchor names
 TAG = "tag:yaml.org,2002:"
 TIMESTAMP = f"{TAG}timestamp"
 PLAIN = {f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
 ADVICE = {
     "'\\t'": "indent with spaces, not with tabs",
-    "mapping values are not allowed": "check the indentation, and quote text that has a colon in it",
-    "single document": "put each recipe into a file of its own",
+    "mapping values are not allowed": "check the indentation, and quote text that contains a colon",
+    "single document": "put each recipe in a file of its own",
 }
 
 
 @dataclass
 class Document:
-    """Parsed YAML.
+    """A parsed recipe.
 
     Attributes:
-        name: what the run is called after: the file's stem.
-        origin: where it came from as a whole.
+        name: name of the run: the file's stem.
+        origin: the file as a location.
         data: dicts, lists and scalars.
-        values: location of the value at each path; `keys`: location of its key.
+        values: location of the value at each path.
+        keys: location of the key at each path.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Document:
     keys: dict[tuple[PathPart, ...], Location] = field(default_factory=dict)
 
     def locate(self, path: tuple[PathPart, ...], *, at_key: bool = False) -> Location:
-        """Where `path` stands, or the nearest thing that encloses it."""
+        """Location of the value at `path`, or of the innermost value around it."""
         if at_key and path in self.keys:
             return self.keys[path]
         while path and path not in self.values:
@@ -54,15 +55,15 @@ class Document:
         return self.values.get(path, self.origin)
 
     def relocate(self, path: tuple[PathPart, ...], location: Location) -> None:
-        """Note that `path` has been replaced with everything inside it."""
-        for known in (self.values, self.keys):
-            for inner in [each for each in known if each[: len(path)] == path]:
-                del known[inner]
-            known[path] = location
+        """Record that the value at `path`, with everything inside, comes from another location."""
+        for locations in (self.values, self.keys):
+            for inner in [key for key in locations if key[: len(path)] == path]:
+                del locations[inner]
+            locations[path] = location
 
 
 def from_mapping(data: Mapping[str, Any], name: str = "recipe") -> Document:
-    """A recipe that a program gives as a dict."""
+    """A recipe from a program's dict."""
     return Document(name, Location(name), dict(data))
 
 
@@ -71,7 +72,7 @@ def read(path: Path) -> Document:
 
     Raises:
         MbcompressError: the file cannot be read.
-        RecipeError: it is not a YAML mapping, repeats a key, or is larger or deeper than any recipe.
+        RecipeError: it is not a YAML mapping, repeats a key, or is too large or too deep.
     """
     origin = Location(str(path))
     root = _compose(_read_text(path), origin)
@@ -79,14 +80,14 @@ def read(path: Path) -> Document:
     if root is None:
         raise RecipeError(origin, "the recipe is empty; it needs at least 'model', 'data' and 'passes'")
     if not isinstance(root, yaml.MappingNode):
-        found = "a list" if isinstance(root, yaml.SequenceNode) else shown(root.value)
-        raise RecipeError(_location(origin, root), f"must be a mapping of 'model', 'data' and 'passes', got {found}")
+        value = "a list" if isinstance(root, yaml.SequenceNode) else shown(root.value)
+        raise RecipeError(_location(origin, root), f"must be a mapping of 'model', 'data' and 'passes', got {value}")
     document.data = _Reader(document).convert(root, ())
     return document
 
 
 def read_value(text: str, origin: Location) -> Any:
-    """Parse one value that is written in YAML, under the same limits as a recipe.
+    """Parse a YAML value, with the same limits as a recipe.
 
     Raises:
         RecipeError: it is not YAML, repeats a key, or is too large.
@@ -106,7 +107,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise MbcompressError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise MbcompressError(f"{path}: is larger than {MAX_BYTES >> 10} KiB, which no recipe is")
+        raise MbcompressError(f"{path}: is larger than {MAX_BYTES >> 10} KiB, so it is not a recipe")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -129,7 +130,7 @@ def _compose(text: str, origin: Location) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         where = Location(origin.source, mark.line + 1, mark.column + 1) if mark else origin
         problem = error.problem or error.context or "it cannot be parsed"
-        if problem.startswith("but "):  # the second half of a sentence
+        if problem.startswith("but "):  # PyYAML has put the first half of the sentence in the context
             problem = f"{error.context}, {problem}"
         advice = next((f"; {text}" for sign, text in ADVICE.items() if sign in problem), "")
         raise RecipeError(where, f"not valid YAML: {brief(problem, LONGEST_PROBLEM)}{advice}") from None
@@ -145,7 +146,7 @@ def _location(origin: Location, node: yaml.Node) -> Location:
 
 
 class _Reader:
-    """Converts YAML nodes, counting them so that aliases cannot multiply without bound."""
+    """Converts YAML nodes, and counts them so that nested aliases cannot expand without limit."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -186,7 +187,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, here: Location) -> Any:
         if node.tag == TIMESTAMP:
-            return node.value  # recipes have no dates; this is a name
+            return node.value  # recipes have no dates; it is a name
         try:
             return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, OverflowError):

@@ -1,4 +1,4 @@
-"""`-o passes.prune.target_macs=0.4`: change a value of a recipe from the shell."""
+"""Overrides of a recipe's values from the command line: `-o passes.prune.target_macs=0.4`."""
 
 import re
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, 
 from mbcompress.recipe.document import Document, read_value
 
 PART = re.compile(r"[^.\[\]]+")
-LONGEST_POSITION = 9  # digits: Python refuses to read thousands of them
+LONGEST_POSITION = 9  # digits: Python refuses to convert thousands of them
 
 
 def override(document: Document, assignments: Iterable[str]) -> Document:
-    """Apply `key=value` assignments in order; the document is changed and returned.
+    """Apply `key=value` assignments to the document in order, and return it.
 
-    A key is dotted. A pass is named by its name or its position from 0: `passes.prune.ratio`, `passes.0.ratio`. A value
-    is YAML: `null`, `0.4`, `[onnx]`, `{source: mobilenet_v1}`.
+    Keys are dotted. A pass is addressed by its name or its position from 0: `passes.prune.ratio`, `passes.0.ratio`.
+    Values are YAML: `null`, `0.4`, `[onnx]`, `{source: mobilenet_v1}`.
 
     Raises:
-        MbcompressError: not an assignment, or there is nothing of that name to change.
+        MbcompressError: an assignment is malformed, or its key does not exist.
     """
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -35,25 +35,8 @@ def override(document: Document, assignments: Iterable[str]) -> Document:
 
 
 def _assign(document: Document, parts: list[str], value: Any, where: Location) -> None:
-    *way, last = parts
-    target: Any = document.data
-    path: tuple[PathPart, ...] = ()
-    for part in way:
-        if isinstance(target, list):
-            index = _position(target, part, path, where)
-            name, options = _entry(target[index], (*path, index), where)
-            target[index] = {name: options}
-            target, path = options, (*path, index, name)
-        elif isinstance(target, dict):
-            if part == _entered(path):
-                continue  # passes[0].prune.ratio, as an error message writes it
-            path = (*path, part)
-            if target.get(part) is None:
-                target[part] = {}
-                document.keys[path] = document.values[path] = where
-            target = target[part]
-        else:
-            break
+    *parents, last = parts
+    target, path = _descend(document, parents, where)
     if isinstance(target, list):
         index = _position(target, last, path, where)
         target[index] = value if last.isdecimal() else {last: value}
@@ -69,6 +52,29 @@ def _assign(document: Document, parts: list[str], value: Any, where: Location) -
     document.relocate(path, where)
 
 
+def _descend(document: Document, parts: list[str], where: Location) -> tuple[Any, tuple[PathPart, ...]]:
+    """The value at the dotted key and its path; mappings on the way are created where there are none."""
+    target: Any = document.data
+    path: tuple[PathPart, ...] = ()
+    for part in parts:
+        if isinstance(target, list):
+            index = _position(target, part, path, where)
+            name, options = _entry(target[index], (*path, index), where)
+            target[index] = {name: options}
+            target, path = options, (*path, index, name)
+        elif isinstance(target, dict):
+            if part == _entered(path):
+                continue  # passes[0].prune.ratio, as an error message writes it
+            path = (*path, part)
+            if target.get(part) is None:
+                target[part] = {}
+                document.keys[path] = document.values[path] = where
+            target = target[part]
+        else:
+            break
+    return target, path
+
+
 def _follow(data: Any, path: tuple[PathPart, ...]) -> Any:
     for part in path:
         data = data[part]
@@ -76,7 +82,7 @@ def _follow(data: Any, path: tuple[PathPart, ...]) -> Any:
 
 
 def _entered(path: tuple[PathPart, ...]) -> PathPart | None:
-    """Name of the list entry whose options `path` has just entered."""
+    """Name of the list entry if `path` ends at its options."""
     return path[-1] if len(path) > 1 and isinstance(path[-2], int) else None
 
 
@@ -101,10 +107,10 @@ def _position(entries: list[Any], part: str, path: tuple[PathPart, ...], where: 
             return int(part)
         raise MbcompressError(f"{where}: {dotted(path)} has {len(entries)} entries, so there is no {brief(part)}")
     names = [_name(entry) for entry in entries]
-    found = [index for index, name in enumerate(names) if name == part]
-    if not found:
+    indices = [index for index, name in enumerate(names) if name == part]
+    if not indices:
         raise MbcompressError(f"{where}: {unknown('entry of ' + dotted(path), part, (n for n in names if n))}")
-    if len(found) > 1:
-        choices = " or ".join(f"{dotted(path)}.{index}" for index in found)
-        raise MbcompressError(f"{where}: {part!r} stands more than once; say which by its position: {choices}")
-    return found[0]
+    if len(indices) > 1:
+        choices = " or ".join(f"{dotted(path)}.{index}" for index in indices)
+        raise MbcompressError(f"{where}: {part!r} appears more than once; choose one by its position: {choices}")
+    return indices[0]

@@ -1,5 +1,5 @@
 """The registry: every installed plugin, and every component that a recipe can name.
 
-In: the entry points of the group `mbcompress`. Out: one `Registry`, which `discover` makes and callers pass down. May
-import: `contract`, and no torch. Only `discovery` and the hook specifications use pluggy.
+In: the entry points of the group `mbcompress`. Out: one `Registry`, which `discover` builds and callers pass down. May
+import: `contract`, and no torch. Only `discovery` and `contract.hookspecs` use pluggy.
 """

@@ -1,4 +1,4 @@
-"""Finds the installed plugins and turns what they offer into a registry. The only file that talks to pluggy."""
+"""Finds the installed plugins and builds the registry from what they provide. The only file that calls pluggy."""
 
 from __future__ import annotations
 
@@ -15,75 +15,72 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mbcompress.contract import hookspecs
+from mbcompress.contract.events import LIFECYCLE, Listener
 from mbcompress.contract.operators import OperatorSet
 from mbcompress.errors import MbcompressError, brief, unknown
-from mbcompress.pipeline.events import LIFECYCLE, Listener
 from mbcompress.registry.registry import Broken, Kind, Origin, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["BLOCK", "Broken", "Kind", "Origin", "Registry", "blocked_names", "discover"]
 
 GROUP = OURS = "mbcompress"
 BLOCK = "MBCOMPRESS_BLOCK"
-"""Environment variable: names of plugins or distributions that are not to be loaded, with commas between them."""
+"""Environment variable with the names of plugins or distributions that are not loaded, separated by commas."""
 
 MACHINERY = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent), str(Path(pluggy.__file__).parent))
-"""What stands between a plugin's code and ours in a traceback."""
+"""Files of a traceback between our code and a plugin's."""
 
 Entry = tuple[Origin, importlib.metadata.EntryPoint, importlib.metadata.Distribution]
 
 
-def discover() -> Registry:
-    """Load every installed plugin but the blocked ones; what fails is listed as broken and takes nothing else down."""
+def discover(block: Iterable[str] = ()) -> Registry:
+    """Load the installed plugins; a plugin that fails is listed as broken, and the others still work.
+
+    Args:
+        block: names of plugins or distributions that are not loaded, in addition to those of MBCOMPRESS_BLOCK.
+    """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     registry = Registry()
-    _load_plugins(manager, registry)
-    kinds: dict[str, Kind[Any]] = {
-        "mbcompress_passes": registry.passes,
-        "mbcompress_models": registry.models,
-        "mbcompress_datasets": registry.datasets,
-        "mbcompress_runtimes": registry.runtimes,
-        "mbcompress_metrics": registry.metrics,
-    }
-    for hook, kind in kinds.items():
-        functions = {each.plugin_name: each.function for each in getattr(manager.hook, hook).get_hookimpls()}
+    _load_plugins(manager, registry, blocked_names(block))
+    for hook, base, register in (
+        ("mbcompress_passes", registry.passes.base, registry.passes.register),
+        ("mbcompress_models", registry.models.base, registry.models.register),
+        ("mbcompress_datasets", registry.datasets.base, registry.datasets.register),
+        ("mbcompress_runtimes", registry.runtimes.base, registry.runtimes.register),
+        ("mbcompress_metrics", registry.metrics.base, registry.metrics.register),
+        ("mbcompress_operators", OperatorSet, registry.add_operators),
+    ):
+        functions = {impl.plugin_name: impl.function for impl in getattr(manager.hook, hook).get_hookimpls()}
         for origin in registry.plugins:
             if origin.plugin in functions:
-                function = functions[origin.plugin]
-                _register_all(registry, kind.base, kind.register, function, origin, hook)
-    functions = {each.plugin_name: each.function for each in manager.hook.mbcompress_operators.get_hookimpls()}
-    for origin in registry.plugins:
-        if origin.plugin in functions:
-            hook = "mbcompress_operators"
-            _register_all(registry, OperatorSet, registry.add_operators, functions[origin.plugin], origin, hook)
+                _register_all(registry, base, register, functions[origin.plugin], origin, hook)
     registry.listeners.update({hook: _listeners(manager, registry, hook) for hook in LIFECYCLE})
     return registry
 
 
+def blocked_names(block: Iterable[str] = ()) -> set[str]:
+    """The names in `block` and MBCOMPRESS_BLOCK in canonical form: Squeeze_it is squeeze-it."""
+    return {canonicalize_name(name.strip()) for name in (*block, *os.environ.get(BLOCK, "").split(",")) if name.strip()}
+
+
 def _listeners(manager: pluggy.PluginManager, registry: Registry, hook: str) -> list[tuple[Origin, Listener]]:
-    """Who implements `hook`, each as a call of its own, so that one that raises keeps nothing from the others."""
+    """A caller for each plugin that implements `hook`, so that an error in one does not affect the others."""
     origins = {origin.plugin: origin for origin in registry.plugins}
-    plugins = {each.plugin_name: each.plugin for each in getattr(manager.hook, hook).get_hookimpls()}
-    others = {name: [plugin for each, plugin in plugins.items() if each != name] for name in plugins}
+    plugins = {impl.plugin_name: impl.plugin for impl in getattr(manager.hook, hook).get_hookimpls()}
+    others = {name: [plugin for other, plugin in plugins.items() if other != name] for name in plugins}
     return [(origins[name], manager.subset_hook_caller(hook, others[name])) for name in plugins]
 
 
-def blocked_names() -> set[str]:
-    """What the environment says is not to be loaded, as names are compared: Squeeze_it is squeeze-it."""
-    return {canonicalize_name(name.strip()) for name in os.environ.get(BLOCK, "").split(",") if name.strip()}
-
-
-def _load_plugins(manager: pluggy.PluginManager, registry: Registry) -> None:
-    """Register the plugins of every distribution, ours first."""
-    blocked = blocked_names()
+def _load_plugins(manager: pluggy.PluginManager, registry: Registry, blocked: set[str]) -> None:
+    """Register the plugins of every distribution, the built-in ones first."""
     seen: dict[str, Origin] = {}
     for origin, entry, distribution in _entry_points(registry):
         first = seen.setdefault(origin.plugin, origin)
         if first is not origin:
-            if first != origin:  # else the same distribution is seen twice on sys.path, as editable installs are
+            if first != origin:  # an editable install may appear twice on sys.path
                 registry.broken.append(Broken(origin, _taken(origin, first)))
         elif blocked & {canonicalize_name(origin.plugin), canonicalize_name(origin.distribution)}:
             registry.blocked.append(origin)
@@ -112,7 +109,7 @@ def _load(
         plugin = entry.load()
         _check_hooks(manager, plugin)
         manager.register(plugin, origin.plugin)
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         if manager.has_plugin(origin.plugin):
             manager.unregister(name=origin.plugin)
         registry.broken.append(Broken(origin, _reason(error)))
@@ -121,23 +118,23 @@ def _load(
 
 
 def _check_version(distribution: importlib.metadata.Distribution) -> None:
-    """Refuse a plugin whose own metadata does not admit this version of mbcompress."""
+    """Refuse a plugin whose requirements exclude this version of mbcompress."""
     ours = importlib.metadata.version(OURS)
     for line in distribution.requires or ():
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
-            continue  # pip's business, and perhaps not about us
-        about_us = canonicalize_name(wanted.name) == OURS and (wanted.marker is None or wanted.marker.evaluate())
-        if about_us and not wanted.specifier.contains(ours, prereleases=True):
+            continue  # for pip to report; it may not concern mbcompress
+        concerns_us = canonicalize_name(wanted.name) == OURS and (wanted.marker is None or wanted.marker.evaluate())
+        if concerns_us and not wanted.specifier.contains(ours, prereleases=True):
             raise MbcompressError(
-                f"it was built for mbcompress {wanted.specifier}, and this is {ours}; install a version of "
-                f"{distribution.metadata['Name']} that fits, or such an mbcompress"
+                f"it requires mbcompress {wanted.specifier}, and this is {ours}; install another version of "
+                f"{distribution.metadata['Name']} or of mbcompress"
             )
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse hooks that would never be called: misspelt ones, and ones that lack the mark."""
+    """Refuse hooks that would never be called: misspelt names, and functions without the decorator."""
     known = [name for name in vars(hookspecs) if name.startswith(f"{GROUP}_")]
     marked = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     for name, options in marked.items():
@@ -150,36 +147,36 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
 
 def _entry_points(registry: Registry) -> Iterator[Entry]:
-    """Entry points of our group; nobody who comes earlier on sys.path can take the place of a built-in."""
+    """Entry points of our group, the built-in ones first, so that no plugin on sys.path can replace them."""
     found = []
     for distribution in importlib.metadata.distributions():
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-        except Exception as error:  # importlib.metadata raises what its parser happens to meet
+        except Exception as error:  # whatever the parser of importlib.metadata raises
             reason = f"its entry points cannot be read ({_reason(error)})"
             registry.broken.append(Broken(Origin("?", distribution.name, distribution.version), reason))
             continue
-        if entries:  # only then is it worth the time to read whose they are
+        if entries:  # reading name and version takes time
             found.append((distribution, entries))
-    for distribution, entries in sorted(found, key=lambda each: each[0].name != OURS):
+    for distribution, entries in sorted(found, key=lambda item: item[0].name != OURS):
         for entry in entries:
             origin = Origin(entry.name, distribution.name, distribution.version, _location(distribution))
             yield origin, entry, distribution
 
 
 def _location(distribution: importlib.metadata.Distribution) -> str:
-    """Where the plugin's code is: the directory it is edited in, or the one it was installed to."""
+    """The directory of the distribution's source if the install is editable, or else of the install."""
     try:
         direct = json.loads(distribution.read_text("direct_url.json") or "{}")
         if direct.get("dir_info", {}).get("editable"):
             return unquote(urlsplit(direct["url"]).path)
     except (ValueError, KeyError, AttributeError):
-        pass  # as damaged as it may be, the plugin is still where it is
+        pass  # damaged metadata: the location below is still right
     return str(distribution.locate_file(""))
 
 
 def _reason(error: BaseException) -> str:
-    """One line: our own sentences as they are, a stranger's exception with its type and the place that raised it."""
+    """One line: the sentence of an MbcompressError; of other exceptions the type, the text and the plugin's line."""
     if isinstance(error, MbcompressError):
         return str(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -196,12 +193,12 @@ def _register_all(
     origin: Origin,
     hook: str,
 ) -> None:
-    """Register what a hook returns; a class that cannot be used is listed, and the plugin's others still work."""
+    """Register what a hook returns; an unusable class is listed as broken, and the plugin's other classes work."""
     try:
         offered = function()
         if not isinstance(offered, list | tuple):
             raise MbcompressError(f"hook {hook} must return a list of classes, got {brief(repr(offered))}")
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         registry.broken.append(Broken(origin, _reason(error)))
         return
     for cls in offered:

@@ -1,4 +1,4 @@
-"""What recipes can name, by kind and name, with the plugin that each thing came from."""
+"""The components that recipes can name, by kind and name, with the plugin that provides each."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mbcompress.contract.validation import first_problem
 from mbcompress.errors import MbcompressError, PathPart, SpecError, shown, unknown
 
 if TYPE_CHECKING:
+    from mbcompress.contract.events import Listener
     from mbcompress.contract.operators import OperatorSet
-    from mbcompress.pipeline.events import Listener
 
 C = TypeVar("C", bound=Component)
 TORCHS_OWN = ("aten", "prims", "quantized", "quantized_decomposed", "mkldnn", "onednn")
@@ -29,11 +29,11 @@ TORCHS_OWN = ("aten", "prims", "quantized", "quantized_decomposed", "mkldnn", "o
 
 @dataclass(frozen=True)
 class Origin:
-    """The plugin that something came from, and the distribution that installed it.
+    """The plugin that provides something, and the distribution that installs it.
 
     Attributes:
         plugin: name of the entry point.
-        location: the directory that the distribution was found in, or is edited in.
+        location: the directory of the installed distribution, or of its source if the install is editable.
     """
 
     plugin: str
@@ -47,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that could not be used, wholly or in part, and why."""
+    """A plugin that cannot be used, wholly or in part, and the reason."""
 
     origin: Origin
     reason: str
@@ -55,30 +55,54 @@ class Broken:
 
 @dataclass
 class Kind(Generic[C]):
-    """Components of one kind by name."""
+    """The components of one kind: classes and their origins by name.
+
+    Attributes:
+        name: the kind in messages: 'pass', 'model source'.
+        base: the class that all components of the kind derive from.
+        key: the key that names a component among its options, as in `{source: NAME, …}`; None where a recipe writes
+            `NAME` or `NAME: {option: value}`.
+    """
 
     name: str
-    base: type[Any]  # type[C]; but mypy takes no abstract class for that
+    base: type[Any]  # type[C], but mypy rejects abstract classes there
+    key: str | None = None
     classes: dict[str, type[C]] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
 
     def register(self, cls: type[C], origin: Origin) -> None:
-        """Add a component.
+        """Add a component class.
 
         Raises:
-            MbcompressError: the name is missing or already taken, or the class cannot be used as it is.
+            MbcompressError: the class is unusable, or its name is missing or taken.
         """
         name = _check(self.name, cls)
         if name in self.classes:
             raise MbcompressError(f"{self.name} {name!r} is already provided by {self.origins[name]}")
+        if issubclass(cls, Runtime):
+            _check_importable(f"runtime {name!r}", cls)
         self.classes[name] = cls
         self.origins[name] = origin
 
-    def adopt(self, component: Component) -> C:
-        """An object that a program made, as it is; its class need not be installed.
+    def origin_of(self, component: C) -> Origin | None:
+        """The plugin that provides the component's class; None if the class is not installed."""
+        return self.origins[component.name] if self.classes.get(component.name) is type(component) else None
+
+    def resolve(self, spec: object, registry: Registry) -> C:
+        """The component that a recipe's value stands for; a component object is returned as it is.
 
         Raises:
-            SpecError: it is of another kind, or its class cannot be used as it is.
+            SpecError: the value names no component of this kind, or an option is wrong.
+        """
+        if isinstance(spec, Component):
+            return self.adopt(spec)
+        return self._from_entry(spec, registry) if self.key is None else self._from_mapping(spec, self.key, registry)
+
+    def adopt(self, component: Component) -> C:
+        """Check a component object from a program and return it; its class need not be installed.
+
+        Raises:
+            SpecError: it is of another kind, or its class is unusable.
         """
         cls = type(component)
         if not isinstance(component, self.base):
@@ -90,18 +114,14 @@ class Kind(Generic[C]):
             raise SpecError((), str(error)) from None
         return cast("C", component)
 
-    def origin_of(self, component: C) -> Origin | None:
-        """Where the component's class was installed from; None if it is somebody's own."""
-        return self.origins[component.name] if self.classes.get(component.name) is type(component) else None
-
     def build(self, name: object, options: object, registry: Registry) -> C:
-        """An instance from the options that a recipe gives.
+        """Create the component called `name` with the given options.
 
         Raises:
-            SpecError: the name is unknown or an option is wrong; its path is relative to the options.
+            SpecError: the name is unknown or an option is wrong; the error's path starts at the options.
         """
         if not isinstance(name, str) or name not in self.classes:
-            raise SpecError((), unknown(self.name, name, self.classes) + registry.absent(), at_key=True)
+            raise SpecError((), unknown(self.name, name, self.classes) + registry.unavailable(), at_key=True)
         if options is None:
             options = {}
         if not isinstance(options, Mapping):
@@ -112,26 +132,52 @@ class Kind(Generic[C]):
         except ValidationError as error:
             raise first_problem(error, cls) from None
 
+    def _from_entry(self, entry: object, registry: Registry) -> C:
+        """From `NAME` or `{NAME: {option: value}}`."""
+        if isinstance(entry, str):
+            entry = {entry: {}}
+        if not (isinstance(entry, Mapping) and len(entry) == 1):
+            form = f"must be one {self.name}, as 'name' or 'name: {{option: value}}'"
+            raise SpecError((), f"{form}, got {shown(entry)}")
+        ((name, options),) = entry.items()
+        try:
+            return self.build(name, options, registry)
+        except SpecError as error:
+            raise error.under(name) from None
+
+    def _from_mapping(self, spec: object, key: str, registry: Registry) -> C:
+        """From `{KEY: NAME, option: value, …}`."""
+        if not isinstance(spec, Mapping):
+            raise SpecError((), f"must be a mapping like {{{key}: NAME, …}}, got {shown(spec)}")
+        if key not in spec:
+            raise SpecError((), f"{key!r} is missing (known: {', '.join(sorted(self.classes))})")
+        try:
+            return self.build(spec[key], {k: v for k, v in spec.items() if k != key}, registry)
+        except SpecError as error:
+            # an unknown name is reported at the value of the key
+            named: tuple[PathPart, ...] = (key,) if error.at_key and not error.path else ()
+            raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
+
     def __iter__(self) -> Iterator[tuple[type[C], Origin]]:
-        """Components and where they came from, by name."""
+        """Classes and origins, sorted by name."""
         return ((self.classes[name], self.origins[name]) for name in sorted(self.classes))
 
 
 @dataclass
 class Registry:
-    """Everything that recipes can name, and the plugins that it came from.
+    """All components that recipes can name, and the plugins that provide them.
 
     Attributes:
-        operators: sets of operators, by namespace, which no recipe names but stored models do.
-        plugins: those that were loaded.
-        broken: those that could not be used, or not all of what they offer.
-        blocked: those that were not loaded because the user said so.
-        listeners: of each hook of a run's lifecycle, who is told.
+        operators: operator sets by namespace; stored models refer to them, recipes do not.
+        plugins: plugins that were loaded.
+        broken: plugins that cannot be used, wholly or in part.
+        blocked: plugins that were not loaded because the user blocks them.
+        listeners: for each hook of a run, the plugins that implement it.
     """
 
     passes: Kind[Pass] = field(default_factory=lambda: Kind("pass", Pass))
-    models: Kind[ModelSource] = field(default_factory=lambda: Kind("model source", ModelSource))
-    datasets: Kind[Dataset] = field(default_factory=lambda: Kind("dataset", Dataset))
+    models: Kind[ModelSource] = field(default_factory=lambda: Kind("model source", ModelSource, "source"))
+    datasets: Kind[Dataset] = field(default_factory=lambda: Kind("dataset", Dataset, "name"))
     runtimes: Kind[Runtime] = field(default_factory=lambda: Kind("runtime", Runtime))
     metrics: Kind[Metric] = field(default_factory=lambda: Kind("metric", Metric))
     operators: dict[str, tuple[Origin, OperatorSet]] = field(default_factory=dict)
@@ -142,76 +188,81 @@ class Registry:
 
     @property
     def kinds(self) -> tuple[Kind[Any], ...]:
-        """One for each kind of component."""
-        return tuple(value for value in vars(self).values() if isinstance(value, Kind))
+        """The five kinds of components."""
+        return self.passes, self.models, self.datasets, self.runtimes, self.metrics
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Every installed plugin once: loaded, blocked or broken."""
+        return list(dict.fromkeys([*self.plugins, *self.blocked, *(broken.origin for broken in self.broken)]))
 
     def add_operators(self, cls: type[OperatorSet], origin: Origin) -> None:
-        """Add a set of operators.
+        """Add an operator set.
 
         Raises:
-            MbcompressError: it is incomplete, or its namespace is taken or not what its operators have.
+            MbcompressError: it is incomplete, its namespace is taken, or its operators belong to another namespace.
         """
         name = getattr(cls, "name", "")
         if inspect.isabstract(cls):
-            missing = " and ".join(repr(verb) for verb in sorted(cls.__abstractmethods__))
-            raise MbcompressError(f"operator set {cls.__qualname__} does not implement {missing}")
-        if not name or not all(each.startswith(f"{name}.") for each in getattr(cls, "operators", [""])):
+            raise MbcompressError(f"operator set {cls.__qualname__} {_missing_methods(cls)}")
+        if not name or not all(operator.startswith(f"{name}.") for operator in getattr(cls, "operators", [""])):
             wanted = "must have 'operators' that begin with its 'name' and a dot"
             raise MbcompressError(f"operator set {cls.__qualname__} {wanted}")
         if name in TORCHS_OWN or name in self.operators:
             owner = self.operators[name][0] if name in self.operators else "torch"
             raise MbcompressError(f"operator set {name!r} is already provided by {owner}")
+        _check_importable(f"operator set {name!r}", cls)
         self.operators[name] = (origin, cls())
 
-    def absent(self) -> str:
-        """For the message about a name that nobody provides: whose it may be, because they are not there."""
+    def unavailable(self) -> str:
+        """The end of a message about an unknown name: the broken and blocked plugins that may provide it."""
         reasons = [f"{broken.origin} could not be used: {broken.reason}" for broken in self.broken]
         reasons += [f"{origin} is blocked" for origin in self.blocked]
         return f"; note that {'; '.join(reasons)}" if reasons else ""
 
     def build_model(self, spec: Mapping[str, Any]) -> ModelSource:
-        """A model source from `{source: NAME, …options}`."""
-        return self._build_named(self.models, "source", spec)
+        """Create a model source from `{source: NAME, option: value, …}`."""
+        return self.models.resolve(spec, self)
 
     def build_dataset(self, spec: Mapping[str, Any]) -> Dataset:
-        """A dataset from `{name: NAME, …options}`."""
-        return self._build_named(self.datasets, "name", spec)
-
-    def _build_named(self, kind: Kind[C], key: str, spec: Mapping[str, Any]) -> C:
-        if key not in spec:
-            raise SpecError((), f"{key!r} is missing (known: {', '.join(sorted(kind.classes))})")
-        try:
-            return kind.build(spec[key], {k: v for k, v in spec.items() if k != key}, self)
-        except SpecError as error:
-            # an unknown name is found at the value of `key`
-            named: tuple[PathPart, ...] = (key,) if error.at_key and not error.path else ()
-            raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
+        """Create a dataset from `{name: NAME, option: value, …}`."""
+        return self.datasets.resolve(spec, self)
 
 
 def _check(kind: str, cls: type[Component]) -> str:
-    """The name of a class that can be used.
+    """The name of a usable class.
 
     Raises:
-        MbcompressError: it has none, or can never be built or chained.
+        MbcompressError: the class has no name, or cannot be created or put into a chain.
     """
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
         raise MbcompressError(f"{kind} {cls.__qualname__} has no 'name'; set it as a class attribute")
-    if problem := _unusable(cls):
+    if problem := _problem(cls):
         raise MbcompressError(f"{kind} {name!r} {problem}")
     return name
 
 
-def _unusable(cls: type[Component]) -> str:
-    """What keeps a class from ever being built or chained, in words that follow its name; empty if nothing does."""
+def _problem(cls: type[Component]) -> str:
+    """Why a class cannot be created or put into a chain, to follow its name in a message; empty if it can."""
     if inspect.isabstract(cls):
-        return f"does not implement {' and '.join(repr(verb) for verb in sorted(cls.__abstractmethods__))}"
+        return _missing_methods(cls)
     if not cls.__pydantic_complete__ and not cls.model_rebuild(raise_errors=False):
         return "has options whose types are imported under 'if TYPE_CHECKING' only; import them at run time too"
     if issubclass(cls, Pass):
-        for says in ("requires", "provides", "destroys"):
-            found = getattr(cls, says)
-            if not isinstance(found, frozenset) or not found <= set(Trait):
+        for attribute in ("requires", "provides", "destroys"):
+            traits = getattr(cls, attribute)
+            if not isinstance(traits, frozenset) or not traits <= set(Trait):
                 known = ", ".join(str(trait) for trait in Trait)
-                return f"{says} {shown(found)}, which must be a frozenset of mbcompress.Trait (known: {known})"
+                return f"{attribute} {shown(traits)}, which must be a frozenset of mbcompress.Trait (known: {known})"
     return ""
+
+
+def _check_importable(subject: str, cls: type[Any]) -> None:
+    """Refuse a class that a measuring process could not import."""
+    if "<locals>" in cls.__qualname__:
+        raise MbcompressError(f"{subject} must be defined at the top level of a module, where other processes find it")
+
+
+def _missing_methods(cls: type[Any]) -> str:
+    return f"does not implement {' and '.join(repr(method) for method in sorted(cls.__abstractmethods__))}"

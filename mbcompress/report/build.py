@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from mbcompress.contract.runtimes import Runtime
     from mbcompress.data.splits import Splits
-    from mbcompress.recipe.plan import Plan
+    from mbcompress.recipe.model import Recipe
 
 SCHEMA = 1
 
 
 def build_report(
-    plan: Plan,
+    plan: Recipe,
     splits: Splits,
     outputs: int,
     records: list[dict[str, Any]],
@@ -84,7 +84,7 @@ def _documents(steps: list[dict[str, Any]], directory: Path) -> list[dict[str, A
     ]
 
 
-def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:
+def _artifacts(plan: Recipe, directory: Path) -> list[dict[str, Any]]:
     return [
         {"role": role, "runtime": runtime.name, **describe_file(directory / plan.artifact(stem, runtime), directory)}
         for role, stem in (("result", "model"), ("baseline", "baseline"))
@@ -92,7 +92,7 @@ def _artifacts(plan: Plan, directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _gates(plan: Plan, runtime: Runtime, comparison: dict[str, Any]) -> list[dict[str, Any]]:
+def _gates(plan: Recipe, runtime: Runtime, comparison: dict[str, Any]) -> list[dict[str, Any]]:
     """Each limit of the budget that the recipe sets: what was allowed, what a runtime measured, whether it was met."""
     before, after, budget = comparison["baseline"], comparison["result"], plan.budget
     convolutions = after["convolutions"]

@@ -1,4 +1,4 @@
-"""Damaged recipes: as text, as structure, as a program's dict, and by `-o`."""
+"""Damaged recipes: as text, as data, as a program's dict, and by `-o`."""
 
 from pathlib import Path
 from random import Random
@@ -37,7 +37,7 @@ def _loaded(text: str) -> Any:
 
 
 class _Recipes:
-    """Reads a file, or takes a dict, as `mbcompress validate` and `mbcompress.compress` do."""
+    """Reads a file or a dict, as `mbcompress validate` and `mbcompress.compress` do."""
 
     def __init__(self) -> None:
         self.registry = discover()
@@ -82,7 +82,7 @@ class Texts(_Recipes):
 
 
 class Structures(_Recipes):
-    """Values of other types, renamed keys, doubled passes; written as YAML once more."""
+    """Values of other types, renamed keys, repeated passes; written as YAML again."""
 
     def prepare(self, random: Random, folder: Path) -> Reading:
         content = self.content(random)
@@ -94,7 +94,7 @@ class Structures(_Recipes):
 
 
 class Mappings(_Recipes):
-    """The same as dicts, with what no YAML holds: objects, loops, bytes."""
+    """The same as dicts, with values that YAML has not: objects, loops, bytes."""
 
     def prepare(self, random: Random, folder: Path) -> Reading:
         content = self.content(random)

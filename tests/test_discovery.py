@@ -1,4 +1,4 @@
-"""Plugins that do not work are named with their distribution, and take nothing else down."""
+"""Broken plugins are reported with their distribution, and the others still work."""
 
 import importlib.metadata
 from pathlib import Path
@@ -26,7 +26,7 @@ def assert_built_ins(registry: Registry) -> None:
 
 
 def only_broken(registry: Registry) -> tuple[str, str]:
-    """The one plugin that does not work, and why."""
+    """The one broken plugin, and the reason."""
     assert_built_ins(registry)
     (broken,) = registry.broken
     return str(broken.origin), broken.reason
@@ -41,20 +41,20 @@ def test_built_ins() -> None:
 
 
 def test_built_ins_are_complete() -> None:
-    """Pydantic finds the types of all options at run time: none is imported for type checkers only."""
+    """All options have types that pydantic can import at run time."""
     registry = discover()
     for attribute in BUILT_IN:
         for cls, _ in getattr(registry, attribute):
             assert cls.__pydantic_complete__, f"{cls.__name__}: {cls.__annotations__}"
 
 
-def test_every_catalogue_is_fresh() -> None:
+def test_every_registry_is_new() -> None:
     first, second = discover(), discover()
     first.passes.classes.clear()
     assert_built_ins(second)
 
 
-def test_a_stranger(install: Install) -> None:
+def test_an_installed_plugin(install: Install) -> None:
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     registry = discover()
     assert registry.broken == []
@@ -126,10 +126,10 @@ def test_broken(code: str, reason: str, install: Install, capsys: pytest.Capture
     assert err.startswith(f"broken: plugin 'squeezer' of mb-squeeze 1.2: {reason}")
 
 
-def test_a_recipe_that_misses_a_broken_plugin(
+def test_a_recipe_that_names_a_pass_of_a_broken_plugin(
     install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The pass is unknown because its plugin is broken: the error says so, and other recipes still work."""
+    """The error says that the plugin is broken; other recipes still work."""
     install("mb-squeeze", "raise RuntimeError('no licence')")
     recipe = tmp_path / "r.yaml"
     head = "model: {source: mobilenet_v2, num_classes: 10}\ndata: {name: digits}\npasses: "
@@ -157,7 +157,7 @@ def test_one_entry_point_name_in_two_distributions(install: Install) -> None:
 
 
 def test_name_of_a_built_in_pass(install: Install) -> None:
-    """A stranger cannot take the place of a built-in, wherever it stands on sys.path."""
+    """A plugin cannot replace a built-in pass, even if it comes first on sys.path."""
     install("mb-squeeze", SQUEEZE.replace('"squeeze"', '"prune"') + OFFERS_SQUEEZE)
     registry = discover()
     origin, reason = only_broken(registry)
@@ -207,7 +207,7 @@ def test_entry_point_to_nothing(install: Install) -> None:
 
 
 def test_the_same_distribution_twice(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an editable install is seen from inside its repository."""
+    """An editable install appears twice in its own repository."""
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     there = tmp_path / "strangers"
     (tmp_path / "again").mkdir()
