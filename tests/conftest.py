@@ -8,7 +8,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from strangers import install as install
+from plugin_packages import install as install
 
 from mbcompress.registry.discovery import Registry, discover
 

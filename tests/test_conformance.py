@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress import Component, MbcompressError
 from mbcompress.registry.discovery import Registry, discover

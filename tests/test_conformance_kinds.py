@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from strangers import Install
+from plugin_packages import Install
 from torch import nn
 
 from mbcompress import (

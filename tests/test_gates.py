@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from strangers import Install
-from strangers import install as install
+from plugin_packages import Install
+from plugin_packages import install as install
 from toys import toy as toy
 
 import mbcompress

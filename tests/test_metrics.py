@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from strangers import Install
+from plugin_packages import Install
 from toys import MODEL
 from toys import toy as toy
 

@@ -1,11 +1,11 @@
-"""Code of strangers' plugins: a runtime that exports at once, and a listener that keeps a diary."""
+"""Code of two plugins: a runtime that exports at once, and a listener that records what it is told."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from strangers import Install
+from plugin_packages import Install
 
 import mbcompress
 
@@ -92,5 +92,5 @@ class Lines(mbcompress.Progress):
 def toy(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Keys of a recipe that names the runtime `toy`, which is installed, for the processes that measure too."""
     install("mb-toy", TOY, plugin="toy")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "strangers"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
     return {"model": MODEL, "data": {"name": "digits"}, "export": ["toy"], "measure": FAST}

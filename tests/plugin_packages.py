@@ -1,4 +1,4 @@
-"""Distributions of strangers, made up on the spot: a plugin module on sys.path with an installed one's metadata."""
+"""Installed plugin packages for tests: a module on sys.path with the metadata of a distribution."""
 
 import importlib
 import sys
@@ -55,7 +55,7 @@ def write_distribution(
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Put a distribution with one plugin module onto sys.path, before everything that is installed."""
 
-    def make(distribution: str, code: str, *, into: str = "strangers", **metadata: Any) -> None:
+    def make(distribution: str, code: str, *, into: str = "packages", **metadata: Any) -> None:
         module, directory = distribution.replace("-", "_"), tmp_path / into
         if not directory.exists():
             monkeypatch.syspath_prepend(str(directory))
