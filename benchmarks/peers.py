@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbcompress.data.splits import Augmentation, Images, Normalization, Splits
-from mbcompress.measure.interleaving import Times, opened, time_interleaved
+from mbcompress.measure.interleaving import Times, open_engines, time_interleaved
 from mbcompress.measure.statistics import hits
 from mbcompress.recipe import read, resolve
 
@@ -77,7 +77,7 @@ def measure(files: Sequence[File], data: Splits, rounds: int, round_ms: float) -
     shape = data.test.pixels.shape[1:]
     with (
         tempfile.TemporaryDirectory() as folder,
-        opened([(file.runtime, file.path) for file in files], shape, threads=1) as engines,
+        open_engines([(file.runtime, file.path) for file in files], shape, threads=1) as engines,
     ):
         images = Path(folder) / "test.npy"
         np.save(images, data.test.pixels, allow_pickle=False)

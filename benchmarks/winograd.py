@@ -217,7 +217,7 @@ def layers(clock: str, only: Sequence[str]) -> None:
 
 def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
     """MobileNetV2 substituted as the pass decides, against itself, in each runtime; ONNX Runtime beside them."""
-    from mbcompress.measure.interleaving import opened, time_interleaved
+    from mbcompress.measure.interleaving import open_engines, time_interleaved
     from mbcompress.registry.discovery import discover
     from mbcompress.testing.tiny import tiny_context
 
@@ -239,7 +239,7 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
                 path = Path(folder) / f"{kind.replace(' ', '_')}{runtime.suffix}"
                 runtime.export(network, shape, path)
                 files[name, kind] = (runtime, path)
-        with opened(files.values(), shape, threads=1) as engines:
+        with open_engines(files.values(), shape, threads=1) as engines:
             times = dict(zip(files, time_interleaved(engines, range(rounds), 40.0), strict=True))
     for key, each in times.items():
         print(f"{size} px, {key[0]}, {key[1]}: {np.median(each.medians):.3f} ms")

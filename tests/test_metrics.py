@@ -107,20 +107,20 @@ class Odd(Metric):
     ("gives", "problem"),
     [
         (ZeroDivisionError("division by zero"), "raised ZeroDivisionError: division by zero"),
-        (0.5, "must give a dict of Measured, got 0.5"),
-        ({"x": 0.5}, "must give Measured for 'x', got 0.5"),
+        (0.5, "must return a dict of Measured, got 0.5"),
+        ({"x": 0.5}, "must return Measured for 'x', got 0.5"),
         (
             {"x": Measured(0.5, "%", "max")},  # type: ignore[arg-type]
-            "must give 'higher', 'lower' or None as 'better' and text as 'unit' for 'x', got Measured(value=0.5, ",
+            "must return 'higher', 'lower' or None as 'better' and text as 'unit' for 'x', got Measured(value=0.5, ",
         ),
-        ({"x": Measured("high")}, "must give numbers for 'x', got Measured(value='high', unit='', better=None, "),  # type: ignore[arg-type]
+        ({"x": Measured("high")}, "must return numbers for 'x', got Measured(value='high', unit='', better=None, "),  # type: ignore[arg-type]
     ],
 )
 def test_a_metric_that_breaks_the_contract_is_named(gives: Any, problem: str) -> None:
     kind: Kind[Metric] = Kind("metric", Metric)
     kind.register(Odd, Origin("odds", "mb-odds", "2.0"))
     with pytest.raises(MetricError) as raised:
-        Metrics([Odd(gives=gives)], kind).rehearse(10)
+        Metrics([Odd(gives=gives)], kind).dry_run(10)
     assert str(raised.value).startswith(f"metrics: 'odd' (plugin 'odds' of mb-odds 2.0) {problem}")
 
 

@@ -74,7 +74,7 @@ class PruneBlocks(Pass, Targets):
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """The faster file's model of two with as many operations: without blocks, or with fewer channels."""
         from mbcompress.graph.count import count_macs
-        from mbcompress.measure.deployment import Deployment
+        from mbcompress.measure import ExportBenchmark
 
         example = context.example()
         share = count_macs(shallow, example) / count_macs(context.baseline, example)
@@ -84,8 +84,8 @@ class PruneBlocks(Pass, Targets):
         except MbcompressError as error:
             context.progress.say(f"{self.name}: channels cannot be compared with ({error}); the blocks went")
             return shallow
-        with Deployment(context) as deployment:
-            times = {"blocks": deployment.latency(shallow), "channels": deployment.latency(narrow)}
+        with ExportBenchmark(context) as benchmark:
+            times = {"blocks": benchmark.latency(shallow), "channels": benchmark.latency(narrow)}
         context.metrics.update({f"latency_without_{what}": time for what, time in times.items()})
         if times["blocks"] < times["channels"]:
             return shallow

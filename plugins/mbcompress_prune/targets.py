@@ -89,12 +89,12 @@ class Goal:
 def goal_of(targets: Targets, context: Context) -> Iterator[Goal]:
     """The goal that the options name, to be measured while the block runs."""
     from mbcompress.graph.count import count_macs, count_parameters
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     name, limit = targets.chosen()
     if targets.measured:
-        with Deployment(context) as deployment:
-            yield Goal(name, limit, deployment.size if name == "target_size" else deployment.latency, exact=False)
+        with ExportBenchmark(context) as benchmark:
+            yield Goal(name, limit, benchmark.size if name == "target_size" else benchmark.latency, exact=False)
         return
     example = context.example()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mbcompress.measure.processor import CPUINFO, processor
+from mbcompress.measure import CPUINFO, processor
 
 from .layers import layers
 from .quantizer import WEIGHT_LIMIT

@@ -10,8 +10,7 @@ import torch
 
 from mbcompress import MbcompressError
 from mbcompress.graph.export import ExportedGraph, capture
-from mbcompress.measure.deployment import Deployment
-from mbcompress.measure.processor import processor
+from mbcompress.measure import ExportBenchmark, processor
 
 from .candidates import inputs_of, measure
 from .decisions import ORIGINAL, Candidate, Decision, Decisions, decision, read
@@ -157,8 +156,8 @@ def _last_word(
     error = _logits_error(substituted, model, context)
     network: dict[str, float] = {}
     if context.runtimes:
-        with context.progress.busy("winograd: the whole network"), Deployment(context) as deployment:
-            ratios = deployment.speedup(substituted, model, step.threads, step.batch)
+        with context.progress.busy("winograd: the whole network"), ExportBenchmark(context) as benchmark:
+            ratios = benchmark.speedup(substituted, model, step.threads, step.batch)
         network = {f"p{share}": float(np.percentile(ratios, share)) for share in (5, 50, 95)}
     notes = []
     if network and network["p50"] <= 1:
