@@ -19,7 +19,7 @@ from mbcompress.measure import Metrics
 from mbcompress.recipe import from_mapping, resolve
 from mbcompress.registry.discovery import Origin, Registry, discover
 from mbcompress.registry.registry import Kind
-from mbcompress.report import measured
+from mbcompress.report.comparison import metric_change, metric_value
 
 
 def logits_of(confidence: list[float]) -> np.ndarray:
@@ -86,9 +86,9 @@ def test_a_broken_models_calibration_is_undefined_and_no_error(registry: Registr
     figures = Metrics(chosen, registry.metrics).measure(Predictions(np.zeros(4, np.int64), fine, broken))
     assert figures["calibration"]["ECE"] == {"value": None, "baseline": 50.0, "unit": "%", "better": "lower"}
     json.dumps(figures, allow_nan=False)
-    assert measured.value(None, "%", 4) == "undefined"
-    assert measured.change(50.0, None, "%", 4, "lower").text == "UNDEFINED"
-    assert measured.change(50.0, None, "%", 4, "lower").worse
+    assert metric_value(None, "%", 4) == "undefined"
+    assert metric_change(50.0, None, "%", 4, "lower").text == "UNDEFINED"
+    assert metric_change(50.0, None, "%", 4, "lower").worse
 
 
 class Odd(Metric):
@@ -153,8 +153,8 @@ def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: p
     assert set(calibration["ECE"]) == {"value", "baseline", "unit", "better"}
     assert set(report["metrics"]["agreement"]["agreement"]) == {"value", "unit", "better"}
     images = report["result"]["accuracy"]["top1"]["n"]
-    shown = [measured.value(calibration[name][side], "", images) for name in ("NLL",) for side in ("baseline", "value")]
-    shown += [measured.value(calibration["ECE"][side], "%", images) for side in ("baseline", "value")]
+    shown = [metric_value(calibration[name][side], "", images) for name in ("NLL",) for side in ("baseline", "value")]
+    shown += [metric_value(calibration["ECE"][side], "%", images) for side in ("baseline", "value")]
     for text in (console, *((tmp_path / "run" / f"report.{kind}").read_text() for kind in ("md", "html"))):
         assert all(part in text for part in ("calibration, ECE", "calibration, NLL", "agreement", *shown))
     assert "Expected calibration error (ECE)" in (tmp_path / "run" / "report.html").read_text()
@@ -224,5 +224,5 @@ def test_a_metric_that_fails_does_so_before_the_passes(toy: dict[str, Any], tmp_
 def test_changes_in_words(
     before: float | None, after: float | None, unit: str, better: str | None, text: str, worse: bool
 ) -> None:
-    change = measured.change(before, after, unit, 359, better)
+    change = metric_change(before, after, unit, 359, better)
     assert (change.text, change.worse) == (text, worse)

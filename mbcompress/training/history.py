@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.report.pictures import ACCENT, FAINT, MUTED, inline_svg
+from mbcompress.report import ACCENT, FAINT, MUTED, inline_svg
 
 if TYPE_CHECKING:
     from mbcompress.training.evaluation import Score

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torchao.quantization.pt2e import FakeQuantizeBase
 
-from mbcompress.report.pictures import ACCENT, FAINT, MUTED, WORSE, inline_svg
+from mbcompress.report import ACCENT, FAINT, MUTED, WORSE, inline_svg
 
 from .layers import layers
 
