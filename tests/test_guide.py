@@ -1,6 +1,7 @@
 """Tests of the plugin guide: its modules are installed as a package, and everything on the page runs."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -41,7 +42,7 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (info / "entry_points.txt").write_text("\n".join(["[mbcompress]", *(f"{k} = {v}" for k, v in points.items())]))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", str(site))  # for the processes that measure
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # for the measuring processes
         yield site
     for block in MODULES:
         sys.modules.pop(Path(str(block.file)).stem, None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux describes its processors."""
 
 
 @dataclass(frozen=True)

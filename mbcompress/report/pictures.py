@@ -15,7 +15,16 @@ NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/1999
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 # These placeholders become the page's colors in light and dark mode; the fallbacks are legible on both.
-INK, MUTED, FAINT, ACCENT, WORSE = "#010101", "#020202", "#030303", "#040404", "#050505"
+INK = "#010101"
+"""Color of text."""
+MUTED = "#020202"
+"""Color of secondary text."""
+FAINT = "#030303"
+"""Color of axes and backgrounds."""
+ACCENT = "#040404"
+"""Color of the data that matters."""
+WORSE = "#050505"
+"""Color of a change for the worse."""
 THEME = {
     INK: "currentColor",
     MUTED: "var(--muted, #767676)",
