@@ -1,6 +1,6 @@
 """Build a run's report: one dict of figures, rendered as JSON, Markdown, HTML and a table for the terminal.
 
-Input: the plan, the records of the passes and the measured comparisons. Output: report.json, report.md, report.html.
+In: the plan, the records of the passes and the measured comparisons. Out: report.json, report.md, report.html.
 Plugins draw pictures with `inline_svg` and its colors. May import: contract, files. Never imports torch; Jinja and
 matplotlib are imported when they are used.
 """
