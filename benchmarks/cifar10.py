@@ -4,7 +4,7 @@
 changed. It takes hours; the same command resumes it after an interruption.
 `python benchmarks/cifar10.py table FOLDER` opens the files of all finished runs, one process each, and prints a table:
 accuracy on all test images, and latency of one image on one thread in interleaved rounds. The table includes the files
-of the other tools of `peers.py`, whose packages it needs.
+of the other tools in `peers.py` and needs their packages.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Metrics: ours against values worked out by hand, strangers' held to the contract, all of them in every rendering."""
+"""Metrics: built-in ones against values computed by hand, broken ones of plugins, and all renderings."""
 
 import json
 from pathlib import Path
@@ -33,18 +33,18 @@ def measure(registry: Registry, name: str, predictions: Predictions, **options: 
 
 
 def test_calibration_error_by_hand(registry: Registry) -> None:
-    """Two bins: three images at 0.8, two of them right; one at 0.4, predicted as class 1 with 0.6, right."""
+    """Two bins: three images at 0.8, two of them correct; one at 0.4, predicted as class 1 with 0.6, correct."""
     logits, labels = logits_of([0.8, 0.8, 0.8, 0.4]), np.array([0, 0, 1, 1])
     figures = measure(registry, "calibration", Predictions(labels, logits, logits), bins=10)
     expected = 100 * (3 / 4 * abs(2 / 3 - 0.8) + 1 / 4 * abs(1 - 0.6))
     assert figures["ECE"].value == pytest.approx(expected, rel=1e-6)
     assert figures["ECE"].baseline == pytest.approx(expected, rel=1e-6)
-    # in one bin, over- and underconfidence cancel out: 3 of 4 right at a mean confidence of 0.75
+    # in one bin, over- and underconfidence cancel out: 3 of 4 correct at a mean confidence of 0.75
     assert measure(registry, "calibration", Predictions(labels, logits, logits), bins=2)["ECE"].value < 1e-4
 
 
-def test_a_confidence_on_the_edge_belongs_to_the_bin_below(registry: Registry) -> None:
-    """Guo's bins are open below and closed above, so that certainty has one: three of four right, all at 1.0."""
+def test_a_confidence_on_an_edge_belongs_to_the_lower_bin(registry: Registry) -> None:
+    """Guo's bins are half-open, (a, b], so that confidence 1.0 has a bin: three of four correct, all at 1.0."""
     logits = np.array([[200.0, -200.0]] * 4, np.float32)
     figures = measure(registry, "calibration", Predictions(np.array([0, 0, 0, 1]), logits, logits))
     assert figures["ECE"].value == pytest.approx(25)
@@ -73,14 +73,14 @@ def test_labels_drawn_by_the_probabilities_are_calibrated(registry: Registry) ->
     assert figures["ECE"].value > 10
 
 
-def test_agreement_counts_answers_not_hits(registry: Registry) -> None:
+def test_agreement_counts_equal_predictions(registry: Registry) -> None:
     before = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [np.nan, 0]], np.float32)
     after = np.array([[2, 0], [0, 2], [0, 2], [0, 2], [np.nan, 0]], np.float32)
     figures = measure(registry, "agreement", Predictions(np.zeros(5, np.int64), before, after))
     assert figures == {"agreement": Measured(60, "%", "higher")}
 
 
-def test_a_broken_models_calibration_is_undefined_and_no_error(registry: Registry) -> None:
+def test_calibration_of_a_broken_model_is_undefined(registry: Registry) -> None:
     fine, broken = np.zeros((4, 2), np.float32), np.full((4, 2), np.inf, np.float32)
     chosen = [registry.metrics.build("calibration", {}, registry)]
     figures = Metrics(chosen, registry.metrics).measure(Predictions(np.zeros(4, np.int64), fine, broken))
@@ -92,7 +92,7 @@ def test_a_broken_models_calibration_is_undefined_and_no_error(registry: Registr
 
 
 class Odd(Metric):
-    """Gives whatever it is told to."""
+    """Returns `gives`."""
 
     name = "odd"
     gives: Any = None
@@ -135,13 +135,15 @@ RECIPE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("metrics", "message"), RECIPE_MISTAKES)
-def test_mistakes_are_found_when_the_recipe_is_read(registry: Registry, metrics: Any, message: str) -> None:
+def test_invalid_metrics_are_rejected_when_the_recipe_is_read(registry: Registry, metrics: Any, message: str) -> None:
     with pytest.raises(mbcompress.RecipeError) as raised:
         resolve(from_mapping({"model": MODEL, "data": {"name": "digits"}, "passes": [], "metrics": metrics}), registry)
     assert message in str(raised.value)
 
 
-def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_rendering_shows_the_metrics(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "r.yaml"
     passes = [{"prune": {"target_macs": 0.5}}]
     recipe.write_text(json.dumps({**toy, "passes": passes, "metrics": ["agreement", {"calibration": {"bins": 10}}]}))
@@ -162,7 +164,7 @@ def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: p
 
 CONFUSED = '''
 class Worst(mbcompress.Metric):
-    """Share of right answers in the class that has the fewest."""
+    """Lowest accuracy of a class."""
 
     name: ClassVar[str] = "worst_class"
 
@@ -189,7 +191,7 @@ def mbcompress_metrics():
 '''
 
 
-def test_a_strangers_metric(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
+def test_a_metric_of_a_plugin(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
     install("mb-confused", CONFUSED, plugin="confused")
     recipe = {**toy, "passes": [], "metrics": ["worst_class"]}
     report = mbcompress.compress(None, recipe, out=tmp_path / "run").report
@@ -200,7 +202,7 @@ def test_a_strangers_metric(toy: dict[str, Any], tmp_path: Path, install: Instal
     assert listed == ["mb-confused"]
 
 
-def test_a_metric_that_fails_does_so_before_the_passes(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
+def test_a_failing_metric_fails_before_the_passes(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
     install("mb-confused", CONFUSED, plugin="confused")
     assert discover().broken == []
     impossible = {**toy, "passes": [{"prune": {"target_macs": 0.001}}], "metrics": ["late"]}
@@ -221,7 +223,7 @@ def test_a_metric_that_fails_does_so_before_the_passes(toy: dict[str, Any], tmp_
         (None, 0.25, "nats", "lower", "", False),
     ],
 )
-def test_changes_in_words(
+def test_changes_as_text(
     before: float | None, after: float | None, unit: str, better: str | None, text: str, worse: bool
 ) -> None:
     change = metric_change(before, after, unit, 359, better)

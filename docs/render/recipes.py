@@ -81,7 +81,7 @@ def page() -> str:
 
 
 def _built_in(registry: Registry) -> Registry:
-    """Without what strangers have installed beside us; what is broken of ours must not be left out unnoticed."""
+    """The registry without third-party plugins; a broken built-in plugin is an error."""
     for broken in registry.broken:
         if broken.origin.distribution == BUILT_IN:
             sys.exit(f"{broken.origin}: {broken.reason}")
