@@ -80,7 +80,7 @@ def test_other_built_ins(kind: str, name: str, registry: Registry, tmp_path: Pat
     images, labels = np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 3
     np.savez(tmp_path / "arrays.npz", images=images, labels=labels)
     given = {"arrays": [{"path": str(tmp_path / "arrays.npz")}]}
-    (cls,) = [kind.classes[name] for kind in registry.kinds if kind.name == kind]
+    (cls,) = [group.classes[name] for group in registry.kinds if group.name == kind]
     results = check_component(cls, registry, given.get(name), kind=kind)
     assert [str(result) for result in results if not result.passed] == []
     skipped = [str(result) for result in results if result.outcome == "skipped"]
