@@ -1,8 +1,8 @@
-"""Bundle the weights that a training run gave: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
+"""Bundle the weights of a training run: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
 
-Writes NAME.safetensors (half precision) and NAME.json (the card: what was trained, how, and how well) into the zoo of
-the model source that was trained. The accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py`
-holds the bundled weights to it.
+Writes NAME.safetensors (half precision) and NAME.json (the card with model, training and accuracy) into the zoo of the
+model source. The accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py` checks the bundled
+weights against it.
 """
 
 import json
@@ -20,7 +20,7 @@ FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
 
 
 def bundle(run: Path, name: str) -> None:
-    """Copy the last step's weights of `run` into the zoo as `name`."""
+    """Copy the final weights of `run` into the zoo as `name`."""
     report = json.loads((run / "report.json").read_text())
     state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

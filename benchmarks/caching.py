@@ -1,6 +1,6 @@
-"""What the cache saves: a recipe of five passes cold, warm, with its last option changed, and twice at once.
+"""Time saved by the cache: five passes cold, warm, with the last option changed, and in two parallel runs.
 
-`python benchmarks/caching.py` runs the command line on digits, with a cache and a directory of its own.
+`python benchmarks/caching.py` runs the command line on digits, with its own cache and directory.
 """
 
 import json
@@ -27,21 +27,21 @@ passes:
 
 
 class Trial:
-    """Runs of the recipe with one cache, in one directory."""
+    """Runs of the recipe with a shared cache, in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         (directory / "five.yaml").write_text(RECIPE)
 
     def start(self, name: str, *overrides: str, cache: str = "cache") -> subprocess.Popen[bytes]:
-        """One run, in a process of its own."""
+        """Start one run in a separate process."""
         command = [sys.executable, "-m", "mbcompress", "run", "five.yaml", "--quiet", "--out", name]
         command += [part for override in overrides for part in ("-o", override)]
         environment = {**os.environ, "MBCOMPRESS_CACHE": str(self.directory / cache)}
         return subprocess.Popen(command, cwd=self.directory, env=environment)
 
     def tell(self, what: str, seconds: float, *names: str) -> None:
-        """A line with the time, which passes came from the cache, and the hash of the last weights."""
+        """Print the time, how many passes came from the cache, and the hash of the final weights."""
         for name in names:
             steps = json.loads((self.directory / name / "report.json").read_text())["steps"]
             cached = sum(step["cached"] for step in steps)
@@ -50,7 +50,7 @@ class Trial:
 
 
 def main() -> None:
-    """One after the other, then two at once."""
+    """Run the recipe several times in sequence, then twice in parallel."""
     with tempfile.TemporaryDirectory() as name:
         trial = Trial(Path(name))
         for what, run, overrides in (

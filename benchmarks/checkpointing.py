@@ -1,7 +1,7 @@
-"""What saving a training on its way costs: the same training with and without checkpoints, in turns.
+"""Cost of training checkpoints: the same training with and without them, interleaved.
 
-`python benchmarks/checkpointing.py` trains MobileNetV2 (width 1.0, 32 px) on digits for about 80 seconds a round, with
-the default interval of 60 s and with 5 s, and prints medians and ratios.
+`python benchmarks/checkpointing.py` trains MobileNetV2 (width 1.0, 32 px) on digits for about 80 seconds per round,
+with the default interval of 60 s and with 5 s, and prints medians and ratios.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from mbcompress.training import fit
 
 
 def train(epochs: int, interval: float | None) -> float:
-    """Seconds of one training; `interval` is how often it is saved, None for never."""
+    """Seconds of one training that is saved every `interval` seconds; None for never."""
     registry = discover()
     options = TrainingConfig(epochs=epochs, batch_size=64)
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def train(epochs: int, interval: float | None) -> float:
 
 
 def main() -> None:
-    """Rounds of all variants, every other one in reverse order."""
+    """Time all variants in rounds, every other round in reverse order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,10 +1,10 @@
-"""CIFAR-10 (JPEG): what compression makes of the zoo's networks, beside what other tools make of the same weights.
+"""CIFAR-10 (JPEG): the bundled models compressed by mbcompress and by other tools, from the same weights.
 
-`python benchmarks/cifar10.py run FOLDER` makes the runs, each from its network's recipe `recipes/*_cifar10.yaml` with a
-few options changed. It takes hours; one that was stopped goes on where it was when the same command is given again.
-`python benchmarks/cifar10.py table FOLDER` opens the files of all runs that are finished, one process each, measures
-them beside each other and prints a table: accuracy on all test images, time for one image on one thread in interleaved
-rounds. Beside them are the files of the tools of `peers.py`, whose packages it needs.
+`python benchmarks/cifar10.py run FOLDER` makes the runs, each from a recipe `recipes/*_cifar10.yaml` with a few options
+changed. It takes hours; the same command resumes it after an interruption.
+`python benchmarks/cifar10.py table FOLDER` opens the files of all finished runs, one process each, and prints a table:
+accuracy on all test images, and latency of one image on one thread in interleaved rounds. The table includes the files
+of the other tools in `peers.py` and needs their packages.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from mbcompress.registry.discovery import Registry, discover
 RECIPES = Path(__file__).parent.parent / "recipes"
 NAMES = {"v1": "MobileNetV1", "v2": "MobileNetV2", "v3": "MobileNetV3-small"}
 NETWORKS = {key: name for key, name in NAMES.items() if (RECIPES / f"{key}_cifar10.yaml").is_file()}
-"""Those that have a trained baseline, and so a recipe."""
+"""Models with a recipe for CIFAR-10."""
 ROUNDS, ROUND_MS = 40, 100.0
 BISECTIONS = 9
 LONG = 16
@@ -37,10 +37,10 @@ PEER = "int8 by "
 
 
 class TorchPruning(Pass):
-    """torch-pruning as its README uses it: L2 importance, every layer the same share, then training on labels."""
+    """torch-pruning as in its README: L2 importance, the same ratio in every layer, then training on labels."""
 
     name: ClassVar[str] = "torch_pruning"
-    target_macs: float = Field(gt=0, lt=1, description="Share of the multiply-accumulates that may be left.")
+    target_macs: float = Field(gt=0, lt=1, description="MACs to keep, as a share of the original's.")
     recovery: TrainingConfig
     distillation: DistillationConfig | None = None
 
@@ -81,29 +81,29 @@ class TorchPruning(Pass):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compress: what differs from the recipe of the network."""
+    """One way to compress: the differences from the model's recipe."""
 
     name: str
     share: float | None = None
-    """Of the multiply-accumulates; None leaves the network as it is."""
+    """Of the original's MACs; None prunes nothing."""
     distilled: bool = False
     int8: bool = False
     trained: bool = False
-    """Whether int8 is trained for an epoch, from the answers of the float network, and not only calibrated."""
+    """Whether QAT distills from the float model for an epoch, instead of calibration only."""
     criterion: str = "taylor"
     seed: int = 0
     epochs: int | None = None
-    """Of the recovery; None takes the recipe's."""
+    """Of the recovery training; None means the recipe's."""
     peer: bool = False
-    """Whether torch-pruning does it."""
+    """Whether torch-pruning prunes."""
 
     def folder(self, network: str) -> str:
-        """Name of the run's directory, another one for every recipe, so that a table cannot mix two."""
+        """Name of the run's directory, unique for every recipe."""
         digest = hashlib.sha256(repr(self.document(network)).encode()).hexdigest()[:6]
         return "-".join([*self.name.replace(",", "").replace("%", "").split(), digest])
 
     def document(self, network: str) -> dict[str, Any]:
-        """The recipe."""
+        """The recipe of this variant."""
         document: dict[str, Any] = yaml.safe_load((RECIPES / f"{network}_cifar10.yaml").read_text())
         prune, qat = document["passes"]
         options = prune["prune"]
@@ -122,7 +122,7 @@ class Variant:
 
 
 def variants(network: str) -> Iterator[Variant]:
-    """Those of a network; what the goals ask for comes first."""
+    """The variants of a model, the most important first."""
     yield Variant("int8", int8=True)
     for share, distilled in ((0.3, True), (0.5, True), (0.3, False), (0.5, False)):
         name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
@@ -143,7 +143,7 @@ def variants(network: str) -> Iterator[Variant]:
 
 
 def make_runs(folder: Path, networks: list[str]) -> None:
-    """Those that are not there yet."""
+    """Run the variants that are missing in the folder."""
     for network in networks:
         for variant in variants(network):
             out = folder / network / variant.folder(network)
@@ -155,16 +155,16 @@ def make_runs(folder: Path, networks: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `macs` is None where nobody counted."""
+    """One line of the table; `macs` is None if unknown."""
 
     file: File
     macs: int | None
     seconds: float = 0.0
-    """That its passes took, but for those that an earlier run had done."""
+    """Duration of its passes, without those from the cache."""
 
 
 def rows_of(folder: Path, network: str, subject: Subject, registry: Registry) -> list[Row]:
-    """Baseline and results of the finished runs, and what other tools make of the baseline."""
+    """Rows for the baseline, the finished runs, and the other tools."""
     found: list[Row] = []
     for variant in variants(network):
         run = folder / network / variant.folder(network)
@@ -191,7 +191,7 @@ def rows_of(folder: Path, network: str, subject: Subject, registry: Registry) ->
 
 
 def table(rows: list[Row], measured: list[Measured]) -> Iterator[str]:
-    """Lines of Markdown; the first file is what others are compared with."""
+    """Lines of Markdown; the first file is the reference."""
     yield "| | top-1 (95 % interval) | points | p | kB | MACs | int8 convolutions | ms (5-95 %) | times faster |"
     yield "|---|---|---|---|---|---|---|---|---|"
     base = measured[0]
@@ -212,7 +212,7 @@ def table(rows: list[Row], measured: list[Measured]) -> Iterator[str]:
 
 
 def paired(files: list[File], measured: list[Measured]) -> Iterator[str]:
-    """What a teacher changed, image by image."""
+    """Paired comparison of runs with and without a teacher."""
     correct = {file.label: found.correct for file, found in zip(files, measured, strict=True)}
     for name, with_teacher in correct.items():
         alone = name.replace(", distilled", "")
@@ -220,13 +220,13 @@ def paired(files: list[File], measured: list[Measured]) -> Iterator[str]:
             test = mcnemar(correct[alone], with_teacher)
             gain = 100 * (with_teacher.mean() - correct[alone].mean())
             yield (
-                f"- {alone}: a teacher gave {gain:+.2f} points ({test['result_only']} images only with it right, "
-                f"{test['baseline_only']} only without, p = {test['p_value']:.4f})"
+                f"- {alone}: a teacher gained {gain:+.2f} points ({test['result_only']} images correct only with it, "
+                f"{test['baseline_only']} only without it, p = {test['p_value']:.4f})"
             )
 
 
-def beside_peers(files: list[File], measured: list[Measured]) -> Iterator[str]:
-    """How much faster our int8 files are than the fastest of the other tools' of the network as it was."""
+def against_peers(files: list[File], measured: list[Measured]) -> Iterator[str]:
+    """Speedup of our int8 files over the fastest int8 file of the other tools."""
     pairs = list(zip(files, measured, strict=True))
     peers = [pair for pair in pairs if pair[0].label.startswith(PEER)]
     if not peers:
@@ -242,7 +242,7 @@ def beside_peers(files: list[File], measured: list[Measured]) -> Iterator[str]:
 
 
 def print_tables(folder: Path, networks: list[str]) -> None:
-    """All of them."""
+    """Print the tables of all models."""
     registry = discover()
     for network in networks:
         subject = from_recipe(RECIPES / f"{network}_cifar10.yaml", registry)
@@ -252,12 +252,12 @@ def print_tables(folder: Path, networks: list[str]) -> None:
         measured = measure(files, subject.splits, ROUNDS, ROUND_MS)
         print(f"## {NETWORKS[network]}\n")
         print("\n".join(table(rows, measured)), end="\n\n")
-        print("\n".join([*paired(files, measured), *beside_peers(files, measured)]), end="\n\n")
+        print("\n".join([*paired(files, measured), *against_peers(files, measured)]), end="\n\n")
         print(f"The passes of these runs took {sum(row.seconds for row in rows) / 3600:.1f} hours.\n", flush=True)
 
 
 def main() -> None:
-    """Run, or print the table."""
+    """Make the runs, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("do", choices=("run", "table"))
     parser.add_argument("folder", type=Path)

@@ -1,10 +1,9 @@
 """int8 files of four tools from the same weights: accuracy, size, integer convolutions and speed.
 
-`python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from recipes, not the passes;
-`--out FILE` writes the table, in place of what FILE holds.
-`--random mobilenet_v3_large:224` adds an untrained network, for speed alone.
-Needs OpenVINO, `pip install 'mbcompress[openvino]'`; NNCF too, `pip install nncf==3.4.0`, or its rows are left out.
-Each file is timed in a process of its own, all interleaved, on one thread.
+`python benchmarks/int8.py recipes/v1_int8.yaml recipes/v2_int8.yaml` takes model and data from the recipes, not the
+passes; `--out FILE` writes the table to a file. `--random mobilenet_v3_large:224` adds an untrained model, for its
+speed only. Needs OpenVINO (`pip install 'mbcompress[openvino]'`), and NNCF (`pip install nncf==3.4.0`) for its rows.
+Each file is timed in its own process on one thread, all interleaved.
 """
 
 import argparse
@@ -25,7 +24,7 @@ HEADER = (
 
 
 def rows(subject: Subject, registry: Registry, rounds: int) -> list[str]:
-    """Table rows of one network."""
+    """Table rows of one model."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         tools = Tools(subject, registry, directory)
@@ -69,11 +68,11 @@ def _row(
 
 
 def main() -> None:
-    """Print the table, or write it."""
+    """Print the table, or write it to a file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipes", nargs="*", type=Path, help="recipes whose model and data are taken")
+    parser.add_argument("recipes", nargs="*", type=Path, help="recipes to take model and data from")
     parser.add_argument(
-        "--random", nargs="*", default=[], metavar="SOURCE:PIXELS", help="untrained networks, for speed"
+        "--random", nargs="*", default=[], metavar="SOURCE:PIXELS", help="untrained models, for speed only"
     )
     parser.add_argument("--rounds", type=int, default=60, help="interleaved rounds of timing")
     parser.add_argument("--out", type=Path, help="file to write the table to")

@@ -1,7 +1,7 @@
-"""Files of four tools from the same weights, and what they are beside each other; for the benchmarks that print it.
+"""Quantize a model with four tools and measure their files together; used by other benchmarks.
 
-OpenVINO is an extra, `pip install 'mbcompress[openvino]'`. NNCF is not a dependency: `pip install nncf==3.4.0` into the
-same environment, or its files are left out.
+OpenVINO is an extra, `pip install 'mbcompress[openvino]'`. NNCF is not a dependency: without
+`pip install nncf==3.4.0` in the same environment, its files are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbcompress.data.splits import Augmentation, Images, Normalization, Splits
-from mbcompress.measure.interleaving import Times, opened, time_interleaved
+from mbcompress.measure.interleaving import Times, open_engines, time_interleaved
 from mbcompress.measure.statistics import hits
 from mbcompress.recipe import read, resolve
 
@@ -33,7 +33,7 @@ CALIBRATION = 128
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to quantize; `trained` says whether its accuracy means anything."""
+    """A model to quantize; the accuracy of an untrained one is meaningless."""
 
     name: str
     model: nn.Module
@@ -44,7 +44,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class File:
-    """A file and the engine that executes it."""
+    """A file and the engine that runs it."""
 
     label: str
     path: Path
@@ -52,19 +52,19 @@ class File:
 
     @property
     def size(self) -> int:
-        """Bytes, those of OpenVINO's weights beside its network included."""
+        """Bytes, including the separate weights file of OpenVINO."""
         beside = self.path.with_suffix(".bin")
         return self.path.stat().st_size + (beside.stat().st_size if self.path.suffix == ".xml" else 0)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a file answers to the test images, and how fast it is on one thread.
+    """Predictions of a file on the test images, and its latency on one thread.
 
     Attributes:
         correct: (N,) bool.
-        times: of interleaved rounds, in all of which all files took part.
-        convolutions: how many there are and how many are int8.
+        times: of interleaved rounds with all files.
+        convolutions: all, and those in int8.
     """
 
     correct: NDArray[np.bool_]
@@ -73,11 +73,11 @@ class Measured:
 
 
 def measure(files: Sequence[File], data: Splits, rounds: int, round_ms: float) -> list[Measured]:
-    """All files at once, each in a process of its own."""
+    """Measure all files together, each in its own process."""
     shape = data.test.pixels.shape[1:]
     with (
         tempfile.TemporaryDirectory() as folder,
-        opened([(file.runtime, file.path) for file in files], shape, threads=1) as engines,
+        open_engines([(file.runtime, file.path) for file in files], shape, threads=1) as engines,
     ):
         images = Path(folder) / "test.npy"
         np.save(images, data.test.pixels, allow_pickle=False)
@@ -89,7 +89,7 @@ def measure(files: Sequence[File], data: Splits, rounds: int, round_ms: float) -
 
 
 def from_recipe(path: Path, registry: Registry) -> Subject:
-    """Model and data of a recipe."""
+    """The model and data of a recipe."""
     plan = resolve(read(path), registry)
     assert plan.model is not None
     assert plan.data is not None
@@ -100,7 +100,7 @@ def from_recipe(path: Path, registry: Registry) -> Subject:
 
 
 def untrained(spec: str, registry: Registry) -> Subject:
-    """`SOURCE:PIXELS` at width 1 with 1000 classes and random weights, BatchNorm's statistics those of noise."""
+    """`SOURCE:PIXELS` at width 1 with 1000 classes and random weights; BatchNorm statistics are those of noise."""
     import torch
 
     source, _, pixels = spec.partition(":")
@@ -108,7 +108,7 @@ def untrained(spec: str, registry: Registry) -> Subject:
     built = registry.build_model({"source": source, "num_classes": 1000, "input_size": int(pixels)})
     model, shape = built.load().train(), built.input_shape
     for layer in model.modules():
-        if isinstance(layer, torch.nn.Linear):  # files may lack a bias of zeros
+        if isinstance(layer, torch.nn.Linear):  # converters may drop a bias of zeros
             torch.nn.init.uniform_(layer.bias, -0.1, 0.1)
     noise = np.random.default_rng(0).integers(0, 256, (64, *shape), np.uint8)
     images = Images(noise, (np.arange(len(noise)) % 10).astype(np.int64))
@@ -129,7 +129,7 @@ def untrained(spec: str, registry: Registry) -> Subject:
 
 
 class Tools:
-    """The four tools, each of which writes a file into `directory` from the same float model and calibration images."""
+    """The four tools; each writes a file from the same float model and calibration images."""
 
     def __init__(self, subject: Subject, registry: Registry, directory: Path) -> None:
         self.subject = subject
@@ -141,11 +141,11 @@ class Tools:
         self.images: NDArray[np.float32] = subject.splits.normalization.apply(calibration)
 
     def fp32(self) -> Path:
-        """The float network."""
+        """The float model."""
         return self._export("fp32", self.subject.model)
 
     def ours(self) -> Path:
-        """By `ptq`."""
+        """The file of the pass `ptq`."""
         import copy
 
         import torch
@@ -159,7 +159,7 @@ class Tools:
         return self._export("ptq", self.registry.passes.build("ptq", {}, self.registry).apply(model, context))
 
     def peers(self, fp32: Path) -> Iterator[File]:
-        """What other tools make of the float network, each in the engine that it is for."""
+        """The files of the other tools, each in its own engine."""
         yield File("ONNX Runtime static", self._onnxruntime(fp32), self.onnx)
         yield File("neural-compressor, ONNX Runtime", self._neural_compressor(), self.onnx)
         if importlib.util.find_spec("nncf"):
@@ -187,7 +187,7 @@ class Tools:
         return path
 
     def _neural_compressor(self) -> Path:
-        """As its documentation has it, but with folded weights, without which the file is as large as fp32."""
+        """neural-compressor as documented, but with folded weights; otherwise the file is as large as fp32."""
         import torch
         from neural_compressor.torch.export import export
         from neural_compressor.torch.quantization import StaticQuantConfig, prepare
@@ -213,7 +213,7 @@ class Tools:
 
 
 def _Module(graph: nn.Module) -> nn.Module:  # noqa: N802
-    """A converted graph has no train and eval, which an exporter wants."""
+    """Add the methods train and eval, which the exporter calls, to a converted graph."""
     from torch import nn
 
     class Graph(nn.Module):

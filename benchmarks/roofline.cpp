@@ -13,7 +13,7 @@ constexpr int N = 4;
 #endif
 typedef float Vector __attribute__((vector_size(N * 4)));
 
-// Wall-clock seconds; the best of many short rounds is what the processor can do while nobody else disturbs it.
+// Wall-clock seconds; the best of many short rounds is least disturbed by other processes.
 static double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }

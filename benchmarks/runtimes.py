@@ -1,11 +1,10 @@
-"""The files of one run in their engines, without mbcompress: what they answer, how large they are, how fast they run.
+"""Accuracy, size and latency of the files of a run in their engines, without mbcompress.
 
-`python benchmarks/runtimes.py [RUN_DIR]` opens every file of a run that was made for several runtimes, each in a fresh
-process that has its engine and numpy and nothing of mbcompress, and feeds them the test images. Without RUN_DIR it
-first runs the recipe of `--model` through post-training quantization for every runtime that is installed. Printed is a
-Markdown table: top-1, agreement with the fp32 file in ONNX Runtime, size, and time over ONNX Runtime's for the same
-network (below 1 is faster), as the median of interleaved rounds at one thread, batch 1: by the clock, and as processor
-time, which a busy machine disturbs less.
+`python benchmarks/runtimes.py [RUN_DIR]` opens every file of a run with several runtimes, each in a new process with
+only its engine and numpy, and runs the test images. Without RUN_DIR, it first quantizes the model `--model` for every
+installed runtime. It prints a Markdown table: top-1, agreement with the fp32 file in ONNX Runtime, size, and latency
+relative to ONNX Runtime with the same model (below 1 is faster): the median of interleaved rounds with one thread and
+batch 1, as wall-clock time and as CPU time, which a busy machine disturbs less.
 """
 
 import argparse
@@ -76,13 +75,13 @@ def run(image):
         return package(torch.from_numpy(image)).numpy()
 """,
 }
-"""For each runtime, how a program opens a file (`path`) and runs one of `images`, (1, C, H, W) float32."""
+"""Code that opens a file (`path`) and runs one of `images`, (1, C, H, W) float32, for each runtime."""
 
 WORKER = """
 import os, sys, time
 import numpy as np
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # engines print what they like
+os.dup2(2, 1)  # engines may print to standard output
 path, images, logits = sys.argv[1], np.load(sys.argv[2]), sys.argv[3]
 {engine}
 np.save(logits, np.concatenate([run(image[None]) for image in images]))
@@ -100,7 +99,7 @@ for line in sys.stdin:
 
 @dataclass
 class Engine:
-    """One file in a process of its own; `logits` are those of all images, (N, K) float32."""
+    """One file in its own process; `logits` are those of all images, (N, K) float32."""
 
     runtime: str
     role: str
@@ -126,7 +125,7 @@ class Engine:
         return self
 
     def time(self, milliseconds: float) -> tuple[float, float]:
-        """Median milliseconds of one call, and mean milliseconds of the processor."""
+        """Median wall-clock and mean CPU milliseconds of one call."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(milliseconds, file=self.process.stdin, flush=True)
@@ -141,7 +140,7 @@ class Engine:
 
 
 def make(source: str, folder: Path) -> Path:
-    """A run of the zoo's network for digits, quantized after training, for all runtimes that are installed."""
+    """Quantize the bundled digits model for all installed runtimes."""
     import importlib.util
 
     import mbcompress
@@ -161,7 +160,7 @@ def make(source: str, folder: Path) -> Path:
 
 
 def test_images(run: Path, folder: Path, count: int | None) -> tuple[Path, np.ndarray]:
-    """The test split as the run saw it, or `count` images from all over it, normalised, in a file; and its labels."""
+    """Write the normalized test split of a run, or `count` images of it, to a file; return the labels."""
     import yaml
 
     from mbcompress.registry.discovery import discover
@@ -178,7 +177,7 @@ def test_images(run: Path, folder: Path, count: int | None) -> tuple[Path, np.nd
 
 
 def compare(run: Path, folder: Path, rounds: int, count: int | None) -> str:
-    """The table."""
+    """Return the table as Markdown."""
     images, labels = test_images(run, folder, count)
     report = json.loads((run / "report.json").read_text())
     rows = []
@@ -196,7 +195,7 @@ def compare(run: Path, folder: Path, rounds: int, count: int | None) -> str:
 def _rows(
     engines: list[Engine], labels: np.ndarray, rounds: int, reference: np.ndarray | None
 ) -> list[tuple[str, np.ndarray]]:
-    """One row an engine, all of them open at once; the first is what the others are compared with."""
+    """One row per engine, all open at the same time; the first is the reference."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -221,12 +220,12 @@ def _rows(
 
 
 def main() -> None:
-    """Make or take a run, and print its table."""
+    """Print the table of a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="a run directory")
     parser.add_argument("--model", default="mobilenet_v2", help="mobilenet_v1, mobilenet_v2 or mobilenet_v3_small")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--images", type=int, help="how many of the test images; all unless given")
+    parser.add_argument("--images", type=int, help="number of test images (default: all)")
     options = parser.parse_args()
     if options.images is not None and options.images < 1:
         parser.error("--images must be at least 1")

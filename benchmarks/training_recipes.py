@@ -1,10 +1,9 @@
-"""Which training is worth its minutes: `python benchmarks/training_recipes.py --minutes 6 --out FOLDER`.
+"""Compare training settings at equal CPU time: `python benchmarks/training_recipes.py --minutes 6 --out FOLDER`.
 
-Every variant trains a network on CIFAR-10 (JPEG) from scratch for the same CPU time: the number of epochs, and how many
-of the training images they go through, follow from its speed in a few steps, and the schedule ends with the last of
-them. Time is that of the process and not of the clock, so that the machine may do other things beside it; a thread
-more would hide in it what threads wait for each other, so it should be one. Accuracy is on the validation split; test
-images are never looked at. Results that are in FOLDER are not computed again.
+Every variant trains a model on CIFAR-10 (JPEG) from scratch for the same CPU time. A few steps measure its speed,
+which determines the number of epochs and of training images; the schedule ends with the last step. CPU time allows
+other work on the machine, but use one thread, because CPU time would hide that threads wait for each other. Accuracy
+is measured on the validation split; test images are not used. Existing results in FOLDER are kept.
 """
 
 import argparse
@@ -40,7 +39,7 @@ WARM_UP, TIMED = 3, 8  # steps
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: what differs from BASE, and from a model of width 1 with two strides removed."""
+    """One way to train: the differences from BASE, and from a model of width 1 with two strides removed."""
 
     name: str
     model: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +73,7 @@ VARIANTS = (
 
 
 def seconds_of_image(context: Context, model: torch.nn.Module, options: TrainingConfig) -> float:
-    """CPU time of one image in training, as a mean over the resolutions."""
+    """CPU time of one training image, averaged over the resolutions."""
     shares = options.resolutions or (1.0,)
     trainer = Trainer(model, context, options, CrossEntropy(options.label_smoothing), (), "speed")
     model.train()
@@ -100,7 +99,7 @@ def seconds_of_image(context: Context, model: torch.nn.Module, options: Training
 
 
 def try_out(variant: Variant, source: str, minutes: float) -> dict[str, Any]:
-    """Train for `minutes` of CPU time and give what came of it."""
+    """Train for `minutes` of CPU time and return the results."""
     registry = discover()
     model_source = registry.build_model(variant.spec(source))
     data = registry.build_dataset({"name": "cifar10", "validation": 0.05}).load(SHAPE, 0).development()
@@ -127,12 +126,12 @@ def try_out(variant: Variant, source: str, minutes: float) -> dict[str, Any]:
 
 
 def with_training(data: Development, images: int) -> Development:
-    """The data with the first `images` of its training images, among which classes are in proportion."""
+    """The data with the first `images` training images, stratified by class."""
     return replace(data, train=data.train.take(np.arange(images)))
 
 
 def main() -> None:
-    """Try the variants in turn, and print the table so far after each."""
+    """Train the variants in sequence, and print the table after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--source", default="mobilenet_v3_small")
     parser.add_argument("--minutes", type=float, default=6)

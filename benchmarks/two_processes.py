@@ -1,6 +1,6 @@
-"""What a second process gains: one recipe by one process with two threads, and by two processes with one thread each.
+"""Speedup by a second process: a recipe with two threads, and with two processes of one thread each.
 
-`python benchmarks/two_processes.py [RECIPE]` runs the recipe both ways, one after the other, without the cache, and
+`python benchmarks/two_processes.py [RECIPE]` runs the recipe both ways in sequence, without the cache, and
 prints the seconds of its passes, their ratio, and the accuracy of both results on the test split with 95 % Wilson
 intervals. Needs the extra `distributed`.
 """
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def run(name: str, launcher: list[str], threads: int, recipe: Path, overrides: list[str], folder: Path) -> Outcome:
-    """The recipe, started by `launcher` or alone."""
+    """Run the recipe, with `launcher` or alone."""
     command = [sys.executable, "-m", *launcher, "mbcompress", "run", str(recipe), "--out", str(folder), "--no-cache"]
     command += [part for override in overrides for part in ("-o", override)]
     start = time.perf_counter()
@@ -51,11 +51,11 @@ def run(name: str, launcher: list[str], threads: int, recipe: Path, overrides: l
 
 
 def main() -> None:
-    """Both runs, and how they compare."""
+    """Run both ways and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("recipes/train_v2_digits.yaml"))
     parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--rounds", type=int, default=1, help="every other one in reverse order")
+    parser.add_argument("--rounds", type=int, default=1, help="rounds; every other one runs in reverse order")
     options = parser.parse_args()
     variants: list[tuple[str, list[str], int]] = [
         ("1 process, 2 threads", [], 2),

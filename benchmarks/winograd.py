@@ -1,14 +1,14 @@
-"""Depthwise 3x3 layers and whole MobileNets: our kernels beside torch, ONNX Runtime and OpenVINO, and the roofline.
+"""Depthwise 3x3 layers and MobileNets: our kernels against torch, ONNX Runtime, OpenVINO and the roofline.
 
     python benchmarks/winograd.py layers [--clock cpu]
     python benchmarks/winograd.py networks [--size 32] [--runtimes aotinductor]
     python benchmarks/winograd.py profile [--size 32]
     python benchmarks/winograd.py roofline
 
-Each engine has a process of its own with one thread; rounds are interleaved, every other one in reverse. A layer of
-stride 1 is timed as a chain of six, so that what an engine does once at the borders of a graph (reordering to its own
-layout) counts a sixth; one of stride 2 is timed alone. `onednn` is the call that torch.compile makes with frozen
-weights. On a machine with other work, `--clock cpu` counts the seconds of the process, not those of the clock.
+Each engine runs in its own process with one thread, in interleaved rounds, every other one in reverse order. Layers
+of stride 1 are timed as a chain of six, so that conversions of the layout at the borders of the graph count a sixth;
+layers of stride 2 are timed alone. `onednn` is the call that torch.compile makes with frozen weights. On a busy
+machine, `--clock cpu` measures CPU time instead of wall-clock time.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ LAYERS = {  # channels, height, stride: every depthwise layer of V1 and V2 at bo
 
 
 def weights_of(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """(C, 1, 3, 3) and (C,) float32, small enough for values to stay within ReLU6 along a chain."""
+    """(C, 1, 3, 3) and (C,) float32, small enough that values stay within ReLU6 along a chain."""
     random = np.random.default_rng(0)
     return random.uniform(0, 0.2, (channels, 1, 3, 3)).astype(np.float32), np.full(channels, 0.1, np.float32)
 
 
 def torch_calls(channels: int, height: int, stride: int) -> dict[str, Callable[[], object]]:
-    """One chain for each way that torch has, ours among them."""
+    """One chain for each implementation in torch, including ours."""
     import torch
     from mbcompress_winograd.candidates import ONEDNN, original_calls
     from mbcompress_winograd.graph import DepthwiseLayer
@@ -110,7 +110,7 @@ def onnx_model(channels: int, height: int, stride: int) -> bytes:
 
 
 def onnxruntime_calls(channels: int, height: int, stride: int) -> dict[str, Callable[[], object]]:
-    """ONNX Runtime, which chooses its own layout."""
+    """ONNX Runtime, which selects its own layout."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -137,9 +137,9 @@ CALLS = {"torch": torch_calls, "onnxruntime": onnxruntime_calls, "openvino": ope
 
 
 def serve(engine: str, clock: Callable[[], float]) -> None:
-    """The process of one engine: prepares a layer, or times one way of it, as a line of JSON says."""
+    """Server process of one engine: prepares a layer, or times one implementation, for each line of JSON."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an engine prints is no answer
+    os.dup2(2, 1)  # engines may print to standard output
     calls: dict[str, Callable[[], object]] = {}
     counts: dict[str, int] = {}
     for line in sys.stdin:
@@ -157,7 +157,7 @@ def serve(engine: str, clock: Callable[[], float]) -> None:
 
 
 def timed(call: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
-    """Seconds of a call."""
+    """Seconds of one call."""
     start = clock()
     for _ in range(count):
         call()
@@ -165,7 +165,7 @@ def timed(call: Callable[[], object], count: int, clock: Callable[[], float]) ->
 
 
 class Worker:
-    """The near end of such a process."""
+    """Client of such a process."""
 
     def __init__(self, engine: str, clock: str) -> None:
         command = [sys.executable, __file__, "serve", "--engine", engine, "--clock", clock]
@@ -175,7 +175,7 @@ class Worker:
         )
 
     def ask(self, request: dict[str, object]) -> Any:
-        """The answer to one request."""
+        """Send one request and return the reply."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -184,7 +184,7 @@ class Worker:
 
 
 def layers(clock: str, only: Sequence[str]) -> None:
-    """The table of layers, in microseconds of one layer, and geometric means."""
+    """Table of layers: microseconds per layer, and geometric means."""
     workers = {name: Worker(name, clock) for name in ENGINES}
     every = " | ".join(way for ways in ENGINES.values() for way in ways)
     print(f"| layer, us | {every} | ours over the best | f2 over direct |")
@@ -216,8 +216,8 @@ def layers(clock: str, only: Sequence[str]) -> None:
 
 
 def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
-    """MobileNetV2 substituted as the pass decides, against itself, in each runtime; ONNX Runtime beside them."""
-    from mbcompress.measure.interleaving import opened, time_interleaved
+    """MobileNetV2 before and after the pass in each runtime, and in ONNX Runtime."""
+    from mbcompress.measure.interleaving import open_engines, time_interleaved
     from mbcompress.registry.discovery import discover
     from mbcompress.testing.tiny import tiny_context
 
@@ -239,7 +239,7 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
                 path = Path(folder) / f"{kind.replace(' ', '_')}{runtime.suffix}"
                 runtime.export(network, shape, path)
                 files[name, kind] = (runtime, path)
-        with opened(files.values(), shape, threads=1) as engines:
+        with open_engines(files.values(), shape, threads=1) as engines:
             times = dict(zip(files, time_interleaved(engines, range(rounds), 40.0), strict=True))
     for key, each in times.items():
         print(f"{size} px, {key[0]}, {key[1]}: {np.median(each.medians):.3f} ms")
@@ -251,7 +251,7 @@ def networks(size: int, runtimes: Sequence[str], rounds: int) -> None:
 
 
 def profile(size: int, rounds: int) -> None:
-    """Where ONNX Runtime spends the time of a MobileNetV2 in float."""
+    """Profile of a float MobileNetV2 in ONNX Runtime."""
     import onnxruntime
 
     from mbcompress.registry.discovery import discover
@@ -273,7 +273,7 @@ def profile(size: int, rounds: int) -> None:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             kind = event["args"]["op_name"]
-            if kind == "Conv":  # a depthwise kernel is 3x3 and has one input channel a group
+            if kind == "Conv":  # a depthwise kernel is 3x3 with one input channel per group
                 weights = next(iter(event["args"]["input_type_shape"][1].values()))
                 kind = "depthwise" if (weights[2] == 3 and weights[0] > 32) or weights[1] == 1 else "other convolutions"
             times.setdefault((kind, event["name"]), []).append(event["dur"])
@@ -285,7 +285,7 @@ def profile(size: int, rounds: int) -> None:
 
 
 class _Noise:
-    """What the pass asks of data: calibration images, here noise."""
+    """Data for the pass: noise as calibration images."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         from mbcompress import Images, Normalization
@@ -296,7 +296,7 @@ class _Noise:
 
 
 def roofline() -> None:
-    """What the processor can do at each level of instructions; needs g++."""
+    """Peak throughput of the processor at each instruction set; needs g++."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "roofline"
         for flags in (["-mavx512f", "-mprefer-vector-width=512"], ["-mavx2", "-mfma"], []):
@@ -307,7 +307,7 @@ def roofline() -> None:
 
 
 def main() -> None:
-    """One of the tables."""
+    """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=("layers", "networks", "profile", "roofline", "serve"))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")

@@ -1,4 +1,4 @@
-"""Compress your own network with your own loaders: `python downstream.py`."""
+"""Compress your own network with your own data loaders: `python downstream.py`."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ import mbcompress
 
 
 def bright_corners(count: int) -> TensorDataset:
-    """Stands in for your dataset: noise with one brighter corner of four, which is the label."""
+    """Placeholder for your dataset: noise with one brighter corner, which is the label."""
     images, labels = 0.5 * torch.randn(count, 3, 32, 32), torch.randint(4, (count,))
     for image, label in zip(images, labels.tolist(), strict=True):
         image[:, 16 * (label // 2) :, 16 * (label % 2) :][:, :16, :16] += 0.4

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made from code, or with --check names those that are stale.
+"""Write the pages of docs/ that are generated from code; with --check, list the stale ones.
 
 `make docs` runs this; `make lint` runs it with --check.
 """
@@ -10,14 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from render import api, architecture, cli, recipes
+from render import api, architecture, cli, recipes, rooms
 
 DOCS = Path(__file__).parent
-PAGES = {"api.md": api.page, "architecture.md": architecture.page, "cli.md": cli.page, "recipes.md": recipes.page}
+PAGES = {
+    "api.md": api.page,
+    "architecture.md": architecture.page,
+    "cli.md": cli.page,
+    "recipes.md": recipes.page,
+    "rooms.svg": rooms.picture,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the pages, or return 1 if one of them is not what the code would give."""
+    """Write the pages, or return 1 if --check finds a stale one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
     parser.add_argument("--into", type=Path, default=DOCS, metavar="DIR", help="where the pages are (default: here)")
@@ -25,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     stale = []
     for name, page in PAGES.items():
         path: Path = options.into / name
-        text = formatted(page(), name)
+        text = formatted(page(), name) if name.endswith(".md") else page()
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(path)
@@ -40,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def formatted(text: str, name: str) -> str:
-    """The page as `ruff format` wants it: it also formats Python inside Markdown."""
+    """Format the page with `ruff format`, which also formats Python inside Markdown."""
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(DOCS / name), "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=True, encoding="utf-8").stdout
 

@@ -1,4 +1,4 @@
-"""What accuracy does not tell of a compressed classifier: whether its confidence holds, and whose answers changed."""
+"""Metrics beyond accuracy: calibration of the confidence, and agreement with the baseline."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 class Calibration(Metric):
     """Expected calibration error (ECE) and negative log-likelihood (NLL) of the softmax (Guo et al. 2017).
 
-    ECE puts the test images into bins of equal width by confidence, the probability of the predicted class, and
-    averages how far confidence and accuracy are apart in each. Both see the scale of the logits, which top-1 does not.
+    ECE sorts the test images into bins of equal width by confidence, the probability of the predicted class, and
+    averages the gap between confidence and accuracy. Both depend on the scale of the logits; top-1 does not.
     """
 
     name: ClassVar[str] = "calibration"
 
-    bins: int = Field(default=15, ge=2, le=1000, description="Number of bins of equal width for the ECE.")
+    bins: int = Field(default=15, ge=2, le=1000, description="Number of equal-width bins for the ECE.")
 
     def measure(self, predictions: Predictions) -> dict[str, Measured]:
         before, after = (
@@ -34,7 +34,7 @@ class Calibration(Metric):
         }
 
     def _errors(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-        """ECE in percent, and mean NLL in nats; both NaN if any logit is not finite."""
+        """ECE in percent and mean NLL in nats; NaN if any logit is not finite."""
         import numpy as np
         from scipy.special import log_softmax
 
@@ -49,10 +49,10 @@ class Calibration(Metric):
 
 
 class Agreement(Metric):
-    """Share of test images that result and baseline give the same class, right or wrong.
+    """Share of test images for which result and baseline predict the same class, right or wrong.
 
-    Two models of equal accuracy may err on different images; those whose answer changed are what a user of the
-    compressed model notices (Hooker et al. 2019).
+    Two models of equal accuracy may fail on different images; users notice the predictions that change (Hooker et al.
+    2019).
     """
 
     name: ClassVar[str] = "agreement"

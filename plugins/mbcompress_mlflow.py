@@ -1,8 +1,8 @@
-"""Records runs in MLflow: parameters, the metrics of each pass, final figures and files. Needs the extra `mlflow`.
+"""Log runs to MLflow: parameters, metrics of each pass, final figures and files. Needs the extra `mlflow`.
 
-Inactive unless MLFLOW_TRACKING_URI is set, as `mlflow.set_tracking_uri` does too. MLFLOW_EXPERIMENT_ID or
-MLFLOW_EXPERIMENT_NAME choose the experiment, which is `mbcompress` otherwise. A run that is active in the calling
-program becomes the parent, so that a sweep keeps its runs together. MLflow is imported when a run starts, not before.
+Active only if MLFLOW_TRACKING_URI is set; `mlflow.set_tracking_uri` sets it too. MLFLOW_EXPERIMENT_ID or
+MLFLOW_EXPERIMENT_NAME select the experiment (default: `mbcompress`). An active run of the calling program becomes the
+parent, so that the runs of a sweep stay together. MLflow is imported when a run starts.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT_ID, EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"
+DISABLE_TELEMETRY = "MLFLOW_DISABLE_TELEMETRY"
 LONGEST_KEY = 250
-MOST_PARAMETERS = 100  # in one request
+MOST_PARAMETERS = 100  # per request
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A run of MLflow's, which a run of ours is recorded in."""
+class MlflowRun:
+    """The MLflow run that logs one of our runs."""
 
     client: Any
     id: str
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Those of `metrics` that are finite numbers."""
+        """Log the finite numbers among `metrics`."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -47,7 +48,7 @@ class Entry:
         self.client.log_batch(self.id, metrics=numbers)
 
     def log_parameters(self, parameters: Mapping[str, str]) -> None:
-        """As many requests as it takes."""
+        """Log parameters in as many requests as necessary."""
         from mlflow.entities import Param
 
         listed = [Param(_key(name), value) for name, value in parameters.items()]
@@ -56,10 +57,10 @@ class Entry:
 
 
 class Tracker:
-    """The hooks of a run's lifecycle; between them it remembers what each run is recorded in."""
+    """The lifecycle hooks; `entries` maps our run ids to MLflow runs."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, MlflowRun] = {}
 
     @hookimpl
     def mbcompress_run_started(self, run: Run) -> None:
@@ -71,7 +72,7 @@ class Tracker:
             tags = {"mbcompress.run": run.id, "mbcompress.version": str(run.environment["libraries"]["mbcompress"])}
             if parent:
                 tags["mlflow.parentRunId"] = parent.info.run_id
-            entry = Entry(client, client.create_run(experiment, tags=tags, run_name=run.name).info.run_id)
+            entry = MlflowRun(client, client.create_run(experiment, tags=tags, run_name=run.name).info.run_id)
             self.entries[run.id] = entry
             entry.log_parameters(flatten(run.recipe))
 
@@ -81,7 +82,7 @@ class Tracker:
     ) -> None:
         if entry := self.entries.get(run.id):
             with _mlflow():
-                entry.log_metrics(_of_step(name, {**metrics, "seconds": seconds}), index)
+                entry.log_metrics(_named(name, {**metrics, "seconds": seconds}), index)
 
     @hookimpl
     def mbcompress_run_failed(self, run: Run, error: BaseException) -> None:
@@ -105,16 +106,16 @@ tracker = Tracker()
 
 def flatten(value: Any, path: str = "") -> dict[str, str]:
     """A recipe as parameters: {'passes.0.prune.target_macs': '0.5', 'measure.threads': '[1]'}."""
-    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
         return {path: value if isinstance(value, str) else json.dumps(value)}
-    inner = (flatten(each, f"{path}.{key}" if path else str(key)) for key, each in value.items())
+    inner = (flatten(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
     return {key: text for part in inner for key, text in part.items()}
 
 
 def figures(comparison: Mapping[str, Any]) -> dict[str, float | None]:
-    """What a report says of both files in one runtime: {'result/top1': 0.98, 'ratio/latency': 2.1, …}."""
+    """The figures of both files in one runtime: {'result/top1': 0.98, 'ratio/latency': 2.1, …}."""
     named: dict[str, float | None] = {f"ratio/{name}": comparison["ratio"][name] for name in _RATIOS}
     named["p_value"] = comparison["paired"]["p_value"]
     for side in ("baseline", "result"):
@@ -140,12 +141,12 @@ _RATIOS = ("latency", "size", "macs", "parameters")
 _OF_EVERY_PASS = ("validation_top1", "validation_images", "parameters", "macs", "seconds")
 
 
-def _of_step(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What every pass reports under its own name, so that it makes one curve; the rest under the pass's."""
+def _named(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Common metrics keep their names, so that MLflow draws one curve; others are prefixed with the pass."""
     return {key if key in _OF_EVERY_PASS else f"{name}/{key}": value for key, value in metrics.items()}
 
 
-def _log_result(entry: Entry, run: Run, report: Mapping[str, Any], directory: Path) -> None:
+def _log_result(entry: MlflowRun, run: Run, report: Mapping[str, Any], directory: Path) -> None:
     last = len(report["steps"])
     entry.log_metrics(report["loaded"], 0)
     runtimes = [next(iter(exported)) for exported in run.recipe["export"]]
@@ -156,42 +157,43 @@ def _log_result(entry: Entry, run: Run, report: Mapping[str, Any], directory: Pa
     entry.client.set_tag(entry.id, "mbcompress.budget", f"missed: {missed}" if missed else "met")
     entry.client.set_tag(entry.id, "mbcompress.directory", str(directory.absolute()))
     for path in sorted(directory.iterdir()):
-        if path.is_file():  # the weights of every step stay where they are
+        if path.is_file():  # the weights after each pass are not uploaded
             entry.client.log_artifact(entry.id, str(path))
 
 
 @contextmanager
 def _mlflow() -> Iterator[Any]:
-    """The module, which keeps to itself while the block runs.
+    """Import MLflow; while the block runs, it logs only warnings and sends no usage data.
 
     Raises:
         MbcompressError: it is not installed.
     """
-    # MLflow reports its use to its makers unless told otherwise; whoever records a run has not asked for that
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    logger = logging.getLogger("mlflow")
+    level, telemetry = logger.level, os.environ.get(DISABLE_TELEMETRY)
+    os.environ.setdefault(DISABLE_TELEMETRY, "true")  # MLflow reads it when it is imported
+    logger.setLevel(logging.WARNING)  # messages about tables would break the progress bars
     try:
         import mlflow
+
+        yield mlflow
     except ModuleNotFoundError as error:
         raise MbcompressError(
             f"{TRACKING_URI} is set, but {error.name} is not installed; "
             "run pip install 'mbcompress[mlflow]', or unset the variable"
         ) from None
-    logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # it would write of tables that it makes, across the progress bars
-    try:
-        yield mlflow
     finally:
         logger.setLevel(level)
+        if telemetry is None:
+            os.environ.pop(DISABLE_TELEMETRY, None)
 
 
 def _experiment(client: Any) -> str:
-    """The experiment's id; made if it does not exist."""
+    """Return the experiment's id; create the experiment if it does not exist."""
     if chosen := os.environ.get(EXPERIMENT_ID):
         return chosen
     name = os.environ.get(EXPERIMENT_NAME) or "mbcompress"
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    experiment = client.get_experiment_by_name(name)
+    return str(experiment.experiment_id if experiment else client.create_experiment(name))
 
 
 def _is_number(value: object) -> bool:
@@ -199,5 +201,5 @@ def _is_number(value: object) -> bool:
 
 
 def _key(name: str) -> str:
-    """With the characters that every store of MLflow takes."""
+    """Replace characters that some MLflow stores reject."""
     return re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_KEY]

@@ -1,6 +1,6 @@
-"""Fixtures for the tests of plugins. Pytest loads this in every session, so it imports nothing of mbcompress by itself.
+"""Pytest fixtures for plugin authors. Pytest loads this module in every session, so it imports mbcompress lazily.
 
-For example: `def test_halve(mbcompress_check): assert mbcompress_check("halve") == []`.
+Example: `def test_halve(mbcompress_check): assert mbcompress_check("halve") == []`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def mbcompress_registry() -> Registry:
-    """Everything that recipes can name here."""
+    """The registry of all installed components."""
     from mbcompress.registry.discovery import discover
 
     return discover()
@@ -28,22 +28,22 @@ def mbcompress_registry() -> Registry:
 
 @pytest.fixture
 def mbcompress_check(mbcompress_registry: Registry) -> Callable[..., list[str]]:
-    """Hold a plugin, by its name or that of one of its components, to the contract: what must change, a line each."""
+    """Check a plugin or component by name; returns a line for each problem."""
 
     def check(name: str, **options: Any) -> list[str]:
         from mbcompress.testing import check_plugin
 
-        return [str(each) for each in check_plugin(name, mbcompress_registry, options or None) if not each.passed]
+        return [str(result) for result in check_plugin(name, mbcompress_registry, options or None) if not result.passed]
 
     return check
 
 
 @pytest.fixture
 def mbcompress_model(mbcompress_registry: Registry) -> Callable[[str], nn.Module]:
-    """A small model by the name of its source: `mobilenet_v1`, `mobilenet_v2` or `mobilenet_v3_small`."""
+    """Build a small trained model of a source: `mobilenet_v1`, `mobilenet_v2` or `mobilenet_v3_small`."""
 
     def build(source: str = "mobilenet_v2") -> nn.Module:
-        from mbcompress.testing.tiny import tiny_model
+        from mbcompress.testing import tiny_model
 
         return tiny_model(source, mbcompress_registry)
 
@@ -52,10 +52,10 @@ def mbcompress_model(mbcompress_registry: Registry) -> Callable[[str], nn.Module
 
 @pytest.fixture
 def mbcompress_context() -> Callable[[nn.Module], Context]:
-    """What a pass is given beside a model: a few synthetic images, the CPU, and that model as the baseline."""
+    """Build a context for a pass: a few synthetic images, the CPU, and the model as the baseline."""
 
     def build(model: nn.Module) -> Context:
-        from mbcompress.testing.tiny import tiny_context
+        from mbcompress.testing import tiny_context
 
         return tiny_context(model)
 

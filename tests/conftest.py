@@ -1,21 +1,21 @@
-"""What most tests need: the registry, small models, and a context on digits that trains in a second."""
+"""Fixtures: the registry, small models, and a context on digits that trains in a second."""
 
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# before torch is imported: threads that wait must not keep the cores busy, or tests beside other work crawl
+# before torch is imported: waiting threads must not spin, or tests are slow on a busy machine
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from strangers import install as install
+from plugin_packages import install as install
 
 from mbcompress.registry.discovery import Registry, discover
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is taken from what the user's own runs have kept, and nothing is left there."""
+    """Do not read or write the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MBCOMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -28,7 +28,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def tiny_model(registry: Registry) -> Callable[..., Any]:
-    """A quarter-width model at 32 px whose BatchNorm statistics have seen data, so that activations have a range."""
+    """Build a quarter-width model at 32 px with BatchNorm statistics of noise, so that activations have a range."""
 
     def build(source: str, **options: Any) -> Any:
         import torch
@@ -56,7 +56,7 @@ def digits(registry: Registry) -> Any:
 
 @pytest.fixture
 def make_context(digits: Any) -> Callable[..., Any]:
-    """A context on digits around a baseline."""
+    """Build a context on digits for a baseline."""
 
     def make(baseline: Any, **changes: Any) -> Any:
         import copy

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from strangers import write_distribution
+from plugin_packages import write_distribution
 from toys import TOY
 
 from mbcompress.files import sha256
@@ -49,7 +49,7 @@ class Harness:
         any_model = TOY.replace(
             "weight.detach().numpy().reshape(len(weight), -1)[:, : input_shape[0]]", "np.eye(10, 3)"
         )
-        write_distribution(self.directory / "strangers", "mb-toy", any_model, plugin="toy")
+        write_distribution(self.directory / "packages", "mb-toy", any_model, plugin="toy")
         (self.directory / "crash.yaml").write_text(self.recipe)
         splits = tiny_splits()
         images, labels = (
@@ -64,7 +64,7 @@ class Harness:
         """The run `name` with a cache of its own: the same command each time."""
         environment = {
             **os.environ,
-            "PYTHONPATH": str(self.directory / "strangers"),
+            "PYTHONPATH": str(self.directory / "packages"),
             "MBCOMPRESS_CACHE": str(self.directory / f"{name}-cache"),
             "MBCOMPRESS_CHECKPOINT_SECONDS": "0.2",
             "OMP_NUM_THREADS": "1",

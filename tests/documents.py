@@ -1,4 +1,4 @@
-"""The code in a Markdown page: fenced blocks, and the files that they are."""
+"""Fenced code blocks of the documentation."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ FILE = re.compile(r"# (\S+\.(?:py|toml|yaml))\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; `file` is the name in its first line, if it has one."""
+    """A fenced block; `file` is the file name in its first line, if any."""
 
     language: str
     code: str
@@ -27,8 +27,8 @@ class Block:
 def blocks(page: str, language: str) -> list[Block]:
     """Fenced blocks of one language, in order."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    found = [Block(m[1], m[2], text.count("\n", 0, m.start()) + 2) for m in FENCE.finditer(text)]
-    return [block for block in found if block.language == language]
+    fenced = [Block(m[1], m[2], text.count("\n", 0, m.start()) + 2) for m in FENCE.finditer(text)]
+    return [block for block in fenced if block.language == language]
 
 
 def modules() -> list[Block]:

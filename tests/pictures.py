@@ -1,4 +1,4 @@
-"""Small images and datasets, and the errors of datasets."""
+"""Small images and datasets, and error messages of datasets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"calibration": 4}
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache for each test."""
+    """Every test has its own cache."""
     monkeypatch.setenv("MBCOMPRESS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "images"
 
@@ -43,14 +43,14 @@ def write_classes(root: Path, counts: dict[str, int], start: int = 0) -> Path:
 
 
 def rejection(cls: type[Component], **options: object) -> str:
-    """The error of a recipe with these options, without the location."""
+    """The message for invalid options, without the location."""
     with pytest.raises(ValidationError) as caught:
         cls.model_validate(options)
     return str(first_problem(caught.value, cls))
 
 
 def failure(load: Callable[[], object]) -> str:
-    """The error of a load."""
+    """The message of a failed load."""
     with pytest.raises(MbcompressError) as caught:
         load()
     message = str(caught.value)
@@ -60,7 +60,7 @@ def failure(load: Callable[[], object]) -> str:
 
 
 def rows(images: Images) -> set[bytes]:
-    """The pixels of each image, to compare as sets."""
+    """The pixels of each image as a set."""
     return {pixels.tobytes() for pixels in images.pixels}
 
 

@@ -1,85 +1,116 @@
-"""Built-ins enter by the same door as strangers: they import only what mbcompress makes public."""
+"""Boundaries between rooms: the direction of imports, what plugins may import, and what is shipped."""
 
-import ast
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from render.rooms import CORE, ROOMS, imports, room_of
 
-import mbcompress
-
-ROOT = Path(__file__).parent.parent
+ROOT = CORE.parent
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+LEAVES = "contract registry data graph report"
+BELOW_PIPELINE = f"{LEAVES} recipe training cache measure checkpoint"
+ALLOWED = {
+    "errors": "",
+    "files": "",
+    "contract": "",
+    "registry": "contract",
+    "data": "contract",
+    "graph": "contract",
+    "report": "contract",
+    "recipe": "contract registry data",
+    "training": "contract data graph report",
+    "measure": "contract registry data graph",
+    "checkpoint": "contract registry graph",
+    "cache": "contract graph measure",
+    "pipeline": BELOW_PIPELINE,
+    "testing": f"{BELOW_PIPELINE} pipeline",
+    "info": f"{LEAVES} checkpoint",
+    "api": f"{BELOW_PIPELINE} pipeline",
+    "cli": f"{BELOW_PIPELINE} pipeline testing info api",
+}
+"""The rooms that a room may import, in addition to errors and files."""
+
+LAZY_EXCEPTIONS = {
+    ("measure", "pipeline"): "ExportBenchmark applies the previews of later passes, which pipeline.apply checks",
+    ("measure", "training"): "ExportBenchmark.score returns the Score that training compares",
+}
+"""Imports inside functions that go up, with the reason."""
+
 PUBLIC = {
     "mbcompress",
-    "mbcompress.cache.checkpoints",
-    "mbcompress.cache.place",
-    "mbcompress.contract.components",
-    "mbcompress.testing",
-    "mbcompress.testing.tiny",
     "mbcompress.data",
-    "mbcompress.graph",
-    "mbcompress.measure.deployment",
-    "mbcompress.measure.interleaving",
     "mbcompress.errors",
-    "mbcompress.files",
-    "mbcompress.contract.hookspecs",
-    "mbcompress.registry.discovery",
-    "mbcompress.pipeline.events",
-    "mbcompress.report.pictures",
-    "mbcompress.measure.processor",
+    "mbcompress.graph",
+    "mbcompress.measure",
+    "mbcompress.report",
+    "mbcompress.testing",
     "mbcompress.training",
-    "mbcompress.contract.training",
-    "mbcompress.contract.traits",
-    "mbcompress.contract.unsupported",
-    "mbcompress.checkpoint.weights",
 }
-"""Modules that plugins may use, ours and strangers'."""
+"""Modules that plugins may use. A package lists its public names in `__all__`."""
 
 
-def imports(path: Path) -> list[ast.ImportFrom | ast.Import]:
-    return [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom | ast.Import)]
+def public_names(module: str) -> set[str]:
+    loaded = import_module(module)
+    return set(getattr(loaded, "__all__", vars(loaded)))
 
 
-def modules(path: Path) -> set[str]:
-    found = set()
-    for node in imports(path):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif node.level == 0 and node.module:
-            found.add(node.module)
-    return found
+def test_the_table_names_every_room() -> None:
+    assert set(ALLOWED) == set(ROOMS)
+
+
+def test_rooms_do_not_import_each_other_in_circles() -> None:
+    done: set[str] = set()
+    while rest := set(ALLOWED) - done:
+        ready = {room for room in rest if set(ALLOWED[room].split()) <= done}
+        assert ready, rest
+        done |= ready
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_imports_go_down(room: str) -> None:
+    allowed = {room, "errors", "files", *ALLOWED[room].split()}
+    upward = [
+        f"{path.relative_to(ROOT)}: {imported.module}"
+        for path in sorted(CORE.rglob("*.py"))
+        if room_of(path) == room
+        for imported in imports(path)
+        if imported.room not in allowed and not (imported.lazy and (room, imported.room) in LAZY_EXCEPTIONS)
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize("exception", LAZY_EXCEPTIONS)
+def test_exceptions_are_used(exception: tuple[str, str]) -> None:
+    room, target = exception
+    assert any(
+        imported.lazy and imported.room == target for path in (CORE / room).rglob("*.py") for imported in imports(path)
+    )
+
+
+def test_few_modules_lie_at_the_root() -> None:
+    assert len(list(CORE.glob("*.py"))) <= 6
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_plugins_use_public_modules_and_not_each_other(path: Path) -> None:
+def test_plugins_import_public_names_only(path: Path) -> None:
+    """From the public module that lists the name, so that every plugin is a good example."""
+    private = [
+        f"{imported.module}.{name}"
+        for imported in imports(path)
+        for name in imported.names or ("*",)
+        if imported.module not in PUBLIC or name not in public_names(imported.module)
+    ]
+    assert private == []
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_plugins_do_not_import_each_other(path: Path) -> None:
     own = path.relative_to(ROOT / "plugins").parts[0].removesuffix(".py")
-    used = {module for module in modules(path) if module.split(".")[0].startswith("mbcompress")}
-    assert {module for module in used if module.split(".")[0] == "mbcompress"} <= PUBLIC
-    assert {module.split(".")[0] for module in used} <= {"mbcompress", own}
-
-
-@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_plugins_use_no_private_names(path: Path) -> None:
-    names = {
-        alias.name
-        for node in imports(path)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mbcompress")
-        for alias in node.names
-    }
-    assert not {name for name in names if name.startswith("_")}
-
-
-@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_plugins_import_what_is_public_from_where_it_is_public(path: Path) -> None:
-    """So that any of them can be copied as a start."""
-    elsewhere = {
-        alias.name
-        for node in imports(path)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mbcompress.")
-        for alias in node.names
-    }
-    assert not elsewhere & set(mbcompress.__all__)
+    others = {other.relative_to(ROOT / "plugins").parts[0].removesuffix(".py") for other in PLUGINS} - {own}
+    assert not others & {imported.module.partition(".")[0] for imported in imports(path, prefix="mbcompress_")}
 
 
 def test_there_is_no_plugins_package() -> None:
@@ -87,18 +118,18 @@ def test_there_is_no_plugins_package() -> None:
     assert len(PLUGINS) > 10
 
 
-def test_only_the_host_talks_to_pluggy() -> None:
-    users = {path.name for path in (ROOT / "mbcompress").rglob("*.py") if "pluggy" in modules(path)}
-    assert users == {"host.py", "hookspecs.py"}
+def test_only_registry_and_hookspecs_use_pluggy() -> None:
+    users = {path.relative_to(CORE).as_posix() for path in CORE.rglob("*.py") if list(imports(path, prefix="pluggy"))}
+    assert users == {"registry/discovery.py", "contract/hookspecs.py"}
 
 
 def test_every_package_is_shipped() -> None:
     settings = ConfigParser()
     settings.read(ROOT / "setup.cfg")
     listed = set(settings["options"]["packages"].split())
-    found = {
+    packages = {
         ".".join(path.parent.relative_to(root).parts)
         for root, package in ((ROOT, "mbcompress"), (ROOT / "plugins", "."))
         for path in (root / package).rglob("__init__.py")
     }
-    assert listed == found
+    assert listed == packages

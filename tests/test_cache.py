@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from toys import Lines
 from toys import toy as toy
 

@@ -1,4 +1,4 @@
-"""The conformance kit: all built-ins pass it, and every check can fail and then says what to change."""
+"""The conformance kit: all built-ins pass, and every check can fail with a message that says what to change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,24 +6,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress import Component, MbcompressError
 from mbcompress.registry.discovery import Registry, discover
-from mbcompress.testing import Verdict, check_component, check_plugin
-from mbcompress.testing.discovery import check_discovery
+from mbcompress.testing import CheckResult, check_component, check_plugin
+from mbcompress.testing.imports import check_imports
 from mbcompress.testing.kit import ARCHITECTURES
 
 BUILT_IN_PASSES = ("distill", "prune", "prune_blocks", "ptq", "qat", "sensitivity", "sparsify", "train", "winograd")
 
 
-def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
-    return {verdict.check: verdict.problems for verdict in verdicts if not verdict.passed}
+def failed(results: list[CheckResult]) -> dict[str, tuple[str, ...]]:
+    return {result.check: result.problems for result in results if not result.passed}
 
 
 ALWAYS = {"ptq": "mobilenet_v2", "qat": "mobilenet_v3_small", "sensitivity": "mobilenet_v1", "train": "mobilenet_v1"}
-"""Architecture on which a pass that takes long, or is much like another, is always tried; the rest is slow."""
+"""The architecture on which a slow pass is always tested; the others are marked slow."""
 
 
 @pytest.mark.parametrize(
@@ -36,26 +36,26 @@ ALWAYS = {"ptq": "mobilenet_v2", "qat": "mobilenet_v3_small", "sensitivity": "mo
     ],
 )
 def test_built_in_passes(name: str, source: str, registry: Registry) -> None:
-    verdicts = check_component(registry.passes.classes[name], registry, kind="pass", architectures=[source])
-    assert [str(verdict) for verdict in verdicts if verdict.outcome != "passed"] == []
-    assert len(verdicts) == 10
+    results = check_component(registry.passes.classes[name], registry, kind="pass", architectures=[source])
+    assert [str(result) for result in results if result.outcome != "passed"] == []
+    assert len(results) == 10
 
 
-def test_a_built_in_pass_that_some_models_are_not_for(registry: Registry) -> None:
+def test_a_built_in_pass_that_rejects_some_models(registry: Registry) -> None:
     sources = ("mobilenet_v1", "mobilenet_v2")
-    verdicts = check_component(registry.passes.classes["prune_blocks"], registry, kind="pass", architectures=sources)
-    others = [str(verdict) for verdict in verdicts if verdict.outcome == "failed"]
+    results = check_component(registry.passes.classes["prune_blocks"], registry, kind="pass", architectures=sources)
+    others = [str(result) for result in results if result.outcome == "failed"]
     assert others == []
-    (refused,) = (str(verdict) for verdict in verdicts if "no residual blocks" in str(verdict))
-    assert refused.startswith("pass 'prune_blocks' on mobilenet_v1: applies: the pass refuses this model")
+    (refused,) = (str(result) for result in results if "no residual blocks" in str(result))
+    assert refused.startswith("pass 'prune_blocks' on mobilenet_v1: applies: the pass rejects this model")
 
 
-def test_no_built_in_pass_is_left_out(registry: Registry) -> None:
+def test_every_built_in_pass_is_tested(registry: Registry) -> None:
     ours = {cls.name for cls, origin in registry.passes if origin.distribution == "mbcompress"}
     assert ours == set(BUILT_IN_PASSES)
 
 
-def test_built_in_passes_say_what_they_do_to_their_input(registry: Registry) -> None:
+def test_built_in_passes_that_consume_their_input(registry: Registry) -> None:
     consuming = {name for name in BUILT_IN_PASSES if registry.passes.classes[name].consumes_input}
     assert consuming == {"train", "distill", "sparsify"}
 
@@ -64,7 +64,7 @@ ALWAYS_TRIED = {
     "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet9", "digits", "arrays", "onnx",
     "torch", "agreement", "calibration",
 }  # fmt: skip
-"""What needs nothing of the user's, and no extra."""
+"""Components that need no files of the user and no optional dependency."""
 
 OTHERS = [
     (kind.name, cls.name)
@@ -80,16 +80,16 @@ def test_other_built_ins(kind: str, name: str, registry: Registry, tmp_path: Pat
     images, labels = np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 3
     np.savez(tmp_path / "arrays.npz", images=images, labels=labels)
     given = {"arrays": [{"path": str(tmp_path / "arrays.npz")}]}
-    (cls,) = [kind.classes[name] for kind in registry.kinds if kind.name == kind]
-    verdicts = check_component(cls, registry, given.get(name), kind=kind)
-    assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
-    skipped = [str(verdict) for verdict in verdicts if verdict.outcome == "skipped"]
+    (cls,) = [group.classes[name] for group in registry.kinds if group.name == kind]
+    results = check_component(cls, registry, given.get(name), kind=kind)
+    assert [str(result) for result in results if not result.passed] == []
+    skipped = [str(result) for result in results if result.outcome == "skipped"]
     assert skipped == [] or name not in ALWAYS_TRIED
 
 
 def test_built_in_plugins_import_no_torch(registry: Registry) -> None:
     ours = [origin for origin in registry.plugins if origin.distribution == "mbcompress"]
-    assert [problem for origin in ours for problem in check_discovery(origin, registry)] == []
+    assert [problem for origin in ours for problem in check_imports(origin, registry)] == []
 
 
 class Bare(Component):
@@ -99,7 +99,7 @@ class Bare(Component):
 
 
 class NoDescription(Bare):
-    """An option that says nothing."""
+    """An option without a description."""
 
     force: float = 1.0
 
@@ -109,7 +109,7 @@ class Inner(BaseModel):
 
 
 class NestedNoDescription(Bare):
-    """An option inside an option that says nothing."""
+    """A nested option without a description."""
 
     inner: Inner | None = Field(default=None, description="Nested.")
 
@@ -119,13 +119,13 @@ class NoDocstring(Bare):
 
 
 class BadName(Bare):
-    """Its name cannot be written in an override."""
+    """Its name does not work in an override."""
 
     name: ClassVar[str] = "a.b c"
 
 
 class TakesAnything(Bare):
-    """Swallows misspelt options."""
+    """Accepts unknown options."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -156,7 +156,7 @@ class NoSchema(Bare):
 
 
 class Doubles(Bare):
-    """A validator that changes a value again each time."""
+    """A validator that changes the value every time."""
 
     force: float = Field(default=1.0, description="How hard.")
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"force": 2},)
@@ -168,7 +168,7 @@ class Doubles(Bare):
 
 
 class RefusesItsOwn(Bare):
-    """A validator that does not take what it gives."""
+    """A validator that rejects its own output."""
 
     force: str | int = Field(default="1", description="How hard.")
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"force": "2"},)
@@ -187,13 +187,13 @@ class RefusesItsOwn(Bare):
         (NoDescription, "descriptions", "option 'force' needs a description: force: … = Field(…, description='…')"),
         (NestedNoDescription, "descriptions", "option 'inner.depth' needs a description"),
         (NoDocstring, "descriptions", "class NoDocstring needs a docstring"),
-        (BadName, "descriptions", "name 'a.b c' must be letters, digits, '_' and '-'"),
+        (BadName, "descriptions", "name 'a.b c' must consist of letters, digits, '_' and '-'"),
         (TakesAnything, "descriptions", "model_config must keep extra='forbid' and frozen=True"),
         (NoDefault, "defaults", "option 'force' needs a default, or a value in the class's examples"),
         (RefusesItsDefaults, "defaults", "cannot be built from {}: force: is never right; set examples to"),
         (NoSchema, "schema", "has no JSON Schema: "),
-        (Doubles, "round trip", "Doubles(force=4.0) comes back from its model_dump() as Doubles(force=8.0)"),
-        (RefusesItsOwn, "round trip", "refuses its own model_dump(): force: must be text"),
+        (Doubles, "round trip", "Doubles(force=4.0) becomes Doubles(force=8.0) through its model_dump()"),
+        (RefusesItsOwn, "round trip", "rejects its own model_dump(): force: must be text"),
     ],
 )
 def test_options_that_fail(cls: type[Component], check: str, problem: str, registry: Registry) -> None:
@@ -202,22 +202,22 @@ def test_options_that_fail(cls: type[Component], check: str, problem: str, regis
     assert set(problems) <= {check, "defaults"}
 
 
-def test_examples_stand_in_for_defaults(registry: Registry) -> None:
+def test_examples_replace_defaults(registry: Registry) -> None:
     assert failed(check_component(NoDefault, registry, [{"force": 1.0}])) == {}
 
 
-def test_without_examples_nothing_is_tried_and_it_says_so(registry: Registry) -> None:
-    verdicts = check_component(NoDefault, registry, [])
-    assert {verdict.check: verdict.outcome for verdict in verdicts} == {
+def test_without_examples_behaviour_is_skipped(registry: Registry) -> None:
+    results = check_component(NoDefault, registry, [])
+    assert {result.check: result.outcome for result in results} == {
         "descriptions": "passed", "defaults": "passed", "schema": "passed", "round trip": "skipped"
     }  # fmt: skip
-    assert "name options to try it with" in str(verdicts[-1])
+    assert "pass options with --option KEY=VALUE" in str(results[-1])
 
 
 def test_a_plugin_that_imports_torch(install: Install) -> None:
     install("mb-squeeze", "import torch\n" + SQUEEZE + OFFERS_SQUEEZE)
     (problem,) = failed(check_plugin("mb-squeeze", discover(), {"unknown": 1}))["imports no torch"]
-    assert problem.startswith("imports torch when it is discovered (")
+    assert problem.startswith("imports torch on discovery (")
     assert problem.endswith("mb_squeeze.py, line 5); import it inside the functions that need it")
 
 

@@ -1,4 +1,4 @@
-"""Model sources, datasets, runtimes and metrics that break the contract: the kit finds it and says what to change."""
+"""Model sources, datasets, runtimes and metrics that break the contract: the kit says what to change."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from strangers import Install
+from plugin_packages import Install
 from torch import nn
 
 from mbcompress import (
@@ -28,7 +28,7 @@ from mbcompress.testing.tiny import tiny_splits
 
 
 def problems(cls: type[Component], registry: Registry) -> list[str]:
-    return [text for verdict in check_component(cls, registry) if not verdict.passed for text in verdict.problems]
+    return [text for result in check_component(cls, registry) if not result.passed for text in result.problems]
 
 
 def variant(cls: type[Component], **changes: Any) -> type[Component]:
@@ -70,7 +70,7 @@ class Source(ModelSource):
         ({"load": lambda self: None}, "load() must return an nn.Module, got null"),
         (
             {"load": lambda self: Net(7).eval()},
-            "two images must give logits of shape (2, 10), got (2, 7); num_classes sets the width of the output",
+            "logits of two images must have shape (2, 10), got (2, 7); num_classes must set the output width",
         ),
         (
             {"load": lambda self: Net().eval().to("meta")},
@@ -122,23 +122,23 @@ def train(splits: Splits, pixels: Any = None, labels: Any = None) -> Splits:
         (lambda splits: None, "load() must return mbcompress.Splits, got null"),
         (
             lambda s: train(s, pixels=s.train.pixels / 255),
-            "train: pixels must be contiguous uint8 or float32 (N, 3, 32, 32) when ",
+            "train: pixels must be contiguous uint8 or float32 (N, 3, 32, 32) for ",
         ),
         (lambda s: train(s, pixels=s.train.pixels[:, :, ::2]), "train: pixels must be contiguous uint8"),
-        (lambda s: train(s, labels=s.train.labels.astype(np.int32)), "train: labels must be int64, one for each image"),
-        (lambda s: train(s, labels=s.train.labels[:-1]), "train: labels must be int64, one for each image, got "),
+        (lambda s: train(s, labels=s.train.labels.astype(np.int32)), "train: labels must be int64, one per image"),
+        (lambda s: train(s, labels=s.train.labels[:-1]), "train: labels must be int64, one per image, got "),
         (
             lambda s: train(s, labels=s.train.labels + 1),
             "train: labels must be from 0 to 9 for 10 classes, got up to 10",
         ),
-        (lambda s: replace(s, calibration=s.test), "has 20 calibration images where 32 were asked for"),
+        (lambda s: replace(s, calibration=s.test), "has 20 calibration images, expected 32"),
         (
             lambda s: replace(s, normalization=Normalization((0.5, 0.5), (1.0,))),
-            "normalization.mean must have one number for each of 3 channels, got (0.5, 0.5)",
+            "normalization.mean must have one number per channel, 3 in all, got (0.5, 0.5)",
         ),
         (
             lambda s: train(s, labels=np.random.default_rng().permutation(s.train.labels)),
-            "gives other images when it is loaded again with the same seed; divide by the seed alone",
+            "returns different images with the same seed; the splits must depend on the seed only",
         ),
     ],
 )
@@ -151,10 +151,10 @@ def absent(splits: Splits) -> Splits:
     raise MbcompressError("stripes: not downloaded")
 
 
-def test_a_dataset_that_is_not_here_is_skipped(registry: Registry) -> None:
-    verdict = check_component(stripes(absent), registry)[-1]
-    assert verdict.outcome == "skipped"
-    assert "its data is not here: stripes: not downloaded" in str(verdict)
+def test_an_unavailable_dataset_is_skipped(registry: Registry) -> None:
+    result = check_component(stripes(absent), registry)[-1]
+    assert result.outcome == "skipped"
+    assert "its data is not available: stripes: not downloaded" in str(result)
 
 
 class Figure(Metric):
@@ -170,15 +170,15 @@ class Figure(Metric):
 @pytest.mark.parametrize(
     ("count", "problem"),
     [
-        (lambda p: {"n": 3}, "measure() must return mbcompress.Measured by name, got {'n': 3}"),
-        (lambda p: {}, "measure() must return mbcompress.Measured by name, got {}"),
+        (lambda p: {"n": 3}, "measure() must return a dict of mbcompress.Measured, got {'n': 3}"),
+        (lambda p: {}, "measure() must return a dict of mbcompress.Measured, got {}"),
         (
             lambda p: {"n": Measured(np.random.default_rng().random())},
-            "measure() gives other figures for the same predictions; seed what is drawn at random",
+            "measure() returns different figures for the same predictions; seed its random draws",
         ),
         (
             lambda p: {str(p.labels[0]): Measured(1)},
-            "measure() must give the same names whatever the predictions, got ['8'] and ['4']",
+            "measure() must return the same names for all predictions, got ['8'] and ['4']",
         ),
         (lambda p: {"n": Measured(np.float32(1))}, "figure 'n' must be a Python number, got np.float32(1.0)"),
         (lambda p: {"n": Measured(1 / 0)}, "raised ZeroDivisionError: division by zero (test_conformance_kinds.py, "),
@@ -233,13 +233,13 @@ FINE = {
         ({"DESCRIBE": "''"}, "describe() must return the engine's name and version"),
         (
             {"EXPORT": "(path.parent / 'more').touch()"},
-            "export() must write the one file it is told, 'model.npy', got ['model.npy', 'more']",
+            "export() must write exactly one file, 'model.npy', got ['model.npy', 'more']",
         ),
         ({"RUN": "answers.argmax(1)"}, "run() must return float32 logits of shape (20, 10), got int64 (20,)"),
-        ({"RUN": "answers + 1"}, "the file's logits differ from the model's by up to 1"),
-        ({"COUNT": "0, 0"}, "convolutions() must count those of a MobileNetV2, got (0, 0)"),
-        ({"COUNT": "3, 4"}, "convolutions() must count those of a MobileNetV2, got (3, 4)"),
-        ({"OPEN": "import torch"}, "open() imports torch, which would be measured with it; import the engine alone"),
+        ({"RUN": "answers + 1"}, "the logits of the exported file differ from the model's by up to 1"),
+        ({"COUNT": "0, 0"}, "convolutions() must count the convolutions of a MobileNetV2, got (0, 0)"),
+        ({"COUNT": "3, 4"}, "convolutions() must count the convolutions of a MobileNetV2, got (3, 4)"),
+        ({"OPEN": "import torch"}, "open() imports torch, which would count as the runtime's memory; import only"),
     ],
 )
 def test_runtimes(changes: dict[str, str], problem: str | None, install: Install) -> None:
@@ -247,6 +247,6 @@ def test_runtimes(changes: dict[str, str], problem: str | None, install: Install
     for word, text in {**FINE, **changes}.items():
         code = code.replace(word, text)
     install("mb-echo", code, plugin="echoer")
-    found = [text for verdict in check_plugin("echo", discover()) if not verdict.passed for text in verdict.problems]
+    found = [text for result in check_plugin("echo", discover()) if not result.passed for text in result.problems]
     assert len(found) == (0 if problem is None else 1), found
     assert problem is None or found[0].startswith(problem)

@@ -1,4 +1,4 @@
-"""Passes that break the contract, each in one way: the kit finds it and says what to change."""
+"""Passes that break the contract in one way: the kit reports it and says what to change."""
 
 import copy
 import os
@@ -16,7 +16,7 @@ from torch import nn
 
 from mbcompress import ConvolutionCount, MbcompressError, Pass, Trait
 from mbcompress.registry.discovery import Registry
-from mbcompress.testing import Verdict, check_component
+from mbcompress.testing import CheckResult, check_component
 from mbcompress.testing.passes import check_exportable, check_traits
 from mbcompress.testing.traits import MEANING
 from mbcompress.testing.trial import Trial
@@ -25,18 +25,18 @@ from mbcompress.testing.writes import watched
 SMALL = "mobilenet_v1"
 
 
-def failed(verdicts: list[Verdict]) -> dict[str, tuple[str, ...]]:
-    return {verdict.check: verdict.problems for verdict in verdicts if not verdict.passed}
+def failed(results: list[CheckResult]) -> dict[str, tuple[str, ...]]:
+    return {result.check: result.problems for result in results if not result.passed}
 
 
 @pytest.fixture
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting takes seconds, and is not what these tests are about."""
+    """Skip the export, which takes seconds."""
     monkeypatch.setattr("mbcompress.testing.passes.check_exportable", lambda trial: ())
     monkeypatch.setattr("mbcompress.testing.passes.check_traits", lambda trial: ())
 
 
-def test_numbers_that_numpy_draws_are_the_same_under_one_seed(registry: Registry) -> None:
+def test_numpy_is_seeded(registry: Registry) -> None:
     def jitter(model: nn.Module, context: Any) -> nn.Module:
         for parameter in model.parameters():
             parameter.data *= 1 + 0.01 * np.random.rand()
@@ -44,13 +44,13 @@ def test_numbers_that_numpy_draws_are_the_same_under_one_seed(registry: Registry
 
     before = np.random.get_state()[1]
     trial = Trial(bad(jitter)(), SMALL, registry)
-    pairs = zip(trial.changed.parameters(), trial.again.parameters(), strict=True)
+    pairs = zip(trial.output.parameters(), trial.repeated.parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
     assert np.array_equal(np.random.get_state()[1], before)
 
 
 class Bad(Pass):
-    """Does as it is told."""
+    """Calls `do`."""
 
     name: ClassVar[str] = "bad"
     do: ClassVar[Callable[[nn.Module, Any], object]]
@@ -82,7 +82,7 @@ def writes_to_home(model: nn.Module, context: Any) -> nn.Module:
 
 
 def writes_compiled(model: nn.Module, context: Any) -> nn.Module:
-    torch.save({}, "squeeze.pt")  # by C++, unseen by Python
+    torch.save({}, "squeeze.pt")  # by C++, without a Python audit event
     return model
 
 
@@ -120,11 +120,11 @@ def draws(model: nn.Module, context: Any) -> nn.Module:
         (raises, "applies", "raised ValueError: no luck (test_conformance_passes.py, line "),
         (lambda model, context: None, "applies", "returned None; it must return an nn.Module"),
         (lambda model, context: nn.Sequential(model, nn.Linear(10, 3)), "applies", "returned a model whose output "),
-        (fills(float("nan")), "applies", "returns a model whose logits are NaN or infinite; limit the step"),
-        (fills(0.5), "input", "changes 'features.0.weight' of the model that it is given; copy.deepcopy(model) first"),
-        (trains, "input", "leaves the model that it is given in training mode; copy.deepcopy(model) first"),
-        (hooks, "input", "changes what the model that it is given answers; copy.deepcopy(model) first"),
-        (draws, "deterministic", "gives another 'features.0.weight' when it is repeated with the same seed; draw from"),
+        (fills(float("nan")), "applies", "returns a model with NaN or infinite logits; limit the change"),
+        (fills(0.5), "input", "changes 'features.0.weight' of the input model; copy.deepcopy(model) first"),
+        (trains, "input", "leaves the input model in training mode; copy.deepcopy(model) first"),
+        (hooks, "input", "changes the logits of the input model; copy.deepcopy(model) first"),
+        (draws, "deterministic", "returns a different 'features.0.weight' with the same seed; draw from"),
         (writes_to_home, "writes nothing", "touches /"),
         (writes_compiled, "writes nothing", "touches /"),
         (makes_and_removes, "writes nothing", "touches /"),
@@ -143,7 +143,7 @@ def test_passes_that_fail(
     monkeypatch.setenv("HOME", str(tmp_path))
     problems = failed(check_component(bad(do), registry, architectures=[SMALL]))
     assert list(problems) == [check]
-    assert list(tmp_path.iterdir()) == []  # what it writes while it is checked goes away with the check
+    assert list(tmp_path.iterdir()) == []  # what a check writes is deleted with it
     assert problems[check][0].replace("features.0.0.weight", "features.0.weight").startswith(problem)
 
 
@@ -158,7 +158,7 @@ def test_passes_that_may(do: Callable[[nn.Module, Any], object], declares: dict[
 
 
 class Branches(nn.Module):
-    """Decides by a value, which an export cannot."""
+    """Branches on a tensor value, which export cannot capture."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Branches(nn.Module):
 
 
 class Guesses(nn.Module):
-    """Answers otherwise each time."""
+    """Returns different logits in every call."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Frozen(nn.Module):
     ("wrapper", "problem"),
     [
         (Branches, "returns a model that cannot be exported to ONNX: "),
-        (Guesses, "the exported file's logits differ by up to "),
+        (Guesses, "the logits of the exported file differ by up to "),
     ],
 )
 def test_models_that_cannot_be_exported(wrapper: type[nn.Module], problem: str, registry: Registry) -> None:
@@ -212,57 +212,55 @@ def test_models_that_cannot_be_exported(wrapper: type[nn.Module], problem: str, 
         (
             lambda model, context: Frozen(model),
             {},
-            "the model lacks Trait.FLOAT (floating-point weights that can be copied and trained), which it was given "
-            "and does not destroy; add it to destroys, or keep it",
+            "the model lacks Trait.FLOAT (floating-point weights that can be copied and trained), which the pass "
+            "keeps; correct provides and destroys",
         ),
         (
             lambda model, context: model,
             {"provides": frozenset({Trait.INT8})},
-            "the model lacks Trait.INT8 (convolutions that ONNX Runtime executes on integers), which it declares to "
-            "provide; add it to destroys, or keep it",
+            "the model lacks Trait.INT8 (convolutions that ONNX Runtime executes on integers), which the pass "
+            "provides; correct provides and destroys",
         ),
         (
             lambda model, context: model,
             {"destroys": frozenset({Trait.FLOAT})},
-            "the model has Trait.FLOAT (floating-point weights that can be copied and trained), which it declares to "
-            "destroy; provides and destroys must say what happens",
+            "the model has Trait.FLOAT (floating-point weights that can be copied and trained), which the pass "
+            "destroys; correct provides and destroys",
         ),
     ],
     ids=["loses float", "is not int8", "still is float"],
 )
-def test_traits_that_are_not_so(
+def test_wrong_traits(
     do: Callable[[nn.Module, Any], object], declares: dict[str, Any], problem: str, registry: Registry
 ) -> None:
     trial = Trial(bad(do, **declares)(), SMALL, registry)
-    trial.exported = (np.zeros(0), ConvolutionCount(27, 0))  # what export would find, without its seconds
+    trial.exported = (np.zeros(0), ConvolutionCount(27, 0))  # instead of an export, which takes seconds
     assert list(check_traits(trial)) == [problem]
 
 
 def test_a_trait_that_is_not_declared(registry: Registry) -> None:
     qat = registry.passes.classes["qat"]
     silent = type("Silent", (qat,), {"__doc__": "S.", "__module__": __name__, "provides": frozenset()})
-    verdicts = check_component(silent, registry, [{"training": {"epochs": 0}}], architectures=[SMALL])
-    assert failed(verdicts)["traits"][0].startswith("the model has Trait.INT8 (convolutions that ONNX Runtime executes")
+    results = check_component(silent, registry, [{"training": {"epochs": 0}}], architectures=[SMALL])
+    assert failed(results)["traits"][0].startswith("the model has Trait.INT8 (convolutions that ONNX Runtime executes")
 
 
 @pytest.mark.parametrize(
     ("share", "provides", "problem"),
     [
         (0.5, {Trait.SPARSE}, []),
-        (0.5, set(), []),  # nobody has to keep zeros
+        (0.5, set(), []),  # zeros may appear by chance
         (
             0.0,
             {Trait.SPARSE},
             [
-                "the model lacks Trait.SPARSE (a weight of which at least 1 % is zero), which it declares to provide; "
-                "add it to destroys, or keep it"
+                "the model lacks Trait.SPARSE (a weight of which at least 1 % is zero), which the pass provides; "
+                "correct provides and destroys"
             ],
         ),
     ],
 )
-def test_zeros_that_are_declared_are_there(
-    share: float, provides: set[Trait], problem: list[str], registry: Registry
-) -> None:
+def test_declared_zeros(share: float, provides: set[Trait], problem: list[str], registry: Registry) -> None:
     def blank(model: nn.Module, context: Any) -> nn.Module:
         model = copy.deepcopy(model)
         for layer in model.modules():
@@ -275,33 +273,33 @@ def test_zeros_that_are_declared_are_there(
     assert list(check_traits(trial)) == problem
 
 
-def test_every_trait_can_be_looked_at() -> None:
+def test_every_trait_is_observed() -> None:
     assert set(MEANING) == set(Trait)
 
 
 @pytest.mark.usefixtures("without_export")
-def test_a_pass_may_refuse_some_models_but_not_all(registry: Registry) -> None:
+def test_a_pass_may_reject_some_models_but_not_all(registry: Registry) -> None:
     def refuse(model: nn.Module, context: Any) -> nn.Module:
         if sum(1 for module in model.modules() if isinstance(module, nn.Conv2d)) > 30:
             raise MbcompressError("bad: too many layers")
         return model
 
-    verdicts = check_component(bad(refuse), registry, architectures=[SMALL, "mobilenet_v2"])
-    assert failed(verdicts) == {}
-    assert str(verdicts[-1]).endswith("the pass refuses this model: bad: too many layers")
+    results = check_component(bad(refuse), registry, architectures=[SMALL, "mobilenet_v2"])
+    assert failed(results) == {}
+    assert str(results[-1]).endswith("the pass rejects this model: bad: too many layers")
     assert failed(check_component(bad(refuse), registry, architectures=["mobilenet_v2"])) == {
-        "applies": ("refuses every model it was tried on; it must work on at least one of mobilenet_v2",)
+        "applies": ("rejects every test model; it must work on at least one of mobilenet_v2",)
     }
 
 
-def test_a_pass_on_int8_models_is_given_one(registry: Registry) -> None:
+def test_a_pass_that_requires_int8_gets_an_int8_model(registry: Registry) -> None:
     needs = bad(lambda model, context: model, requires=frozenset({Trait.INT8}))
     trial = Trial(needs(), SMALL, registry)
-    assert any(tensor.dtype == torch.int8 for tensor in trial.before.state_dict().values())
+    assert any(tensor.dtype == torch.int8 for tensor in trial.original.state_dict().values())
     assert trial.traits == {Trait.INT8}
 
 
-def test_watching_puts_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_restores_the_process_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = (Path.cwd(), dict(os.environ), tempfile.tempdir, sys.dont_write_bytecode)
     with watched() as touched:

@@ -4,7 +4,7 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress.cli import main
 from mbcompress.contract.passes import Pass
@@ -209,7 +209,7 @@ def test_entry_point_to_nothing(install: Install) -> None:
 def test_the_same_distribution_twice(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An editable install appears twice in its own repository."""
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
-    there = tmp_path / "strangers"
+    there = tmp_path / "packages"
     (tmp_path / "again").mkdir()
     (there / "mb_squeeze-1.2.dist-info").rename(tmp_path / "again" / "mb_squeeze-1.2.dist-info")
     copy = there / "mb_squeeze-1.2.dist-info"

@@ -363,7 +363,7 @@ def test_a_launched_run_that_was_killed_goes_on(start: Callable[..., Any], tmp_p
     epochs = re.findall(r"^train, epoch (\d)", errors, re.MULTILINE)
     assert epochs == sorted(set(epochs))
     assert epochs[0] in {"2", "3"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "r.yaml", "run", "strangers"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "packages", "r.yaml", "run"]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
     assert report["steps"][0]["metrics"]["validation_top1"] > 0.5

@@ -35,7 +35,9 @@ def test_the_pass_of_the_readme() -> None:
     assert scale.consumes_input
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
+)
 def test_links(page: str) -> None:
     """Every relative link leads to a file, and its fragment to a heading."""
     path = ROOT / page
@@ -48,6 +50,13 @@ def test_links(page: str) -> None:
         if fragment:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             assert fragment in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how_to_change.md", "docs/architecture.md"])
+def test_named_files_exist(page: str) -> None:
+    paths = re.findall(r"`((?:mbcompress|plugins|tests|docs)/[\w/.]*)`", (ROOT / page).read_text())
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def documented_hooks() -> dict[str, ast.FunctionDef]:
@@ -127,7 +136,7 @@ def generate(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 def test_drift_is_found_and_named(tmp_path: Path) -> None:
     missing = generate("--check", "--into", tmp_path)
     assert missing.returncode == 1
-    assert len(missing.stderr.splitlines()) == 4
+    assert len(missing.stderr.splitlines()) == 5
     assert list(tmp_path.iterdir()) == []
     assert generate("--into", tmp_path).returncode == 0
     assert generate("--check", "--into", tmp_path).returncode == 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from toys import Lines
 from toys import toy as toy
 
@@ -174,11 +174,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from toys import FAST, MODEL, TOY
 
     with pytest.MonkeyPatch.context() as patch:
-        from strangers import write_distribution
+        from plugin_packages import write_distribution
 
-        write_distribution(directory / "strangers", "mb-toy", TOY, plugin="toy")
-        patch.syspath_prepend(str(directory / "strangers"))
-        patch.setenv("PYTHONPATH", str(directory / "strangers"), prepend=os.pathsep)
+        write_distribution(directory / "packages", "mb-toy", TOY, plugin="toy")
+        patch.syspath_prepend(str(directory / "packages"))
+        patch.setenv("PYTHONPATH", str(directory / "packages"), prepend=os.pathsep)
         recipe = {"model": MODEL, "data": {"name": "digits"}, "passes": [{"prune": {"target_macs": 0.8}}]}
         recipe |= {"export": ["toy"], "measure": FAST}
         mbcompress.compress(None, recipe, out=directory / "run")

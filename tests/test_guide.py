@@ -1,6 +1,7 @@
-"""The plugin author's guide is true: its modules are installed as a package, and everything on the page is tried."""
+"""Tests of the plugin guide: its modules are installed as a package, and everything on the page runs."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -24,7 +25,7 @@ SCRIPTS = [block for block in blocks(GUIDE, "python") if not block.file]
 
 @pytest.fixture(scope="module")
 def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The guide's modules as an installed distribution, with the entry points that the guide gives."""
+    """The guide's modules as an installed distribution, with the guide's entry points."""
     site = tmp_path_factory.mktemp("site")
     for block in MODULES:
         assert block.file is not None
@@ -33,7 +34,7 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     info = site / "mb_clip-1.0.dist-info"
     info.mkdir()
     named = project["project"]
-    requires = "".join(f"Requires-Dist: {each}\n" for each in named["dependencies"])
+    requires = "".join(f"Requires-Dist: {requirement}\n" for requirement in named["dependencies"])
     head = f"Metadata-Version: 2.1\nName: {named['name']}\nVersion: {named['version']}\n"
     (info / "METADATA").write_text(f"{head}{requires}")
     points = entries["project"]["entry-points"]["mbcompress"]
@@ -41,7 +42,7 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (info / "entry_points.txt").write_text("\n".join(["[mbcompress]", *(f"{k} = {v}" for k, v in points.items())]))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", str(site))  # for the processes that measure
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # for the measuring processes
         yield site
     for block in MODULES:
         sys.modules.pop(Path(str(block.file)).stem, None)
@@ -49,16 +50,16 @@ def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def extended(guide: Path) -> Registry:
-    """What is installed with the guide's plugins."""
+    """The registry with the guide's plugins."""
     importlib.invalidate_caches()
     registry = discover()
-    assert [each for each in registry.broken if each.origin.distribution == "mb-clip"] == []
+    assert [plugin for plugin in registry.broken if plugin.origin.distribution == "mb-clip"] == []
     return registry
 
 
 def test_the_smallest_pass_is_small() -> None:
     packaging, module = blocks(GUIDE, "toml")[0], MODULES[0]
-    assert len(packaging.code.splitlines()) - 1 <= 12  # but for the line that names the file
+    assert len(packaging.code.splitlines()) - 1 <= 12  # without the line that names the file
     assert len([line for line in module.code.splitlines()[1:] if line.strip()]) < 30
 
 
@@ -94,7 +95,7 @@ def test_discovery_of_the_guide_imports_no_torch(guide: Path) -> None:
 def test_the_recipe_of_the_guide(
     guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It runs (on the guide's small network, which is exported at once), the pass works, the diary is written."""
+    """It runs on the guide's small network, the pass works, and the diary is written."""
     (block,) = [block for block in blocks(GUIDE, "yaml") if block.file]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MB_DIARY", "diary.txt")
@@ -119,8 +120,8 @@ def test_the_message_of_the_guide(
     head = "model: {source: mobilenet_v1, num_classes: 10}\ndata: {name: digits}\npasses:\n"
     Path("band.yaml").write_text(f"{head}  - band: {{low: 2}}\n")
     assert main(["validate", "band.yaml"]) == 2
-    (said,) = [block.code for block in blocks(GUIDE, "text") if "band.yaml" in block.code]
-    assert capsys.readouterr().err == said
+    (message,) = [block.code for block in blocks(GUIDE, "text") if "band.yaml" in block.code]
+    assert capsys.readouterr().err == message
 
 
 def test_the_error_of_the_guide(extended: Registry) -> None:
@@ -130,9 +131,9 @@ def test_the_error_of_the_guide(extended: Registry) -> None:
         extended.passes.build("clip", {}, extended).apply(nn.Linear(2, 2), None)  # type: ignore[arg-type]
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's exporter, about its own internals
+@pytest.mark.filterwarnings("ignore")  # warnings of torch's exporter
 def test_the_runtime_of_the_guide(extended: Registry, tmp_path: Path) -> None:
-    """The file gives what the model gives, without torch in the process that runs it."""
+    """The exported file has the model's logits."""
     import numpy as np
     import torch
 
@@ -176,21 +177,21 @@ def test_the_scripts_of_the_guide(
 
 
 def test_the_tests_of_the_guide(guide: Path, tmp_path: Path) -> None:
-    """In a pytest of their own, where the fixtures come from mbcompress's entry point as they do for strangers."""
+    """In a separate pytest process, where the fixtures come from the entry point of mbcompress."""
     for block in TESTS:
         (tmp_path / str(block.file)).write_text(block.code)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not contract", tmp_path],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    assert process.returncode == 0, process.stdout
+    assert "1 passed" in process.stdout
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's exporter, about its own internals
+@pytest.mark.filterwarnings("ignore")  # warnings of torch's exporter
 @pytest.mark.parametrize(
     "name",
     [
@@ -203,25 +204,25 @@ def test_the_tests_of_the_guide(guide: Path, tmp_path: Path) -> None:
 def test_the_guide_keeps_the_contract(name: str, extended: Registry) -> None:
     from mbcompress.testing import check_plugin
 
-    verdicts = check_plugin(name, extended)
-    assert [str(verdict) for verdict in verdicts if not verdict.passed] == []
-    assert sum(verdict.outcome == "passed" for verdict in verdicts) > 3
+    results = check_plugin(name, extended)
+    assert [str(result) for result in results if not result.passed] == []
+    assert sum(result.outcome == "passed" for result in results) > 3
 
 
 def test_the_pass_of_the_guide_keeps_the_contract(extended: Registry) -> None:
     from mbcompress.testing import check_component
 
     clip = extended.passes.classes["clip"]
-    verdicts = check_component(clip, extended, kind="pass", architectures=["mobilenet_v1"])
-    assert [str(verdict) for verdict in verdicts if verdict.outcome != "passed"] == []
+    results = check_component(clip, extended, kind="pass", architectures=["mobilenet_v1"])
+    assert [str(result) for result in results if result.outcome != "passed"] == []
 
 
 @pytest.mark.parametrize("page", ["../README.md", *sorted(path.name for path in DOCS.glob("*.md"))])
 def test_recipes_in_the_documentation(
     page: str, extended: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever looks like a whole recipe resolves."""
-    package = tmp_path / "my_package"  # what a recipe with `target` names
+    """Every complete recipe resolves."""
+    package = tmp_path / "my_package"  # for recipes with `target`
     package.mkdir()
     for module, function in (("__init__", ""), ("nets", "build"), ("data", "loaders")):
         (package / f"{module}.py").write_text(function and f"def {function}(**_): ...\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from strangers import Install
+from plugin_packages import Install
 from toys import DIARY, MODEL, Lines
 from toys import toy as toy
 

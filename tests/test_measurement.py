@@ -1,4 +1,4 @@
-"""Statistics against published values, and engines in processes of their own."""
+"""Statistics against published values, and engines in separate processes."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_mcnemar_is_an_exact_binomial_test() -> None:
     assert mcnemar(baseline, baseline)["p_value"] == 1.0
 
 
-def test_hits_count_the_label_among_the_k_largest_and_nothing_for_nan() -> None:
+def test_hits_are_top_k_and_nan_is_a_miss() -> None:
     logits = np.array([[3, 2, 1], [1, 2, 3], [np.nan, 0, 0]], np.float32)
     labels = np.array([1, 2, 0])
     assert hits(logits, labels, 1).tolist() == [False, True, False]
@@ -45,7 +45,7 @@ def test_spread() -> None:
 
 
 class Clock:
-    """Stands for an engine that takes twice its `step` in its second round, and so on; `log` hears who is timed."""
+    """A fake engine: in round r, a call takes about r times `step`; `log` records the order."""
 
     def __init__(self, step: float, log: list[float]) -> None:
         self.step, self.log, self.turns = step, log, 0
@@ -56,9 +56,9 @@ class Clock:
         return [self.step * self.turns * factor for factor in (0.5, 1, 3)]
 
 
-def test_rounds_are_interleaved_in_turned_order_and_compared_round_by_round() -> None:
+def test_rounds_alternate_in_order_and_are_compared_pairwise() -> None:
     log: list[float] = []
-    slow, fast = time_interleaved([Clock(6.0, log), Clock(2.0, log)], range(3), 1.0)  # type: ignore[list-item]
+    slow, fast = time_interleaved([Clock(6.0, log), Clock(2.0, log)], range(3), 1.0)
     assert log == [6, 2, 2, 6, 6, 2]
     assert fast.rounds[1] == [2.0, 4.0, 12.0]
     assert slow.medians == [6.0, 12.0, 18.0]
@@ -90,7 +90,7 @@ def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np
     runtime, path, logits = exported
     np.save(tmp_path / "images.npy", images())
     with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
-        assert os.getpgid(engine.process.pid) != os.getpgid(0)  # Ctrl-C is not for it
+        assert os.getpgid(engine.process.pid) != os.getpgid(0)  # Ctrl-C does not reach it
         assert engine.runtime.startswith("ONNX Runtime")
         np.testing.assert_allclose(
             engine.predict(tmp_path / "images.npy", Normalization.identity(3)), logits, rtol=1e-3, atol=1e-5
@@ -108,10 +108,10 @@ def test_engine_answers_in_a_process_without_torch(exported: tuple[Any, Path, np
         if maps.exists():
             assert "libtorch" not in maps.read_text()
         process = engine.process
-    assert process.poll() is not None  # gone with the block
+    assert process.poll() is not None  # ended with the block
 
 
-def test_a_damaged_artifact_is_one_sentence(exported: tuple[Any, Path, np.ndarray], tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_in_one_sentence(exported: tuple[Any, Path, np.ndarray], tmp_path: Path) -> None:
     runtime, path, _ = exported
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(path.read_bytes()[:1000])
@@ -119,7 +119,7 @@ def test_a_damaged_artifact_is_one_sentence(exported: tuple[Any, Path, np.ndarra
         Engine(runtime, broken, (3, 32, 32), threads=1)
 
 
-def test_an_engine_that_dies_is_named(exported: tuple[Any, Path, np.ndarray]) -> None:
+def test_the_death_of_an_engine_is_reported(exported: tuple[Any, Path, np.ndarray]) -> None:
     runtime, path, _ = exported
     with Engine(runtime, path, (3, 32, 32), threads=1) as engine:
         engine.process.kill()
@@ -128,7 +128,7 @@ def test_an_engine_that_dies_is_named(exported: tuple[Any, Path, np.ndarray]) ->
             engine.time(1.0)
 
 
-def test_exported_file_carries_no_exporter_notes(exported: tuple[Any, Path, np.ndarray]) -> None:
+def test_the_exported_file_has_no_exporter_metadata(exported: tuple[Any, Path, np.ndarray]) -> None:
     import onnx
 
     graph = onnx.load(exported[1]).graph

@@ -1,4 +1,4 @@
-"""Metrics: ours against values worked out by hand, strangers' held to the contract, all of them in every rendering."""
+"""Metrics: built-in ones against values computed by hand, broken ones of plugins, and all renderings."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from strangers import Install
+from plugin_packages import Install
 from toys import MODEL
 from toys import toy as toy
 
@@ -19,7 +19,7 @@ from mbcompress.measure import Metrics
 from mbcompress.recipe import from_mapping, resolve
 from mbcompress.registry.discovery import Origin, Registry, discover
 from mbcompress.registry.registry import Kind
-from mbcompress.report import measured
+from mbcompress.report.comparison import metric_change, metric_value
 
 
 def logits_of(confidence: list[float]) -> np.ndarray:
@@ -33,18 +33,18 @@ def measure(registry: Registry, name: str, predictions: Predictions, **options: 
 
 
 def test_calibration_error_by_hand(registry: Registry) -> None:
-    """Two bins: three images at 0.8, two of them right; one at 0.4, predicted as class 1 with 0.6, right."""
+    """Two bins: three images at 0.8, two of them correct; one at 0.4, predicted as class 1 with 0.6, correct."""
     logits, labels = logits_of([0.8, 0.8, 0.8, 0.4]), np.array([0, 0, 1, 1])
     figures = measure(registry, "calibration", Predictions(labels, logits, logits), bins=10)
     expected = 100 * (3 / 4 * abs(2 / 3 - 0.8) + 1 / 4 * abs(1 - 0.6))
     assert figures["ECE"].value == pytest.approx(expected, rel=1e-6)
     assert figures["ECE"].baseline == pytest.approx(expected, rel=1e-6)
-    # in one bin, over- and underconfidence cancel out: 3 of 4 right at a mean confidence of 0.75
+    # in one bin, over- and underconfidence cancel out: 3 of 4 correct at a mean confidence of 0.75
     assert measure(registry, "calibration", Predictions(labels, logits, logits), bins=2)["ECE"].value < 1e-4
 
 
-def test_a_confidence_on_the_edge_belongs_to_the_bin_below(registry: Registry) -> None:
-    """Guo's bins are open below and closed above, so that certainty has one: three of four right, all at 1.0."""
+def test_a_confidence_on_an_edge_belongs_to_the_lower_bin(registry: Registry) -> None:
+    """Guo's bins are half-open, (a, b], so that confidence 1.0 has a bin: three of four correct, all at 1.0."""
     logits = np.array([[200.0, -200.0]] * 4, np.float32)
     figures = measure(registry, "calibration", Predictions(np.array([0, 0, 0, 1]), logits, logits))
     assert figures["ECE"].value == pytest.approx(25)
@@ -73,26 +73,26 @@ def test_labels_drawn_by_the_probabilities_are_calibrated(registry: Registry) ->
     assert figures["ECE"].value > 10
 
 
-def test_agreement_counts_answers_not_hits(registry: Registry) -> None:
+def test_agreement_counts_equal_predictions(registry: Registry) -> None:
     before = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [np.nan, 0]], np.float32)
     after = np.array([[2, 0], [0, 2], [0, 2], [0, 2], [np.nan, 0]], np.float32)
     figures = measure(registry, "agreement", Predictions(np.zeros(5, np.int64), before, after))
     assert figures == {"agreement": Measured(60, "%", "higher")}
 
 
-def test_a_broken_models_calibration_is_undefined_and_no_error(registry: Registry) -> None:
+def test_calibration_of_a_broken_model_is_undefined(registry: Registry) -> None:
     fine, broken = np.zeros((4, 2), np.float32), np.full((4, 2), np.inf, np.float32)
     chosen = [registry.metrics.build("calibration", {}, registry)]
     figures = Metrics(chosen, registry.metrics).measure(Predictions(np.zeros(4, np.int64), fine, broken))
     assert figures["calibration"]["ECE"] == {"value": None, "baseline": 50.0, "unit": "%", "better": "lower"}
     json.dumps(figures, allow_nan=False)
-    assert measured.value(None, "%", 4) == "undefined"
-    assert measured.change(50.0, None, "%", 4, "lower").text == "UNDEFINED"
-    assert measured.change(50.0, None, "%", 4, "lower").worse
+    assert metric_value(None, "%", 4) == "undefined"
+    assert metric_change(50.0, None, "%", 4, "lower").text == "UNDEFINED"
+    assert metric_change(50.0, None, "%", 4, "lower").worse
 
 
 class Odd(Metric):
-    """Gives whatever it is told to."""
+    """Returns `gives`."""
 
     name = "odd"
     gives: Any = None
@@ -107,20 +107,20 @@ class Odd(Metric):
     ("gives", "problem"),
     [
         (ZeroDivisionError("division by zero"), "raised ZeroDivisionError: division by zero"),
-        (0.5, "must give a dict of Measured, got 0.5"),
-        ({"x": 0.5}, "must give Measured for 'x', got 0.5"),
+        (0.5, "must return a dict of Measured, got 0.5"),
+        ({"x": 0.5}, "must return Measured for 'x', got 0.5"),
         (
             {"x": Measured(0.5, "%", "max")},  # type: ignore[arg-type]
-            "must give 'higher', 'lower' or None as 'better' and text as 'unit' for 'x', got Measured(value=0.5, ",
+            "must return 'higher', 'lower' or None as 'better' and text as 'unit' for 'x', got Measured(value=0.5, ",
         ),
-        ({"x": Measured("high")}, "must give numbers for 'x', got Measured(value='high', unit='', better=None, "),  # type: ignore[arg-type]
+        ({"x": Measured("high")}, "must return numbers for 'x', got Measured(value='high', unit='', better=None, "),  # type: ignore[arg-type]
     ],
 )
 def test_a_metric_that_breaks_the_contract_is_named(gives: Any, problem: str) -> None:
     kind: Kind[Metric] = Kind("metric", Metric)
     kind.register(Odd, Origin("odds", "mb-odds", "2.0"))
     with pytest.raises(MetricError) as raised:
-        Metrics([Odd(gives=gives)], kind).rehearse(10)
+        Metrics([Odd(gives=gives)], kind).dry_run(10)
     assert str(raised.value).startswith(f"metrics: 'odd' (plugin 'odds' of mb-odds 2.0) {problem}")
 
 
@@ -135,13 +135,15 @@ RECIPE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("metrics", "message"), RECIPE_MISTAKES)
-def test_mistakes_are_found_when_the_recipe_is_read(registry: Registry, metrics: Any, message: str) -> None:
+def test_invalid_metrics_are_rejected_when_the_recipe_is_read(registry: Registry, metrics: Any, message: str) -> None:
     with pytest.raises(mbcompress.RecipeError) as raised:
         resolve(from_mapping({"model": MODEL, "data": {"name": "digits"}, "passes": [], "metrics": metrics}), registry)
     assert message in str(raised.value)
 
 
-def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_rendering_shows_the_metrics(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "r.yaml"
     passes = [{"prune": {"target_macs": 0.5}}]
     recipe.write_text(json.dumps({**toy, "passes": passes, "metrics": ["agreement", {"calibration": {"bins": 10}}]}))
@@ -153,8 +155,8 @@ def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: p
     assert set(calibration["ECE"]) == {"value", "baseline", "unit", "better"}
     assert set(report["metrics"]["agreement"]["agreement"]) == {"value", "unit", "better"}
     images = report["result"]["accuracy"]["top1"]["n"]
-    shown = [measured.value(calibration[name][side], "", images) for name in ("NLL",) for side in ("baseline", "value")]
-    shown += [measured.value(calibration["ECE"][side], "%", images) for side in ("baseline", "value")]
+    shown = [metric_value(calibration[name][side], "", images) for name in ("NLL",) for side in ("baseline", "value")]
+    shown += [metric_value(calibration["ECE"][side], "%", images) for side in ("baseline", "value")]
     for text in (console, *((tmp_path / "run" / f"report.{kind}").read_text() for kind in ("md", "html"))):
         assert all(part in text for part in ("calibration, ECE", "calibration, NLL", "agreement", *shown))
     assert "Expected calibration error (ECE)" in (tmp_path / "run" / "report.html").read_text()
@@ -162,7 +164,7 @@ def test_every_rendering_has_them(toy: dict[str, Any], tmp_path: Path, capsys: p
 
 CONFUSED = '''
 class Worst(mbcompress.Metric):
-    """Share of right answers in the class that has the fewest."""
+    """Lowest accuracy of a class."""
 
     name: ClassVar[str] = "worst_class"
 
@@ -189,7 +191,7 @@ def mbcompress_metrics():
 '''
 
 
-def test_a_strangers_metric(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
+def test_a_metric_of_a_plugin(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
     install("mb-confused", CONFUSED, plugin="confused")
     recipe = {**toy, "passes": [], "metrics": ["worst_class"]}
     report = mbcompress.compress(None, recipe, out=tmp_path / "run").report
@@ -200,7 +202,7 @@ def test_a_strangers_metric(toy: dict[str, Any], tmp_path: Path, install: Instal
     assert listed == ["mb-confused"]
 
 
-def test_a_metric_that_fails_does_so_before_the_passes(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
+def test_a_failing_metric_fails_before_the_passes(toy: dict[str, Any], tmp_path: Path, install: Install) -> None:
     install("mb-confused", CONFUSED, plugin="confused")
     assert discover().broken == []
     impossible = {**toy, "passes": [{"prune": {"target_macs": 0.001}}], "metrics": ["late"]}
@@ -221,8 +223,8 @@ def test_a_metric_that_fails_does_so_before_the_passes(toy: dict[str, Any], tmp_
         (None, 0.25, "nats", "lower", "", False),
     ],
 )
-def test_changes_in_words(
+def test_changes_as_text(
     before: float | None, after: float | None, unit: str, better: str | None, text: str, worse: bool
 ) -> None:
-    change = measured.change(before, after, unit, 359, better)
+    change = metric_change(before, after, unit, 359, better)
     assert (change.text, change.worse) == (text, worse)

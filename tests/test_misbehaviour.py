@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from rich.console import Console
 from rich.progress import Progress as Bars
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
 from toys import toy as toy
 
 import mbcompress

@@ -1,4 +1,4 @@
-"""The MLflow tracker, against a local sqlite store; and what it does where MLflow is absent or nobody asked for it."""
+"""The MLflow tracker with a local sqlite store, and without MLflow."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from toys import toy as toy
 import mbcompress
 from mbcompress.pipeline.events import Notifier
 
-# SQLAlchemy 2.1 says so of MLflow's own tables, for MLflow to mend
+# SQLAlchemy 2.1 warns about MLflow's own tables
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
 RUN = mbcompress.Run("tracked", {"seed": 0}, {"libraries": {"mbcompress": "0.1.0"}})
@@ -21,7 +21,7 @@ RUN = mbcompress.Run("tracked", {"seed": 0}, {"libraries": {"mbcompress": "0.1.0
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of an empty sqlite store, which the environment names."""
+    """A client of an empty sqlite store, set by environment variables."""
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install 'mbcompress[mlflow]'")
     pytest.importorskip("sqlalchemy", reason="MLflow cannot open sqlite: pip install 'mbcompress[mlflow]'")
     monkeypatch.chdir(tmp_path)  # where MLflow puts the files of a local store
@@ -34,8 +34,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def runs(store: Any) -> list[Any]:
     """All runs of all experiments."""
-    found: list[Any] = store.search_runs([experiment.experiment_id for experiment in store.search_experiments()])
-    return found
+    listed: list[Any] = store.search_runs([experiment.experiment_id for experiment in store.search_experiments()])
+    return listed
 
 
 def curve(store: Any, run: Any, name: str) -> list[tuple[int, float]]:
@@ -43,8 +43,8 @@ def curve(store: Any, run: Any, name: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in store.get_metric_history(run.info.run_id, name))
 
 
-def told(progress: mbcompress.Progress, run: mbcompress.Run = RUN) -> Notifier:
-    """A notifier of one run that only a tracker listens to."""
+def notifier_of(progress: mbcompress.Progress, run: mbcompress.Run = RUN) -> Notifier:
+    """A notifier of one run with a tracker as the only listener."""
     tracker = Tracker()
     hooks = [name for name in dir(tracker) if name.startswith("mbcompress_")]
     return Notifier({hook: [("tracker", getattr(tracker, hook))] for hook in hooks}, run, progress)
@@ -90,7 +90,7 @@ def test_a_run_in_a_store(store: Any, toy: dict[str, Any], tmp_path: Path) -> No
     ("error", "status"), [(mbcompress.MbcompressError("no such data"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_a_failed_run_in_a_store(store: Any, error: BaseException, status: str) -> None:
-    with pytest.raises(type(error)), told(Lines()).running():
+    with pytest.raises(type(error)), notifier_of(Lines()).running():
         raise error
     (run,) = runs(store)
     assert run.info.status == status
@@ -100,7 +100,7 @@ def test_a_failed_run_in_a_store(store: Any, error: BaseException, status: str) 
 
 def test_a_store_that_fails_at_the_end_does_not_leave_the_run_open(store: Any, tmp_path: Path) -> None:
     progress = Lines()
-    notifier = told(progress)
+    notifier = notifier_of(progress)
     with notifier.running():
         pass
     notifier.finished({}, tmp_path)
@@ -111,22 +111,22 @@ def test_a_store_that_fails_at_the_end_does_not_leave_the_run_open(store: Any, t
 def test_the_experiment_and_a_parent_can_be_chosen(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "sweep")
     for _ in range(2):
-        with told(Lines()).running():
+        with notifier_of(Lines()).running():
             pass
     assert {store.get_experiment(run.info.experiment_id).name for run in runs(store)} == {"sweep"}
     import mlflow
 
-    with mlflow.start_run(experiment_id=store.create_experiment("theirs")) as parent, told(Lines()).running():
+    with mlflow.start_run(experiment_id=store.create_experiment("theirs")) as parent, notifier_of(Lines()).running():
         pass
     (child,) = (run for run in runs(store) if "mlflow.parentRunId" in run.data.tags)
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.info.experiment_id == parent.info.experiment_id
 
 
-def test_names_that_mlflow_refuses_and_more_parameters_than_it_takes_at_once(store: Any) -> None:
+def test_names_that_mlflow_rejects_and_many_parameters(store: Any) -> None:
     recipe = {"model": {"source": "näïve (2)!", **{f"option{n}": n for n in range(250)}, "a|b": "x" * 300}}
     progress = Lines()
-    notifier = told(progress, mbcompress.Run("many", recipe, RUN.environment))
+    notifier = notifier_of(progress, mbcompress.Run("many", recipe, RUN.environment))
     with notifier.running():
         notifier.pass_finished(1, "sq|ueeze", {"le=ft": 0.5, "nan": float("nan"), "macs": 3}, 0.1)
     assert progress.lines == []
@@ -136,12 +136,12 @@ def test_names_that_mlflow_refuses_and_more_parameters_than_it_takes_at_once(sto
     assert run.data.metrics == {"sq_ueeze/le_ft": 0.5, "macs": 3, "seconds": 0.1}
 
 
-def test_asked_for_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tracking_without_mlflow_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store.db")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setitem(sys.modules, "mlflow", None)  # type: ignore[arg-type]
     progress = Lines()
-    notifier = told(progress)
+    notifier = notifier_of(progress)
     with notifier.running():
         notifier.pass_finished(1, "prune", {"macs": 1}, 0.1)
     notifier.finished({}, tmp_path)

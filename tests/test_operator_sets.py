@@ -1,7 +1,7 @@
 """Operators that plugins offer, as the host takes them."""
 
 import pytest
-from strangers import Install
+from plugin_packages import Install
 
 from mbcompress.registry.discovery import discover
 

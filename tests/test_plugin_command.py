@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from strangers import OFFERS_SQUEEZE, SQUEEZE, Install
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 
 from mbcompress.cli import main
 from mbcompress.registry.discovery import discover

@@ -230,7 +230,7 @@ def test_a_choice_by_the_clock_is_not_made_twice(
 ) -> None:
     """A training that was stopped could not go on with other channels than it began with."""
     from mbcompress.cache.checkpoints import Checkpoints
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 3)
     model = tiny_model("mobilenet_v1", width=0.5)
@@ -239,7 +239,7 @@ def test_a_choice_by_the_clock_is_not_made_twice(
     shapes = []
     for error in (1.0, 1.3):  # what a clock says of the same network may differ
         monkeypatch.setattr(
-            Deployment,
+            ExportBenchmark,
             "latency",
             lambda self, model, error=error: (
                 error * count_macs(model, EXAMPLE) / count_macs(self.context.baseline, EXAMPLE)
@@ -381,12 +381,12 @@ def test_a_measured_target_is_met_by_the_exported_file(
     option: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 2)
     if option == "target_latency":  # real times differ from run to run: here operations stand for them
         monkeypatch.setattr(
-            Deployment,
+            ExportBenchmark,
             "latency",
             lambda self, model: count_macs(model, EXAMPLE) / count_macs(self.context.baseline, EXAMPLE),
         )
@@ -401,13 +401,13 @@ def test_a_measured_target_is_met_by_the_exported_file(
 def test_a_network_that_will_be_int8_is_measured_in_int8(
     registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     model = tiny_model("mobilenet_v1")
     ptq = registry.passes.build("ptq", {"algorithm": "minmax", "keep_float": ["features.11.*"]}, registry)
     context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),), later=(ptq,))
-    with Deployment(context) as deployment, Deployment(replace(context, later=())) as plain:
-        size = deployment.size(model)
+    with ExportBenchmark(context) as benchmark, ExportBenchmark(replace(context, later=())) as plain:
+        size = benchmark.size(model)
         assert size == pytest.approx(plain.size(ptq.apply(model, context)), rel=0.001)
         assert size < 0.5
         assert plain.size(model) == 1
@@ -473,14 +473,14 @@ def test_a_preview_that_fails_is_its_own_passes_fault(
 def test_latency_is_a_ratio_of_files_in_their_runtime(
     registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     model = tiny_model("mobilenet_v1")
     context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),))
-    with Deployment(context) as deployment:
-        assert 0.2 < deployment.latency(model) < 5  # itself beside itself
-        assert deployment.size(model) == 1
-        folder = deployment._folder
+    with ExportBenchmark(context) as benchmark:
+        assert 0.2 < benchmark.latency(model) < 5  # itself beside itself
+        assert benchmark.size(model) == 1
+        folder = benchmark._folder
     assert not folder.exists()
 
 

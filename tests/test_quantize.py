@@ -17,7 +17,7 @@ from toys import Lines
 
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.graph import count_parameters
-from mbcompress.measure.deployment import Deployment
+from mbcompress.measure import ExportBenchmark
 from mbcompress.registry.discovery import Registry
 from mbcompress.training import History, Score, evaluate, fit
 
@@ -231,14 +231,14 @@ def test_the_better_file_is_the_result(
     better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
     monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_, **__: better)
     result, context, _ = tiny_qat(runtimes=(onnx,))
-    with Deployment(context) as deployment:
-        file = deployment.score(result)
+    with ExportBenchmark(context) as benchmark:
+        file = benchmark.score(result)
     memory = score_on_validation(result, context)
     assert abs(file.correct - memory.correct) <= 3
     assert file.count == memory.count
     assert context.metrics["best_epoch"] == 1
     scores = iter([Score(9, 0.0, 10), Score(8, 0.0, 10)])
-    monkeypatch.setattr(Deployment, "score", lambda self, model: next(scores))
+    monkeypatch.setattr(ExportBenchmark, "score", lambda self, model: next(scores))
     _, context, told = tiny_qat(runtimes=(onnx,))
     assert context.metrics["best_epoch"] == 0
     assert told[-1] == (

@@ -1,4 +1,4 @@
-"""The three renderings of a report: what they say, that they say the same, and that they are safe to open."""
+"""The renderings of a report: their text, that they agree, and that they are safe to open."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from mbcompress.report import figures, wording
+from mbcompress.report import charts, wording
 from mbcompress.report.budget import budget_verdict, gates
-from mbcompress.report.comparison import rows, verdict
+from mbcompress.report.comparison import headline, rows
 from mbcompress.report.method import method
+from mbcompress.report.passes import pass_rows
 from mbcompress.report.render import render_html, render_markdown
-from mbcompress.report.stages import stages
 from mbcompress.report.summary import summary_table
 from mbcompress.report.view import ROWS
 from mbcompress.report.wording import TIMES, TO
@@ -27,7 +27,7 @@ COMPARED = ("runtime", "baseline", "result", "ratio", "paired")
 
 
 class Visible(HTMLParser):
-    """What a reader of a page sees, and what the page would fetch or run."""
+    """Visible text of a page, and what the page would load or run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,21 +74,21 @@ def printed(report: Report, width: int = 80) -> str:
 
 
 def renderings(report: Report) -> dict[str, str]:
-    """Text alone: no colour, no markup."""
+    """Plain text, without color and markup."""
     flat = " ".join(printed(report).split())
     return {"console": flat, "markdown": render_markdown(report), "html": seen(render_html(report))}
 
 
 @pytest.fixture
 def report() -> Report:
-    """A run that became better in everything but top-5."""
+    """A run that improves everything but top-5."""
     loaded: Report = json.loads((Path(__file__).parent / "data" / "report.json").read_text())
     return loaded
 
 
 @pytest.fixture
 def worse(report: Report) -> Report:
-    """The same run the wrong way round, and less accurate still."""
+    """The same run with baseline and result swapped, and even less accurate."""
     report["baseline"], report["result"] = report["result"], report["baseline"]
     report["result"]["accuracy"]["top1"] = {"k": 330, "n": 359, "value": 330 / 359, "low": 0.886, "high": 0.943}
     report["result"]["accuracy"]["top5"] = {"k": 350, "n": 359, "value": 350 / 359, "low": 0.953, "high": 0.987}
@@ -102,17 +102,17 @@ def worse(report: Report) -> Report:
     return report
 
 
-def test_the_verdict_is_one_sentence(report: Report) -> None:
+def test_the_headline_is_one_sentence(report: Report) -> None:
     expected = (
         f"2.25{TIMES} faster, 6.07{TIMES} smaller, 0.6 points more accurate (p = 0.73) on 359 test images, "
         "in ONNX Runtime 1.31.1 (CPU), 1 thread"
     )
-    assert str(verdict(report)) == expected
+    assert str(headline(report)) == expected
     for text in renderings(report).values():
         assert expected in text
 
 
-def test_what_got_worse_is_said_without_colour(worse: Report) -> None:
+def test_a_change_for_the_worse_shows_without_color(worse: Report) -> None:
     for name, text in renderings(worse).items():
         for word in ("SLOWER", "LARGER", "LOWER", "LESS accurate", "MORE", "FEWER", "MISSED"):
             assert word in text, (name, word)
@@ -122,9 +122,9 @@ def test_what_got_worse_is_said_without_colour(worse: Report) -> None:
         assert "p < 0.001" in text
 
 
-def test_what_got_better_is_not_called_worse(report: Report) -> None:
-    assert [row.label for row in rows(report) if row.change.worse] == ["accuracy, top-5"]
-    assert not any(change.worse for change in verdict(report).changes)
+def test_an_improvement_is_not_marked_as_worse(report: Report) -> None:
+    assert [row.label for row in rows(report) if row.change.worse] == ["top-5 accuracy"]
+    assert not any(change.worse for change in headline(report).changes)
 
 
 def test_every_row_of_the_worse_run_is_marked(worse: Report) -> None:
@@ -134,13 +134,13 @@ def test_every_row_of_the_worse_run_is_marked(worse: Report) -> None:
 
 
 def test_the_method_names_the_threads_of_the_figures(report: Report) -> None:
-    """Which are the fewest, whatever the recipe's order."""
+    """The smallest number, in any order of the recipe."""
     result = report["result"]
     result["latency_by_threads"] = [{**result["latency"], "threads": 4}, result["latency"]]
     assert any("calls at 1 thread)" in paragraph for paragraph in method(report))
 
 
-def test_zeros_are_shown_where_there_are_more_than_rounding_makes(report: Report) -> None:
+def test_zero_weights_are_shown_if_rounding_does_not_explain_them(report: Report) -> None:
     assert "zero weights" not in [row.label for row in rows(report)]
     assert not any("computes with zeros" in paragraph for paragraph in method(report))
     report["result"]["zero_weights"] = {"total": 379846, "zero": 227908}
@@ -151,41 +151,42 @@ def test_zeros_are_shown_where_there_are_more_than_rounding_makes(report: Report
     for name, text in renderings(report).items():
         assert all(figure in text for figure in ("zero weights", "60.0 %", "228 k of 380 k", "228 k more")), name
     said = (
-        f"by themselves they buy no time, only a file that compresses better. The measured latency (2.25{TIMES} faster)"
+        "zeros alone save no time, they only make the file compress better. "
+        f"The measured latency (2.25{TIMES} faster) is the effect of the whole recipe."
     )
     for text in (render_markdown(report), seen(render_html(report))):
         assert said in text
 
 
-def test_a_deflated_file_is_one_row(report: Report) -> None:
-    row = next(row for row in rows(report) if row.label == "size, deflated")
+def test_the_compressed_file_size_is_one_row(report: Report) -> None:
+    row = next(row for row in rows(report) if row.label == "file size, zlib")
     assert (row.baseline.value, row.result.value, row.change.text) == ("2.48 MB", "403 kB", f"6.14{TIMES} smaller")
 
 
-def test_reports_of_before_zeros_were_counted_can_be_shown(report: Report) -> None:
+def test_reports_without_counted_zeros_can_be_rendered(report: Report) -> None:
     for side in ("baseline", "result"):
         del report[side]["zero_weights"], report[side]["compressed_bytes"]
-    assert not {"zero weights", "size, deflated"} & {row.label for row in rows(report)}
+    assert not {"zero weights", "file size, zlib"} & {row.label for row in rows(report)}
     assert "computes with zeros" not in render_markdown(report)
 
 
-def test_what_a_runtime_cannot_count_is_unknown(report: Report) -> None:
+def test_zeros_that_a_runtime_cannot_count_are_unknown(report: Report) -> None:
     report["baseline"]["zero_weights"] = None
     report["result"]["zero_weights"] = {"total": 100, "zero": 50}
     row = next(row for row in rows(report) if row.label == "zero weights")
     assert (row.baseline.value, row.change.text) == ("unknown", "")
 
 
-def test_an_interval_of_a_slowdown_is_turned_over_with_it(worse: Report) -> None:
+def test_the_interval_of_a_slowdown_is_inverted_too(worse: Report) -> None:
     slower = next(row for row in rows(worse) if row.label == "latency, 1 thread")
     assert (slower.change.text, slower.note) == (f"2.25{TIMES} SLOWER", f"2.15{TO}2.29{TIMES}")
 
 
 @pytest.mark.parametrize("direction", ["report", "worse"])
-def test_all_renderings_give_the_same_figures(direction: str, request: pytest.FixtureRequest) -> None:
-    given: Report = request.getfixturevalue(direction)
-    texts = renderings(given)
-    for row in rows(given):
+def test_all_renderings_show_the_same_figures(direction: str, request: pytest.FixtureRequest) -> None:
+    chosen: Report = request.getfixturevalue(direction)
+    texts = renderings(chosen)
+    for row in rows(chosen):
         for figure in (
             row.label,
             row.baseline.value,
@@ -196,39 +197,39 @@ def test_all_renderings_give_the_same_figures(direction: str, request: pytest.Fi
         ):
             for name, text in texts.items():
                 assert figure in text, (name, figure)
-    for gate in gates(given):
+    for gate in gates(chosen):
         for name, text in texts.items():
             assert all(part in text for part in (gate.limit, gate.measured, gate.outcome.text)), name
 
 
-def test_pages_and_markdown_give_every_pass_on_its_split(report: Report) -> None:
+def test_html_and_markdown_show_every_pass_with_its_split(report: Report) -> None:
     texts = (render_markdown(report), seen(render_html(report)))
     for text in texts:
         assert "validation split (144 images)" in text
         assert "best epoch 0" in text
-    for stage in stages(report):
-        assert all(figure.text in text for figure in (stage.top1, stage.parameters, stage.macs) for text in texts)
+    for row in pass_rows(report):
+        assert all(value.text in text for value in (row.top1, row.parameters, row.macs) for text in texts)
 
 
-def test_a_pass_that_cost_accuracy_is_marked_in_table_and_picture(report: Report) -> None:
-    pruned = stages(report)[1]
+def test_a_pass_that_costs_accuracy_is_marked_in_the_chart(report: Report) -> None:
+    pruned = pass_rows(report)[1]
     assert pruned.top1.worse
     assert not pruned.macs.worse
-    drawn = figures.passes_waterfall(report)
+    drawn = charts.passes_waterfall(report)
     assert drawn is not None
-    assert drawn.count(">worse<") == sum(stage.top1.worse for stage in stages(report)) == 1
+    assert drawn.count(">worse<") == sum(row.top1.worse for row in pass_rows(report)) == 1
 
 
-def test_hashes_are_whole(report: Report) -> None:
+def test_hashes_are_shown_in_full(report: Report) -> None:
     for artifact in report["artifacts"]:
         assert artifact["sha256"] in render_markdown(report)
         assert f'title="{artifact["sha256"]}"' in render_html(report)
 
 
-def test_outputs_beyond_the_classes_are_told(report: Report) -> None:
-    assert "one logit a class, in this order: 0, 1, 2" in render_markdown(report)
+def test_outputs_beyond_the_classes_are_shown(report: Report) -> None:
+    assert "one logit per class, in this order: 0, 1, 2" in render_markdown(report)
     report["preprocessing"]["outputs"] = 1000
-    assert "1000 logits, of which the first 10 are classes, in this order: 0, 1, 2" in render_markdown(report)
+    assert "1000 logits, of which the first 10 are the classes, in this order: 0, 1, 2" in render_markdown(report)
 
 
 def test_names_cannot_become_markup(report: Report) -> None:
@@ -267,7 +268,7 @@ def test_the_page_is_self_contained(report: Report) -> None:
 
 
 def test_pictures_are_well_formed_and_described(report: Report) -> None:
-    drawn = (figures.accuracy_against_latency(report), figures.passes_waterfall(report))
+    drawn = (charts.accuracy_against_latency(report), charts.passes_waterfall(report))
     for svg in drawn:
         assert svg is not None
         root = ElementTree.fromstring(svg)
@@ -275,8 +276,8 @@ def test_pictures_are_well_formed_and_described(report: Report) -> None:
         assert root[0].tag.endswith("title")
         assert root[0].text
         assert root.get("aria-labelledby") == root[0].get("id")
-        assert "currentColor" in svg  # so that it is legible on dark paper
-        assert "<text" in svg  # letters, not outlines
+        assert "currentColor" in svg  # legible in dark mode
+        assert "<text" in svg  # text, not outlines
     assert "98.1 % at 0.299 ms" in drawn[0]
 
 
@@ -292,7 +293,7 @@ def test_tables_of_passes_are_shown(report: Report) -> None:
     page = render_html(report, written)
     assert "layer name" in page
     assert "&lt;b&gt;" in page
-    assert "3 more rows are in the file" in page
+    assert "The file has 3 more rows" in page
     assert seen(page).count("prune: steps/01-prune/") == len(paths)
 
 
@@ -301,23 +302,23 @@ def test_rendering_twice_gives_the_same_bytes(report: Report) -> None:
     assert render_markdown(report) == render_markdown(report)
 
 
-def test_a_users_matplotlib_settings_do_not_reach_in(report: Report) -> None:
+def test_a_users_matplotlib_settings_have_no_effect(report: Report) -> None:
     import matplotlib as mpl
 
-    expected = figures.accuracy_against_latency(report)
+    expected = charts.accuracy_against_latency(report)
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "figure.facecolor": "red"}):
-        assert figures.accuracy_against_latency(report) == expected
+        assert charts.accuracy_against_latency(report) == expected
         assert mpl.rcParams["font.size"] == 30
 
 
 @pytest.mark.parametrize("direction", ["report", "worse"])
 def test_the_summary_fits_in_80_columns(direction: str, request: pytest.FixtureRequest) -> None:
-    given: Report = request.getfixturevalue(direction)
-    text = printed(given)
+    chosen: Report = request.getfixturevalue(direction)
+    text = printed(chosen)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     narrow = [line.strip() for line in text.splitlines()]
-    assert any(re.fullmatch(r"accuracy, top-1 .* % .* % .* points \w+", line) for line in narrow)  # no cell is wrapped
+    assert any(re.fullmatch(r"top-1 accuracy .* % .* % .* points \w+", line) for line in narrow)  # no cell is wrapped
 
 
 def test_another_runtime_has_its_own_table(report: Report, worse: Report) -> None:
@@ -344,25 +345,25 @@ def test_a_run_without_passes_and_budget(report: Report) -> None:
     report |= {"steps": [], "budget": [], "result": report["baseline"], "model": None}
     report["ratio"] |= {"latency": 0.999, "size": 1.0}
     report["paired"] = {"baseline_only": 0, "result_only": 0, "p_value": 1.0}
-    assert figures.passes_waterfall(report) is None
+    assert charts.passes_waterfall(report) is None
     for text in renderings(report).values():
         assert "About the same speed, same size, same accuracy (p = 1.00)" in text
     assert read(render_html(report)).tags >= {"svg"}
 
 
-def test_many_passes_each_have_a_row(report: Report) -> None:
+def test_every_pass_has_a_row(report: Report) -> None:
     report["steps"] = [{**report["steps"][0], "name": f"pass{number}"} for number in range(12)]
-    drawn = figures.passes_waterfall(report)
+    drawn = charts.passes_waterfall(report)
     assert drawn is not None
     assert all(f">pass{number}<" in drawn for number in range(12))
 
 
-def test_what_the_report_may_hold_besides(report: Report) -> None:
+def test_optional_keys_of_the_report(report: Report) -> None:
     report["measure"] = {"rounds": 60, "round_ms": 20.0, "threads": None, "baseline_after": 1}
     report["environment"] = {"cpu": {"model": "Abacus 9"}, "cores": 2}
     text = seen(render_html(report))
-    assert "The baseline is the model after the first pass of the recipe (prune)." in text
-    assert "interleaved 60 rounds" in text
+    assert "The baseline is the model after the first pass (prune)." in text
+    assert "60 interleaved rounds" in text
     assert "Measured on Abacus 9 (2 cores)" in text
 
 
@@ -376,17 +377,17 @@ def test_what_the_report_may_hold_besides(report: Report) -> None:
         (2.0, 2.0, True, "2.00"),
     ],
 )
-def test_a_gate_shows_on_which_side_of_its_limit_it_is(limit: float, measured: float, met: bool, shown: str) -> None:
+def test_a_limit_shows_on_which_side_the_figure_is(limit: float, measured: float, met: bool, shown: str) -> None:
     report = {"budget": [{"name": "size_ratio", "limit": limit, "measured": measured, "met": met}]}
     (gate,) = gates(report)
     assert (gate.limit, gate.measured) == (f"at least {limit}{TIMES}", f"{shown}{TIMES}")
     assert gate.outcome.text == ("met" if met else "MISSED")
 
 
-def test_the_budget_in_a_sentence(report: Report) -> None:
-    assert budget_verdict(report).text == "All 3 limits of the budget met"
+def test_the_budget_as_a_sentence(report: Report) -> None:
+    assert budget_verdict(report).text == "All 3 budget limits met"
     report["budget"][0] |= {"measured": 4.4568, "met": False}
-    assert budget_verdict(report).text == "1 of 3 limits of the budget MISSED: accuracy drop"
+    assert budget_verdict(report).text == "1 of 3 budget limits MISSED: accuracy drop"
     assert gates(report)[0].measured == "4.5 points"
 
 
@@ -413,15 +414,15 @@ def test_wording() -> None:
     assert wording.moment("2026-11-22T15:11:11+01:00") == "2026-11-22 14:11 UTC"
 
 
-def test_a_difference_too_small_to_write_is_not_called_none() -> None:
+def test_a_difference_too_small_to_print_is_not_called_the_same() -> None:
     assert wording.point_change(0.7, 0.69998, 50_000, wording.SCORE) == wording.Change("under 0.01 points LOWER", True)
     assert wording.ratio_change(1.002, wording.SPEED).text == "about the same speed"
 
 
-def test_nothing_warns_of_letters_that_matplotlib_has_no_shape_for(report: Report) -> None:
+def test_missing_glyphs_do_not_warn(report: Report) -> None:
     report["steps"][0]["name"] = "\u6f22$\\frac"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = figures.passes_waterfall(report)
+        drawn = charts.passes_waterfall(report)
     assert drawn is not None
     assert "\u6f22$\\frac" in drawn

@@ -221,7 +221,7 @@ def test_layers_that_stay_dense_are_told_or_refused(registry: Registry, make_con
     context = few(make_context(Net().eval()), progress=told)
     build(registry, training={"epochs": 0}, pattern="2:4").apply(Net().eval(), context)
     assert told.lines == ["sparsify: stays dense: head (10 input channels, no multiple of 4)"]
-    with pytest.raises(Exception, match="'unsupported: skip' would leave them so"):
+    with pytest.raises(Exception, match="set 'unsupported: skip' to leave them as they are"):
         build(registry, training={"epochs": 0}, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
     with pytest.raises(Exception, match=r"^sparsify: the model has no weights that could go; beside"):
         build(registry, training={"epochs": 0}).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)

@@ -19,7 +19,7 @@ from mbcompress.checkpoint.saving import write_step
 from mbcompress.checkpoint.stored import open_step
 from mbcompress.contract.traits import Trait
 from mbcompress.graph import ExportedGraph, count_macs, export_graph
-from mbcompress.measure.processor import processor
+from mbcompress.measure import processor
 from mbcompress.registry.discovery import Registry
 
 Model = Callable[..., Any]
@@ -128,14 +128,14 @@ def test_the_whole_network_has_the_last_word(
     runtime = registry.runtimes.build("torch", {"mode": "eager"}, registry)
     fast = [timed("eager", 10, 1), timed("direct", 1, 10)]
     monkeypatch.setattr(substitution, "measure", lambda *_: fast)
-    monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [0.8, 0.9, 0.99])
+    monkeypatch.setattr("mbcompress.measure.ExportBenchmark.speedup", lambda *_: [0.8, 0.9, 0.99])
     context = make_context(model, runtimes=(runtime,))
     assert Winograd(tolerance=1e-4).apply(model, context) is model
     assert context.metrics["substituted"] == 0
     assert context.metrics["network_speedup"] == 0.9
     (note,) = json.loads(context.files["winograd.json"])["notes"]
-    assert note == "nothing is substituted: the whole network would be 0.90 times as fast"
-    monkeypatch.setattr("mbcompress.measure.deployment.Deployment.speedup", lambda *_: [1.1, 1.2, 1.3])
+    assert note == "nothing is substituted: the whole network is 0.90 times as fast with it"
+    monkeypatch.setattr("mbcompress.measure.ExportBenchmark.speedup", lambda *_: [1.1, 1.2, 1.3])
     context = make_context(model, runtimes=(runtime,))
     assert isinstance(Winograd(tolerance=1e-4).apply(model, context), ExportedGraph)
     context = make_context(model, runtimes=(runtime,))

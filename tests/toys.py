@@ -1,11 +1,11 @@
-"""Code of strangers' plugins: a runtime that exports at once, and a listener that keeps a diary."""
+"""Code of two plugins: a runtime that exports at once, and a listener that records what it is told."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from strangers import Install
+from plugin_packages import Install
 
 import mbcompress
 
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Toy(mbcompress.Runtime):
-    """Classifies by mean colours; for tests of what happens around a file."""
+    """Classifies by mean colors; exports at once."""
 
     name: ClassVar[str] = "toy"
     suffix: ClassVar[str] = ".npy"
@@ -79,7 +79,7 @@ def mbcompress_run_finished(run, report, directory):
 
 
 class Lines(mbcompress.Progress):
-    """Keeps what was said."""
+    """Records the lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -90,7 +90,7 @@ class Lines(mbcompress.Progress):
 
 @pytest.fixture
 def toy(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Keys of a recipe that names the runtime `toy`, which is installed, for the processes that measure too."""
+    """A recipe for the runtime `toy`, which is installed for this process and the measuring processes."""
     install("mb-toy", TOY, plugin="toy")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "strangers"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
     return {"model": MODEL, "data": {"name": "digits"}, "export": ["toy"], "measure": FAST}

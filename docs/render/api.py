@@ -72,7 +72,7 @@ def _exports(module: str) -> Iterator[tuple[str, str]]:
         return
     imported = {
         alias.asname or alias.name: node.module
-        for node in tree.body
+        for node in ast.walk(tree)  # lazy names are imported under TYPE_CHECKING
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }

@@ -9,12 +9,12 @@ ITEM = re.compile(r"    (\S[^:]*): (.*)")
 
 
 def notice(source: str) -> str:
-    """The remark at the head of a page that nobody should edit."""
+    """The comment at the head of a generated page."""
     return f"<!-- Generated from {source} by `make docs`; do not edit. -->"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; bars and line breaks inside cells are made harmless."""
+    """A table; bars and line breaks in cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
 

@@ -83,7 +83,7 @@ def page() -> str:
 
 
 def _built_in(registry: Registry) -> Registry:
-    """The registry without other distributions' plugins; ends the program if a built-in plugin is broken."""
+    """The registry without third-party plugins; a broken built-in plugin is an error."""
     for broken in registry.broken:
         if broken.origin.distribution == BUILT_IN:
             sys.exit(f"{broken.origin}: {broken.reason}")

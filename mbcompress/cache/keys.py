@@ -22,7 +22,7 @@ from mbcompress.contract.models import ModelSource
 from mbcompress.contract.teachers import teachers_in
 from mbcompress.files import sha256
 from mbcompress.graph import noise
-from mbcompress.measure.processor import processor
+from mbcompress.measure.cpu import processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,7 @@ def examine() -> dict[str, Any]:
     """The facts that `execute` prints."""
     import torch
 
-    from mbcompress.measure.processor import processor
+    from mbcompress.measure.cpu import processor
     from mbcompress.registry.discovery import discover
 
     registry = discover()

@@ -13,7 +13,7 @@ from mbcompress.errors import MbcompressError
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.testing import Verdict
+    from mbcompress.testing import CheckResult
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,22 +63,22 @@ def execute_check(options: argparse.Namespace) -> int:
     from mbcompress.testing import check_plugin
 
     with front(shown=not options.json) as progress:
-        verdicts = check_plugin(options.name, registry_for(options), _read_options(options.option), progress)
-    failed = sum(not verdict.passed for verdict in verdicts)
+        results = check_plugin(options.name, registry_for(options), _read_options(options.option), progress)
+    failed = sum(not result.passed for result in results)
     if options.json:
-        json.dump([verdict.to_mapping() for verdict in verdicts], sys.stdout, indent=2)
+        json.dump([result.to_mapping() for result in results], sys.stdout, indent=2)
         print()
     else:
-        for verdict in verdicts:
-            _print(verdict)
-        print(f"{options.name}: {failed or 'none'} of {len(verdicts)} checks failed")
+        for result in results:
+            _print(result)
+        print(f"{options.name}: {failed or 'none'} of {len(results)} checks failed")
     return 1 if failed else 0
 
 
-def _print(verdict: Verdict) -> None:
-    word = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}[verdict.outcome]
-    print(f"{word} {verdict.subject}: {verdict.check}")
-    for problem in verdict.problems:
+def _print(result: CheckResult) -> None:
+    word = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}[result.outcome]
+    print(f"{word} {result.subject}: {result.check}")
+    for problem in result.problems:
         print(f"     {problem}")
 
 

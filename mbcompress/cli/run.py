@@ -72,13 +72,13 @@ def _show(result: Result) -> None:
 
 def _verdict(result: Result) -> int:
     from mbcompress.cli import BUDGET_MISSED, FINE
-    from mbcompress.report.budget import on_its_side
+    from mbcompress.report.budget import against_limit
 
     several = bool(result.report["other_runtimes"])
     for gate in result.missed:
         side = "at most" if gate["name"] == "accuracy_drop" else "at least"
         found = (
-            f"must be {side} {gate['limit']:g}, measured {on_its_side(gate['measured'], gate['limit'], 2, met=False)}"
+            f"must be {side} {gate['limit']:g}, measured {against_limit(gate['measured'], gate['limit'], 2, met=False)}"
         )
         where = f", in {gate['runtime']}" if several else ""
         print(f"mbcompress: budget missed: {gate['name']} {found}{where}", file=sys.stderr)

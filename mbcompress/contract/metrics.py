@@ -1,4 +1,4 @@
-"""Metric: figures from what the exported files answer, beside accuracy."""
+"""Metric: figures computed from the predictions of the exported files, in addition to accuracy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """What both exported files answered to the same test images, in the same order.
+    """Predictions of both exported files on the same test images, in the same order.
 
     Attributes:
         labels: (N,) int64, from 0.
         baseline: (N, num_classes) float32 logits of the baseline's file.
-        result: (N, num_classes) float32 logits of the result's file; a broken model's may be NaN or infinite.
+        result: (N, num_classes) float32 logits of the result's file; NaN or infinite if the model is broken.
     """
 
     labels: NDArray[np.int64]
@@ -30,10 +30,10 @@ class Measured(NamedTuple):
     """A figure for the report.
 
     Attributes:
-        value: of the result; NaN or infinity is reported as undefined.
-        unit: what it is counted in, as a report writes it: '%', 'nats', '' for a bare number.
-        better: whether a report should mark a rise or a fall as worse; None where neither is.
-        baseline: the same figure of the baseline; None where a figure compares the two.
+        value: the result's value; the report shows NaN and infinity as undefined.
+        unit: '%', 'nats', or '' for a plain number.
+        better: whether higher or lower values are better; None if neither is.
+        baseline: the baseline's value; None if the figure compares the two models.
     """
 
     value: float
@@ -43,11 +43,12 @@ class Measured(NamedTuple):
 
 
 class Metric(Component):
-    """Something to measure on what the exported files answer, beside accuracy."""
+    """Figures computed from the predictions of the exported files, in addition to accuracy."""
 
     @abstractmethod
     def measure(self, predictions: Predictions) -> dict[str, Measured]:
-        """Figures by name, the same names whatever the predictions; called once for each runtime of the recipe.
+        """Return figures by name, with the same names for all predictions.
 
-        It is also called before the passes, on random logits, so that a metric that fails does so at once.
+        Called once for each runtime of the recipe, and before the passes on random logits, so that a broken metric
+        fails early.
         """

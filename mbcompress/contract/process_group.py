@@ -1,4 +1,4 @@
-"""ProcessGroup: the processes that train one model together, as a pass sees them."""
+"""ProcessGroup: the processes of a distributed training, as a pass sees them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class ProcessGroup:
-    """One process alone, for which nothing is sent; `mbcompress.training.distributed` has the group of several.
+    """A single process, without communication; `mbcompress.training.distributed` has the group of several.
 
     Attributes:
-        rank: of this process, from 0; rank 0 is the main process.
-        world_size: how many processes there are.
+        rank: rank of this process; rank 0 is the main process.
+        world_size: number of processes.
     """
 
     rank: int = 0
@@ -25,7 +25,7 @@ class ProcessGroup:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process decides, writes and reports."""
+        """Whether this is the process that decides, writes and reports."""
         return self.rank == 0
 
     @property
@@ -34,13 +34,13 @@ class ProcessGroup:
         return self.rank, self.world_size
 
     def broadcast_object(self, make: Callable[[], T]) -> T:
-        """The object that `make` returns on the main process, which alone calls it, in every process."""
+        """Call `make` on the main process only, and return its result on every process."""
         return make()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of the tensors of all processes, which have one shape; the same to the last bit in each."""
+        """Return the sum of the tensors of all processes, bit-identical on each; all tensors have the same shape."""
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether `flag` is true on any process."""
         return flag

@@ -1,4 +1,4 @@
-"""How long work tells that it is going on. The default says nothing; the command line draws bars."""
+"""Progress of long work. The default is silent; the command line draws bars."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,21 +8,21 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Silent progress; a front end overrides the verbs."""
+    """Silent progress; front ends override the methods."""
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
-        """Yield `items`, showing how many of `total` are done."""
+        """Yield `items` and show how many of `total` are done."""
         yield from items
 
     @contextmanager
     def busy(self, label: str) -> Iterator[None]:
-        """Show that something of unknown length is going on while the block runs."""
+        """Show that work of unknown duration is running while the block runs."""
         yield
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
-        """What is printed while the block runs is `speaker`'s; here it is left alone, a front end with bars says so."""
+        """Label what is printed while the block runs with `speaker`; the default does not change the output."""
         yield
 
     def say(self, text: str) -> None:
-        """One line for a person that something noteworthy happened."""
+        """Show one line of text."""

@@ -1,4 +1,4 @@
-"""Runtime: a file format that models are shipped in, and the engine that executes it."""
+"""Runtime: a file format for deployment, and the engine that runs it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class ConvolutionCount(NamedTuple):
-    """How many convolutions an engine executes, and how many of them on integers."""
+    """Convolutions in the engine's graph, and how many of them run on integers."""
 
     total: int
     int8: int
 
 
 class WeightCount(NamedTuple):
-    """How many weights of convolutions and matrix products a file holds, and how many of them are zero."""
+    """Weights of convolutions and matrix products in a file, and how many of them are zero."""
 
     total: int
     zero: int
 
 
 class Session(ABC):
-    """An artifact that is open in a runtime."""
+    """A file opened in a runtime."""
 
     @abstractmethod
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -39,48 +39,48 @@ class Session(ABC):
 
 
 class Runtime(Component):
-    """A format that models are shipped in, and the engine that executes it.
+    """A file format for deployment, and the engine that runs it.
 
-    `open`, `convolutions` and `zero_weights` run in a process that holds nothing but the engine, which is the process
-    that latency and memory are measured in. So they must not import torch, unless the engine itself `needs_torch`.
+    `open`, `convolutions` and `zero_weights` run in a process that holds only the engine, where latency and memory are
+    measured. They must not import torch, unless the engine `needs_torch`.
     """
 
     suffix: ClassVar[str]
-    """File name extension of the artifact, with the dot."""
+    """File name extension, with the dot."""
 
     channel_multiple: ClassVar[int] = 8
-    """The engine's kernels are fastest where channel counts are multiples of this."""
+    """The engine's kernels are fastest if channel counts are multiples of this number."""
 
     needs_torch: ClassVar[bool] = False
-    """Whether the engine cannot be had without torch in its process, whose memory is then measured with it.
-    `describe` must import it then, so that its memory is not taken for the model's."""
+    """Whether the engine requires torch in its process. Peak memory then includes torch, and `describe` must import it,
+    so that its memory is not counted as the model's."""
 
-    def prepare(self, progress: Progress) -> None:  # nothing to get, for most
-        """Get whatever `export` needs and is not here yet; called once, before anything is computed.
+    def prepare(self, progress: Progress) -> None:  # optional
+        """Install or download what `export` needs; called once, before the passes run.
 
         Raises:
-            MbcompressError: it cannot be had.
+            MbcompressError: it is not available.
         """
 
     @abstractmethod
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
-        """Write `model`, in eval mode on the CPU, to `path` as one file."""
+        """Write `model`, in eval mode on the CPU, to one file at `path`."""
 
     @abstractmethod
     def open(self, path: Path, threads: int) -> Session:
-        """Load the artifact with a fixed number of compute threads."""
+        """Load the file with a fixed number of compute threads."""
 
     @abstractmethod
     def convolutions(self, path: Path) -> ConvolutionCount:
-        """Count the convolutions of the graph as the engine has optimized it."""
+        """Count the convolutions in the graph after the engine's optimizations."""
 
     def zero_weights(self, path: Path) -> WeightCount | None:
-        """Count the weights of convolutions and matrix products as the file holds them; None where that is unknown.
+        """Count the weights of convolutions and matrix products in the file; None if the runtime cannot.
 
-        A quantized weight is zero where it equals its zero point.
+        A quantized weight is zero if it equals its zero point.
         """
         return None
 
     @abstractmethod
     def describe(self) -> str:
-        """Engine and version, as a report should name it: 'ONNX Runtime 1.31.1 (CPU)'."""
+        """Return the engine's name and version for the report: 'ONNX Runtime 1.31.1 (CPU)'."""

@@ -1,4 +1,4 @@
-"""What a pass does with the layers of a stranger's model that it cannot handle: leave them as they are, or refuse."""
+"""How a pass treats layers that it does not support: skip or refuse them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 Unsupported = Annotated[
     Literal["skip", "refuse"],
-    Field(description="What to do with layers that this pass cannot handle: leave them as they are, or stop."),
+    Field(description="What to do with unsupported layers: skip them, or refuse the model."),
 ]
-"""Type of the option `unsupported` of a pass."""
+"""Type of the option `unsupported`."""
 
 SHOWN = 8
 
 
 def report_unsupported(context: Context, policy: Unsupported, problem: str, layers: Sequence[str]) -> None:
-    """Say which layers are left out, or refuse.
+    """Report the layers that a pass skips, or refuse the model.
 
     Args:
-        context: that of the pass; its progress is told, once, if there are any.
+        context: the pass's context; its progress shows one line if there are such layers.
         policy: the pass's option.
-        problem: pass and consequence, as in 'qat: stays in float'.
+        problem: pass and consequence, such as 'qat: stays in float'.
         layers: 'name (reason)' for each layer.
 
     Raises:
-        MbcompressError: there are some, and the policy is to refuse.
+        MbcompressError: there are such layers, and the policy is 'refuse'.
     """
     if not layers:
         return
     listed = ", ".join(layers[:SHOWN]) + (f", and {len(layers) - SHOWN} more" if len(layers) > SHOWN else "")
     if policy == "refuse":
-        raise MbcompressError(f"{problem}: {listed}; 'unsupported: skip' would leave them so")
+        raise MbcompressError(f"{problem}: {listed}; set 'unsupported: skip' to leave them as they are")
     context.progress.say(f"{problem}: {listed}")

@@ -1,4 +1,4 @@
-"""Baseline and result, exported alike, measured beside each other in the runtime they will be shipped in."""
+"""Compare baseline and result in one runtime, both exported the same way and measured in the same rounds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mbcompress.contract.metrics import Predictions
-from mbcompress.measure.interleaving import opened, time_interleaved
+from mbcompress.measure.interleaving import open_engines, time_interleaved
 from mbcompress.measure.statistics import hits, mcnemar, proportion, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from mbcompress.contract.progress import Progress
     from mbcompress.contract.runtimes import ConvolutionCount, Runtime, WeightCount
@@ -31,7 +33,7 @@ DEFLATE_LEVEL = 9
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported file and what is known of the model inside."""
+    """An exported file, with the parameters and MACs of the model inside."""
 
     path: Path
     parameters: int
@@ -39,7 +41,7 @@ class Artifact:
 
 
 class Comparison(NamedTuple):
-    """What one runtime makes of both files.
+    """Measurements of both files in one runtime.
 
     Attributes:
         figures: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report.
@@ -48,6 +50,14 @@ class Comparison(NamedTuple):
 
     figures: dict[str, Any]
     answers: tuple[np.ndarray, np.ndarray]
+
+
+class _Inspection(NamedTuple):
+    """What an engine tells of its file, apart from its speed."""
+
+    convolutions: ConvolutionCount
+    weights: WeightCount | None
+    logits: np.ndarray
 
 
 def compare(
@@ -60,69 +70,77 @@ def compare(
     metrics: Metrics,
     progress: Progress,
 ) -> Comparison:
-    """Measure both files in one runtime.
+    """Measure both files in one runtime, with two new processes for each number of threads.
 
-    Every number of threads has two processes of its own. Memory is asked of the first two before they are timed, what
-    takes memory itself of the last two when they were.
+    Memory is read in the first processes before they are timed. Predictions use memory themselves, so the last
+    processes make them, after they are timed.
     """
     artifacts = (baseline, result)
     counts = thread_counts(measure)
     timings: list[dict[str, Any]] = []
     memory: list[dict[str, int]] = []
-    convolutions: list[ConvolutionCount] = []
-    weights: list[WeightCount | None] = []
-    answers: list[np.ndarray] = []
-    for turn, threads in enumerate(counts):
+    inspections: list[_Inspection] = []
+    for number, threads in enumerate(counts, start=1):
         files = [(runtime, artifact.path) for artifact in artifacts]
-        with opened(files, test.pixels.shape[1:], threads) as engines:
-            if turn == 0:
+        with open_engines(files, test.pixels.shape[1:], threads) as engines:
+            if number == 1:
                 memory = [engine.memory() for engine in engines]
             timings.append(_time(engines, threads, measure, progress))
-            if turn == len(counts) - 1:
-                convolutions = [engine.convolutions() for engine in engines]
-                weights = [engine.zero_weights() for engine in engines]
-                answers = _predict(engines, artifacts, test, normalization, progress)
-    first = min(timings, key=lambda timing: timing["threads"])
-    figures = [
-        {
-            "accuracy": {
-                f"top{k}": proportion(hits(answers[position], test.labels, k))
-                for k in (1, TOP_K)
-                if k == 1 or k < answers[position].shape[1]  # among five classes, every answer is in the top five
-            },
-            "size_bytes": artifact.path.stat().st_size,
-            "compressed_bytes": len(zlib.compress(artifact.path.read_bytes(), DEFLATE_LEVEL)),
-            "parameters": artifact.parameters,
-            "macs": artifact.macs,
-            "latency": first["latency"][position],
-            "latency_by_threads": [timing["latency"][position] for timing in timings],
-            "memory": memory[position],
-            "convolutions": convolutions[position]._asdict(),
-            "zero_weights": counted._asdict() if (counted := weights[position]) else None,
-        }
-        for position, artifact in enumerate(artifacts)
-    ]
-    before, after = figures
-    compared = {
-        "runtime": first["runtime"],
+            if number == len(counts):
+                inspections = _inspect(engines, test, normalization, progress)
+    before, after = (
+        _figures(artifact, inspection, [timing["latency"][position] for timing in timings], memory[position], test)
+        for position, (artifact, inspection) in enumerate(zip(artifacts, inspections, strict=True))
+    )
+    answers = (inspections[0].logits, inspections[1].logits)
+    figures = {
+        "runtime": timings[0]["runtime"],
         "baseline": before,
         "result": after,
-        "ratio": {
-            "latency": first["ratio"]["median"],
-            **{
-                name: before[key] / after[key]
-                for name, key in (("size", "size_bytes"), ("macs", "macs"), ("parameters", "parameters"))
-            },
-            "latency_by_threads": [{"threads": t["threads"], **t["ratio"]} for t in timings],
-        },
+        "ratio": _ratios(before, after, timings),
         "paired": mcnemar(*(hits(logits, test.labels, 1) for logits in answers)),
         "metrics": metrics.measure(Predictions(test.labels, *answers)),
     }
-    return Comparison(compared, (answers[0], answers[1]))
+    return Comparison(figures, answers)
+
+
+def _figures(
+    artifact: Artifact, inspection: _Inspection, latency: list[dict[str, Any]], memory: dict[str, int], test: Images
+) -> dict[str, Any]:
+    """The report's figures of one file; `latency` has an entry for each number of threads."""
+    content = artifact.path.read_bytes()
+    return {
+        "accuracy": _accuracy(inspection.logits, test.labels),
+        "size_bytes": len(content),
+        "compressed_bytes": len(zlib.compress(content, DEFLATE_LEVEL)),
+        "parameters": artifact.parameters,
+        "macs": artifact.macs,
+        "latency": min(latency, key=lambda timed: timed["threads"]),
+        "latency_by_threads": latency,
+        "memory": memory,
+        "convolutions": inspection.convolutions._asdict(),
+        "zero_weights": inspection.weights._asdict() if inspection.weights else None,
+    }
+
+
+def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Top-1, and top-5 where there are more than five classes."""
+    return {f"top{k}": proportion(hits(logits, labels, k)) for k in (1, TOP_K) if k == 1 or k < logits.shape[1]}
+
+
+def _ratios(before: dict[str, Any], after: dict[str, Any], timings: list[dict[str, Any]]) -> dict[str, Any]:
+    """Baseline over result; latency is the median over rounds."""
+    return {
+        "latency": min(timings, key=lambda timing: timing["threads"])["ratio"]["median"],
+        "size": before["size_bytes"] / after["size_bytes"],
+        "macs": before["macs"] / after["macs"],
+        "parameters": before["parameters"] / after["parameters"],
+        "latency_by_threads": [{"threads": timing["threads"], **timing["ratio"]} for timing in timings],
+    }
 
 
 def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
-    """Latency of each engine, and the ratio of the medians of each interleaved round."""
+    """Latency of each engine, and the ratio of their medians in each interleaved round."""
     label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
     rounds = progress.track(range(measure.rounds), label, measure.rounds)
     before, after = time_interleaved(engines, rounds, measure.round_ms)
@@ -132,24 +150,6 @@ def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: P
         "latency": [_latency(engines[0].runtime, threads, times.calls) for times in (before, after)],
         "ratio": spread(before.over(after)),
     }
-
-
-def _predict(
-    engines: Sequence[Engine],
-    artifacts: Sequence[Artifact],
-    test: Images,
-    normalization: Normalization,
-    progress: Progress,
-) -> list[np.ndarray]:
-    """Each engine's logits on the test images: (N, num_classes) float32."""
-    answers = []
-    with tempfile.TemporaryDirectory() as directory:
-        images = Path(directory) / "test.npy"
-        np.save(images, test.pixels, allow_pickle=False)
-        for engine, artifact in zip(engines, artifacts, strict=True):
-            with progress.busy(f"{artifact.path.name}: accuracy on {len(test)} test images"):
-                answers.append(engine.predict(images, normalization))
-    return answers
 
 
 def _latency(runtime: str, threads: int, calls: Sequence[float]) -> dict[str, Any]:
@@ -162,12 +162,26 @@ def _latency(runtime: str, threads: int, calls: Sequence[float]) -> dict[str, An
     }
 
 
+def _inspect(
+    engines: Sequence[Engine], test: Images, normalization: Normalization, progress: Progress
+) -> list[_Inspection]:
+    counts = [(engine.convolutions(), engine.zero_weights()) for engine in engines]
+    logits = []
+    with tempfile.TemporaryDirectory() as directory:
+        images = Path(directory) / "test.npy"
+        np.save(images, test.pixels, allow_pickle=False)
+        for engine in engines:
+            with progress.busy(f"{engine.path.name}: accuracy on {len(test)} test images"):
+                logits.append(engine.predict(images, normalization))
+    return [_Inspection(*counted, answers) for counted, answers in zip(counts, logits, strict=True)]
+
+
 def thread_counts(measure: Measure) -> Sequence[int]:
-    """What to time with: by default one thread, then all cores."""
+    """The numbers of threads to time with: by default 1 and the number of cores."""
     if measure.threads is not None:
         return measure.threads
-    return (1,) if _all_cores() == 1 else (1, _all_cores())
+    return (1,) if _cores() == 1 else (1, _cores())
 
 
-def _all_cores() -> int:
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The near end of a measuring process."""
+"""Client of a measuring process (`mbcompress.measure.worker`)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One artifact open in one process with a fixed number of threads; a context manager.
+    """A file opened in its own process with a fixed number of threads; a context manager.
 
     Raises:
-        MbcompressError: the runtime cannot open or run the artifact, or its process died.
+        MbcompressError: the runtime cannot open or run the file, or its process died.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            process_group=0,  # Ctrl-C is for the run, which ends at a safe point
+            process_group=0,  # Ctrl-C must reach the run only, which stops at a safe point
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
         setup = {
@@ -58,17 +58,17 @@ class Engine:
             raise
 
     def time(self, duration_ms: float) -> list[float]:
-        """Milliseconds of each of the calls with one batch that fit into `duration_ms`, at least one."""
+        """Call with one batch for `duration_ms`, at least once; return the milliseconds of each call."""
         calls: list[float] = self._ask({"do": "time", "ms": duration_ms})["ms"]
         return calls
 
     def memory(self) -> dict[str, int]:
-        """Peak resident bytes of the process, and how much of it came with the model and its runs so far."""
+        """Return the peak resident bytes of the process, and how many of them the model and its runs added."""
         memory: dict[str, int] = self._ask({"do": "memory"})
         return memory
 
     def predict(self, images: Path, normalization: Normalization) -> np.ndarray:
-        """Logits (N, K) float32 of the images (N, C, H, W) in a .npy file, normalised batch by batch."""
+        """Return logits (N, K) float32 of the images (N, C, H, W) in a .npy file, normalized batch by batch."""
         with tempfile.TemporaryDirectory() as directory:
             logits = Path(directory) / "logits.npy"
             request = {"do": "predict", "images": str(images.resolve()), "logits": str(logits)}
@@ -76,11 +76,11 @@ class Engine:
             return np.asarray(np.load(logits, allow_pickle=False))
 
     def convolutions(self) -> ConvolutionCount:
-        """Convolutions of the optimized graph."""
+        """Count the convolutions of the optimized graph."""
         return ConvolutionCount(**self._ask({"do": "convolutions"}))
 
     def zero_weights(self) -> WeightCount | None:
-        """Weights of the file, and how many of them are zero; None where the runtime cannot tell."""
+        """Count the weights of the file and the zeros among them; None if the runtime cannot."""
         counted = self._ask({"do": "zero_weights"})["counted"]
         return counted and WeightCount(**counted)
 

@@ -1,4 +1,4 @@
-"""Times files beside each other, so that what disturbs one disturbs all."""
+"""Interleaved timing: what disturbs one candidate disturbs all of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 WARM_UP_MS = 200.0
 
 
+class Timeable(Protocol):
+    """Anything that can time its own calls, such as an `Engine`."""
+
+    def time(self, duration_ms: float, /) -> list[float]:
+        """Call repeatedly for `duration_ms`, at least once; return the milliseconds of each call."""
+        ...
+
+
 @dataclass(frozen=True)
 class Times:
-    """What an engine took, in milliseconds: `rounds[r]` are the calls of round r."""
+    """Times of one candidate in milliseconds: `rounds[r]` has the calls of round r."""
 
     rounds: Sequence[Sequence[float]]
 
     @property
     def calls(self) -> list[float]:
-        """All calls of all rounds."""
+        """The calls of all rounds."""
         return [call for calls in self.rounds for call in calls]
 
     @property
@@ -36,21 +44,21 @@ class Times:
         return [float(np.median(calls)) for calls in self.rounds]
 
     def over(self, other: Times) -> list[float]:
-        """Median of each round over the other engine's median of the same round: above 1, the other one is faster."""
+        """Return the ratio of medians of each round; above 1, `other` is faster."""
         return [own / its for own, its in zip(self.medians, other.medians, strict=True)]
 
 
 @contextmanager
-def opened(
+def open_engines(
     files: Iterable[tuple[Runtime, Path]], input_shape: tuple[int, ...], threads: int, batch: int = 1
 ) -> Iterator[list[Engine]]:
-    """Engines of files, each in a process of its own, warmed up; closed when the block ends.
+    """Open each file in a process of its own and warm it up; the processes end with the block.
 
     Args:
-        files: each with the runtime that opens it.
+        files: pairs of runtime and file.
         input_shape: channels, height, width.
         threads: of each engine.
-        batch: images in each call that is timed.
+        batch: images in each timed call.
 
     Raises:
         MbcompressError: a runtime cannot open its file.
@@ -62,27 +70,20 @@ def opened(
         yield engines
 
 
-class Timeable(Protocol):
-    """What can be timed in turns with others: an `Engine`, for example."""
-
-    def time(self, duration_ms: float, /) -> list[float]:
-        """Return the milliseconds of each of the calls that fit into `duration_ms`, at least one."""
-        ...
-
-
-def time_interleaved(engines: Sequence[Timeable], rounds: Iterable[int], round_ms: float) -> list[Times]:
-    """Each round times every engine once, and every other round in reverse order.
+def time_interleaved(candidates: Sequence[Timeable], rounds: Iterable[int], round_ms: float) -> list[Times]:
+    """Time every candidate once in each round; every other round goes in reverse order.
 
     Args:
-        rounds: numbers from 0, one a round.
-        round_ms: how long an engine is timed in a round.
+        candidates: what is timed.
+        rounds: round numbers from 0.
+        round_ms: duration of one candidate in one round.
 
     Returns:
-        One for each engine, in their order.
+        One `Times` for each candidate, in the same order.
     """
-    timed: list[list[list[float]]] = [[] for _ in engines]
+    timed: list[list[list[float]]] = [[] for _ in candidates]
     for number in rounds:
-        order = range(len(engines)) if number % 2 == 0 else reversed(range(len(engines)))
+        order = range(len(candidates)) if number % 2 == 0 else reversed(range(len(candidates)))
         for position in order:
-            timed[position].append(engines[position].time(round_ms))
-    return [Times(each) for each in timed]
+            timed[position].append(candidates[position].time(round_ms))
+    return [Times(rounds_of_one) for rounds_of_one in timed]

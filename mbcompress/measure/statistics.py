@@ -1,4 +1,4 @@
-"""Counts with intervals, paired tests, and times with their spread."""
+"""Proportions with intervals, a paired test, and percentiles of times."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +19,9 @@ def proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def mcnemar(baseline: NDArray[np.bool_], result: NDArray[np.bool_]) -> dict[str, Any]:
-    """Exact paired test (McNemar 1947) of whether two models err equally often on the same images.
+    """Exact paired test (McNemar 1947) of whether two models have the same error rate on the same images.
 
-    Returns: {'baseline_only', 'result_only': images that only this one got right, 'p_value'}.
+    Returns: {'baseline_only', 'result_only': images that only this model got right, 'p_value'}.
     """
     from scipy.stats import binomtest
 
@@ -33,9 +33,9 @@ def mcnemar(baseline: NDArray[np.bool_], result: NDArray[np.bool_]) -> dict[str,
 
 def hits(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Whether each label is among the k largest logits: (N, K), (N,) -> (N,). Non-finite rows are misses."""
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    found = (order == labels[:, None]).any(axis=1)
-    return np.asarray(found & np.isfinite(logits).all(axis=1))
+    top = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    correct = (top == labels[:, None]).any(axis=1)
+    return np.asarray(correct & np.isfinite(logits).all(axis=1))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

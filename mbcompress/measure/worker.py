@@ -1,6 +1,6 @@
-"""The process that holds one engine. Reads one JSON request a line, answers one JSON object a line.
+"""Server process with one engine: reads one JSON request per line, writes one JSON reply per line.
 
-Started by `Engine`; imports no torch, so that the memory it reports is the runtime's.
+Started by `Engine`. Imports no torch, so that the reported memory is the runtime's.
 """
 
 import json
@@ -18,17 +18,17 @@ from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
 from mbcompress.graph import register_operators
 
-BATCH = 100  # images in one call where only the logits matter
+BATCH = 100  # images per call of `predict`
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer requests until the input ends; the first one names the runtime, the file and the threads."""
+    """Serve requests until the input ends; the first one names the runtime, the file and the threads."""
     setup = json.loads(requests.readline())
     runtime: Runtime = resolve_name(setup["runtime"]).model_validate(setup["options"])
     if runtime.needs_torch:
         register_operators(resolve_name(operators)() for operators in setup["operators"])
     path = Path(setup["path"])
-    name = runtime.describe()  # imports the engine, whose own memory is not the model's
+    name = runtime.describe()  # imports the engine, so that its memory is not counted as the model's
     before = peak_memory()
     images = np.zeros(setup["images"], np.float32)
     try:
@@ -72,7 +72,7 @@ def _respond(
 
 
 def time_calls(session: Session, images: np.ndarray, duration_ms: float) -> list[float]:
-    """Milliseconds of each call, calling until `duration_ms` have passed."""
+    """Call for `duration_ms`, at least once; return the milliseconds of each call."""
     calls: list[float] = []
     end = time.perf_counter() + duration_ms / 1e3
     while True:
@@ -85,9 +85,9 @@ def time_calls(session: Session, images: np.ndarray, duration_ms: float) -> list
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes.
+    """Peak resident size of this process in bytes.
 
-    Linux's own counter for the process image; `ru_maxrss` would include that of the parent before exec.
+    From /proc on Linux, because `ru_maxrss` includes the parent's memory before exec.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -105,7 +105,7 @@ def _answer(answers: IO[str], content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Keep the answers' channel apart from standard output, on which a runtime may print."""
+    """Serve on standard input; reply on a copy of standard output, because a runtime may print."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     serve(sys.stdin, answers)

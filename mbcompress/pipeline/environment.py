@@ -5,7 +5,7 @@ import os
 import platform
 from typing import Any
 
-from mbcompress.measure.processor import processor
+from mbcompress.measure.cpu import processor
 from mbcompress.registry.discovery import Registry
 
 REPEATABLE = (

@@ -19,7 +19,7 @@ from mbcompress.contract.training import BaseTrainingConfig, trainings_in
 from mbcompress.data.seed import fork_rng, seed_everything
 from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.files import write_atomically, write_json
-from mbcompress.measure import Artifact, Metrics, across, compare
+from mbcompress.measure import Artifact, Metrics, compare, compare_runtimes
 from mbcompress.pipeline.executor import Stage, Steps, frozen, stage_of
 from mbcompress.pipeline.model import check_training, prepare_model
 from mbcompress.pipeline.run_directory import write_manifest
@@ -89,7 +89,7 @@ def run(
     for label, _ in islice(_trainings(plan), 1):  # all train the same model
         check_training(loaded, torch.zeros(2, *shape), label)
     metrics = Metrics(plan.metrics, registry.metrics)
-    metrics.rehearse(outputs)
+    metrics.dry_run(outputs)
     _agree(loaded, splits, process_group)
     loaded.to(device)
     context = Context(
@@ -129,7 +129,7 @@ def run(
     runtimes = []
     if len(plan.export) > 1:
         paths = [artifact.path for artifact in files["model"]]
-        runtimes = across(plan.export, paths, comparisons, shape, plan.measure, progress)
+        runtimes = compare_runtimes(plan.export, paths, comparisons, shape, plan.measure, progress)
     compared = [comparison.figures for comparison in comparisons]
     report = build_report(plan, splits, outputs, records, compared, runtimes, environment, directory)
     write_report(directory, report)

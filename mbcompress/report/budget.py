@@ -1,4 +1,4 @@
-"""The limits of a recipe's budget in words."""
+"""The limits of a recipe's budget, as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mbcompress.report.wording import TIMES, Change, title_of
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit; its `outcome` is 'met' or 'MISSED'."""
+    """One limit; its `outcome` is 'met' or 'MISSED'."""
 
     label: str
     limit: str
@@ -20,7 +20,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Kind:
-    """How values of a limit are written."""
+    """How to write the values of a limit."""
 
     label: str
     direction: str
@@ -38,21 +38,24 @@ KINDS = {
 
 
 def gates(report: dict[str, Any]) -> list[Gate]:
-    """The limits that the recipe sets, in the order of the report; of several runtimes, each is named."""
+    """The limits that the recipe sets, in the order of the report; with several runtimes, labels name the runtime."""
     several = bool(report.get("other_runtimes"))
     return [_gate(gate, f", {gate['runtime']}" if several and "runtime" in gate else "") for gate in report["budget"]]
 
 
 def budget_verdict(report: dict[str, Any]) -> Change:
-    """'All 3 limits of the budget met', '1 of 3 limits of the budget MISSED: accuracy drop'."""
-    worded = gates(report)
-    missed = [gate.label for gate in worded if gate.outcome.worse]
-    if not worded:
+    """'All 3 budget limits met', '1 of 3 budget limits MISSED: accuracy drop'."""
+    limits = gates(report)
+    missed = [gate.label for gate in limits if gate.outcome.worse]
+    if not limits:
         return Change("The recipe sets no budget")
     if missed:
-        of = f"{len(missed)} of {len(worded)} limit{'' if len(worded) == 1 else 's'}"
-        return Change(f"{of} of the budget MISSED: {', '.join(missed)}", worse=True)
-    return Change(f"All {len(worded)} limits of the budget met" if len(worded) > 1 else "The budget's one limit is met")
+        return Change(f"{len(missed)} of {_limits(len(limits))} MISSED: {', '.join(missed)}", worse=True)
+    return Change(f"All {_limits(len(limits))} met" if len(limits) > 1 else "Budget limit met")
+
+
+def _limits(count: int) -> str:
+    return f"{count} budget limit{'' if count == 1 else 's'}"
 
 
 def _gate(gate: dict[str, Any], where: str) -> Gate:
@@ -60,14 +63,14 @@ def _gate(gate: dict[str, Any], where: str) -> Gate:
     kind = KINDS.get(name, Kind(title_of(name), "limit", ""))
     allowed, reached = kind.scale * float(gate["limit"]), kind.scale * gate["measured"]
     gained = " gained" if name == "accuracy_drop" and reached < 0 else ""
-    shown = on_its_side(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
+    shown = against_limit(reached, allowed, kind.decimals, met).removeprefix("-" if gained else "")
     outcome = Change("met") if met else Change("MISSED", worse=True)
     limit = f"{kind.direction} {round(allowed, 9)}{kind.unit}"
     return Gate(f"{kind.label}{where}", limit, f"{shown}{kind.unit}{gained}", outcome)
 
 
-def on_its_side(value: float, limit: float, decimals: int, met: bool) -> str:
-    """With as many decimals as show on which side of the limit it is: 1.998 where at least 2 was asked for."""
+def against_limit(value: float, limit: float, decimals: int, met: bool) -> str:
+    """Write `value` with enough decimals to show on which side of `limit` it is: 1.998 for a limit of 2."""
     written = [f"{value:.{decimals + more}f}" for more in range(7)]
     for text in written:
         shown = float(text)

@@ -1,4 +1,4 @@
-"""Assembles report.json from what a run measured. Every figure stands here once; renderings only read it."""
+"""Build the content of report.json from the figures of a run; the renderings only read it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def build_report(
     environment: dict[str, Any],
     directory: Path,
 ) -> dict[str, Any]:
-    """The report of a run.
+    """Build the report of a run.
 
     Args:
-        plan: what was run.
-        splits: the data it was run on.
-        outputs: how many logits the model gives for an image, which may be more than there are classes.
-        records: of the loaded model, then of each pass: {'name', 'seconds', 'metrics'}.
-        comparisons: figures of `measurement.compare` for each runtime, in the recipe's order.
-        runtimes: what `measurement.across` gave where there are several runtimes.
-        environment: what environment.json holds.
-        directory: where the exported files are.
+        plan: the resolved recipe.
+        splits: the data.
+        outputs: number of logits per image, which may exceed the number of classes.
+        records: {'name', 'seconds', 'metrics'} of the loaded model, then of each pass.
+        comparisons: the figures of `measure.compare` for each runtime, in the recipe's order.
+        runtimes: the figures of `measure.compare_runtimes` if there are several runtimes.
+        environment: the content of environment.json.
+        directory: holds the exported files.
     """
     first = comparisons[0]
     loaded, *steps = records
@@ -52,20 +52,12 @@ def build_report(
             "images": {name: len(getattr(splits, name)) for name in ("train", "calibration", "validation", "test")},
             "sha256": splits.fingerprint(),
         },
-        "preprocessing": {
-            "input": "image",
-            "shape": ["N", *splits.test.pixels.shape[1:]],
-            "mean": list(splits.normalization.mean),
-            "std": list(splits.normalization.std),
-            "formula": splits.normalization.formula,
-            "classes": list(splits.classes),
-            "outputs": outputs,
-        },
+        "preprocessing": _preprocessing(splits, outputs),
         **first,
         "metric_summaries": {metric.name: metric.summary() for metric in plan.metrics},
         "measure": mapping["measure"],
         "environment": environment,
-        "budget": [gate for each in zip(plan.export, comparisons, strict=True) for gate in _gates(plan, *each)],
+        "budget": [gate for pair in zip(plan.export, comparisons, strict=True) for gate in _gates(plan, *pair)],
         "loaded": loaded["metrics"],
         "steps": steps,
         "other_runtimes": comparisons[1:],
@@ -75,8 +67,20 @@ def build_report(
     }
 
 
+def _preprocessing(splits: Splits, outputs: int) -> dict[str, Any]:
+    return {
+        "input": "image",
+        "shape": ["N", *splits.test.pixels.shape[1:]],
+        "mean": list(splits.normalization.mean),
+        "std": list(splits.normalization.std),
+        "formula": splits.normalization.formula,
+        "classes": list(splits.classes),
+        "outputs": outputs,
+    }
+
+
 def _documents(steps: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
-    """What passes have written beside their models."""
+    """The documents of the passes."""
     return [
         {"pass": step["name"], **describe_file(directory / "steps" / f"{number:02}-{step['name']}" / name, directory)}
         for number, step in enumerate(steps, start=1)
@@ -93,7 +97,7 @@ def _artifacts(plan: Recipe, directory: Path) -> list[dict[str, Any]]:
 
 
 def _gates(plan: Recipe, runtime: Runtime, comparison: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each limit of the budget that the recipe sets: what was allowed, what a runtime measured, whether it was met."""
+    """The limits of the budget that the recipe sets, with the value measured in a runtime."""
     before, after, budget = comparison["baseline"], comparison["result"], plan.budget
     convolutions = after["convolutions"]
     drop = 100 * (before["accuracy"]["top1"]["value"] - after["accuracy"]["top1"]["value"])
@@ -108,6 +112,5 @@ def _gates(plan: Recipe, runtime: Runtime, comparison: dict[str, Any]) -> list[d
         limit = getattr(budget, name)
         if limit is not None:
             met = value <= limit + 1e-9 if name == "accuracy_drop" else value >= limit
-            gate = {"name": name, "runtime": runtime.name, "limit": limit, "measured": value, "met": met}
-            gates.append(gate)
+            gates.append({"name": name, "runtime": runtime.name, "limit": limit, "measured": value, "met": met})
     return gates

@@ -1,22 +1,28 @@
-"""Baseline against result in words: the rows of the table, and the verdict in a sentence."""
+"""Baseline against result as text: the rows of the table, and a headline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.report import measured, wording
-from mbcompress.report.wording import Change
+from mbcompress.report import wording
+from mbcompress.report.wording import Change, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SPARSE_ABOVE = 0.05  # rounding a dense MobileNet to int8 makes 1 % of its weights zero
+DIRECTIONS = {
+    "higher": wording.SCORE,
+    "lower": Words("lower", "HIGHER", "same"),
+    None: Words("higher", "lower", "same"),
+}
+"""Words for a change of a plugin's metric, by `Measured.better`."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure and, in smaller type, what belongs to it."""
+    """A figure, and details in smaller type."""
 
     value: str
     details: tuple[str, ...] = ()
@@ -24,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of both models."""
+    """One figure of baseline and result."""
 
     label: str
     baseline: Cell
@@ -34,8 +40,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """'2.25x faster, 6.07x smaller, 0.3 points LESS accurate (p = 0.45)' and 'on 359 test images, …'."""
+class Headline:
+    """'2.25x faster, 6.07x smaller, 0.3 points LESS accurate (p = 0.45)', and 'on 359 test images, …'."""
 
     changes: tuple[Change, ...]
     setting: str
@@ -44,15 +50,15 @@ class Verdict:
         return f"{', '.join(change.text for change in self.changes)} {self.setting}"
 
 
-def verdict(comparison: dict[str, Any]) -> Verdict:
-    """The three figures that matter most, of the fewest threads and of the file as shipped."""
+def headline(comparison: dict[str, Any]) -> Headline:
+    """Latency at the smallest thread count, file size and top-1 accuracy."""
     before, after, ratio = comparison["baseline"], comparison["result"], comparison["ratio"]
     old, new = before["accuracy"]["top1"], after["accuracy"]["top1"]
     accuracy = wording.point_change(old["value"], new["value"], new["n"], wording.ACCURACY)
     p = wording.p_value(comparison["paired"]["p_value"])
-    return Verdict(
+    return Headline(
         (
-            _opening(wording.ratio_change(ratio["latency"], wording.SPEED)),
+            _capitalized(wording.ratio_change(ratio["latency"], wording.SPEED)),
             wording.ratio_change(ratio["size"], wording.SIZE),
             Change(f"{accuracy.text} ({p})", accuracy.worse),
         ),
@@ -60,12 +66,12 @@ def verdict(comparison: dict[str, Any]) -> Verdict:
     )
 
 
-def _opening(change: Change) -> Change:
+def _capitalized(change: Change) -> Change:
     return Change(change.text[0].upper() + change.text[1:], change.worse)
 
 
 def rows(comparison: dict[str, Any]) -> list[Row]:
-    """Every figure of the comparison of one runtime."""
+    """All figures of one runtime."""
     return [
         *_accuracy(comparison),
         *_metrics(comparison),
@@ -86,7 +92,7 @@ def _accuracy(comparison: dict[str, Any]) -> Iterator[Row]:
         new = after[name]
         change = wording.point_change(old["value"], new["value"], new["n"], wording.SCORE)
         note = wording.p_value(comparison["paired"]["p_value"]) if name == "top1" else ""
-        yield Row(f"accuracy, {name.replace('top', 'top-')}", _proportion(old), _proportion(new), change, note)
+        yield Row(f"{name.replace('top', 'top-')} accuracy", _proportion(old), _proportion(new), change, note)
 
 
 def _proportion(counted: dict[str, Any]) -> Cell:
@@ -96,7 +102,7 @@ def _proportion(counted: dict[str, Any]) -> Cell:
 
 
 def _metrics(comparison: dict[str, Any]) -> Iterator[Row]:
-    """What plugins have measured; a figure that compares the two models has none for the baseline alone."""
+    """Metrics of plugins; a figure that compares both models has no value for the baseline."""
     images = comparison["result"]["accuracy"]["top1"]["n"]
     for metric, figures in comparison.get("metrics", {}).items():
         for name, figure in figures.items():
@@ -104,9 +110,36 @@ def _metrics(comparison: dict[str, Any]) -> Iterator[Row]:
             after, unit = figure["value"], figure["unit"]
             old, change = Cell(""), Change("")
             if "baseline" in figure:
-                old = Cell(measured.value(figure["baseline"], unit, images))
-                change = measured.change(figure["baseline"], after, unit, images, figure["better"])
-            yield Row(label, old, Cell(measured.value(after, unit, images)), change)
+                old = Cell(metric_value(figure["baseline"], unit, images))
+                change = metric_change(figure["baseline"], after, unit, images, figure["better"])
+            yield Row(label, old, Cell(metric_value(after, unit, images)), change)
+
+
+def metric_value(figure: float | None, unit: str, images: int) -> str:
+    """'2.3 %', with the decimals that so many images can resolve; '0.1234 nats'."""
+    if figure is None:
+        return "undefined"
+    if unit == "%":
+        return wording.percent(figure / 100, images)
+    return f"{wording.value_of(float(figure))} {unit}".rstrip()
+
+
+def metric_change(before: float | None, after: float | None, unit: str, images: int, better: str | None) -> Change:
+    """'1.3 points HIGHER' if lower is better, '0.0123 nats lower', 'same'."""
+    if before is None or after is None:
+        lost = after is None and before is not None
+        return Change("UNDEFINED" if lost else "", worse=lost)
+    words = DIRECTIONS[better]
+    if better == "lower":
+        before, after = after, before
+    if unit == "%":
+        changed = wording.point_change(before / 100, after / 100, images, words)
+    elif before == after:
+        changed = Change(words.same)
+    else:
+        size = f"{abs(after - before):.3g} {unit}".rstrip()
+        changed = Change(f"{size} {words.better if after > before else words.worse}", worse=after < before)
+    return Change(changed.text, worse=changed.worse and better is not None)
 
 
 def _latency(comparison: dict[str, Any]) -> Iterator[Row]:
@@ -130,15 +163,15 @@ def _ratio(
 
 
 def _deflated(comparison: dict[str, Any]) -> Iterator[Row]:
-    """Nothing for reports of before this was measured."""
+    """No row for reports of versions that did not measure this."""
     before, after = (comparison[who].get("compressed_bytes") for who in ("baseline", "result"))
     if before and after:
         old, new = Cell(wording.file_size(before)), Cell(wording.file_size(after))
-        yield Row("size, deflated", old, new, wording.ratio_change(before / after, wording.SIZE))
+        yield Row("file size, zlib", old, new, wording.ratio_change(before / after, wording.SIZE))
 
 
 def _zero_weights(comparison: dict[str, Any]) -> Iterator[Row]:
-    """Nothing where both are dense, or where a runtime cannot tell."""
+    """No row if both models are dense or the runtime cannot count."""
     if is_sparse(comparison["baseline"]) or is_sparse(comparison["result"]):
         old, new = (comparison[who].get("zero_weights") for who in ("baseline", "result"))
         change = wording.zeros_change(old["zero"], new["zero"]) if old and new else Change("")
@@ -146,7 +179,7 @@ def _zero_weights(comparison: dict[str, Any]) -> Iterator[Row]:
 
 
 def is_sparse(figures: dict[str, Any]) -> bool:
-    """Whether more weights of a file are zero than rounding to int8 makes so."""
+    """Whether more weights are zero than rounding to int8 explains."""
     counted = figures.get("zero_weights")
     return counted is not None and counted["zero"] > SPARSE_ABOVE * counted["total"]
 
@@ -171,5 +204,5 @@ def _resident(memory: dict[str, int]) -> Cell:
 
 def _convolutions(comparison: dict[str, Any]) -> Row:
     before, after = comparison["baseline"]["convolutions"], comparison["result"]["convolutions"]
-    old, new = (Cell(wording.n_of_m(each["int8"], each["total"])) for each in (before, after))
+    old, new = (Cell(wording.n_of_m(counted["int8"], counted["total"])) for counted in (before, after))
     return Row("int8 convolutions", old, new, wording.count_change(before["int8"], after["int8"]))

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG that lives inside a page: takes the page's colours and fonts, and refers to nothing."""
+"""Matplotlib figures as inline SVG: they use the colors and fonts of the page and load nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 NAMESPACES = {"": "http://www.w3.org/2000/svg", "xlink": "http://www.w3.org/1999/xlink"}
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
-# What is drawn in these colours takes the page's, in light and dark mode; each has a fallback legible on both.
-INK, MUTED, FAINT, ACCENT, WORSE = "#010101", "#020202", "#030303", "#040404", "#050505"
+# These placeholders become the page's colors in light and dark mode; the fallbacks are legible on both.
+INK = "#010101"
+"""Color of text."""
+MUTED = "#020202"
+"""Color of secondary text."""
+FAINT = "#030303"
+"""Color of axes and backgrounds."""
+ACCENT = "#040404"
+"""Color of the data that matters."""
+WORSE = "#050505"
+"""Color of a change for the worse."""
 THEME = {
     INK: "currentColor",
     MUTED: "var(--muted, #767676)",
@@ -42,21 +51,21 @@ SETTINGS = {
 
 
 def inline_svg(name: str, label: str, size: tuple[float, float], paint: Callable[[Any], None]) -> str:
-    """An `<svg>` element.
+    """Return a picture as an `<svg>` element.
 
     Args:
-        name: unique in the page; ids begin with it.
-        label: what the picture shows, for those who do not see it.
+        name: unique in the page; prefix of ids.
+        label: alternative text.
         size: width and height of the viewBox.
-        paint: draws on the `matplotlib.figure.Figure` that it is given.
+        paint: draws on a `matplotlib.figure.Figure`.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     written = StringIO()
     with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)  # the browser has others
-        mpl.rcdefaults()  # a user's matplotlibrc must not reach in
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)  # the browser's fonts have it
+        mpl.rcdefaults()  # ignore the user's matplotlibrc
         mpl.rcParams.update(SETTINGS)
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
         paint(figure)
@@ -66,7 +75,7 @@ def inline_svg(name: str, label: str, size: tuple[float, float], paint: Callable
 
 
 def _embeddable(document: str, name: str, label: str) -> str:
-    """Without prologue, metadata and fixed size; with ids of its own and a text alternative."""
+    """Remove the prologue, metadata and fixed size; make ids unique and add the alternative text."""
     for prefix, uri in NAMESPACES.items():
         ElementTree.register_namespace(prefix, uri)
     root = ElementTree.fromstring(document)
@@ -74,7 +83,9 @@ def _embeddable(document: str, name: str, label: str) -> str:
         root.remove(metadata)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
-    used = set(re.findall(r"#([\w-]+)", " ".join(value for each in root.iter() for value in each.attrib.values())))
+    used = set(
+        re.findall(r"#([\w-]+)", " ".join(value for element in root.iter() for value in element.attrib.values()))
+    )
     for element in root.iter():
         for key, value in element.attrib.items():
             element.set(key, re.sub(r"(^|url\()#(?=[\w-]+\)?$)", rf"\1#{name}-", value))

@@ -1,4 +1,4 @@
-"""The result in several runtimes, side by side, in words."""
+"""The result in several runtimes, as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mbcompress.report.wording import Change
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """The result as one runtime ships it; `change` is its speed against that of the first runtime."""
+class RuntimeRow:
+    """The result in one runtime; `change` compares its speed with the first runtime."""
 
     runtime: str
     file: str
@@ -25,23 +25,22 @@ class Deployment:
     note: str = ""
 
 
-def deployments(report: dict[str, Any]) -> list[Deployment]:
-    """A row for each runtime; none where there is only one."""
-    compared = [report, *report["other_runtimes"]]
-    sides = report.get("runtimes", [])
+def runtime_rows(report: dict[str, Any]) -> list[RuntimeRow]:
+    """A row for each runtime; none if there is only one."""
+    comparisons = [report, *report["other_runtimes"]]
     return [
-        _deployment(side, comparison, first=index == 0)
-        for index, (side, comparison) in enumerate(zip(sides, compared, strict=False))
+        _row(timed, comparison, first=index == 0)
+        for index, (timed, comparison) in enumerate(zip(report.get("runtimes", []), comparisons, strict=False))
     ]
 
 
-def _deployment(side: dict[str, Any], comparison: dict[str, Any], *, first: bool) -> Deployment:
+def _row(timed: dict[str, Any], comparison: dict[str, Any], *, first: bool) -> RuntimeRow:
     result = comparison["result"]
-    top1, agreement, latency, ratio = result["accuracy"]["top1"], side["agreement"], side["latency"], side["ratio"]
+    top1, agreement, latency, ratio = result["accuracy"]["top1"], timed["agreement"], timed["latency"], timed["ratio"]
     change = Change("") if first else wording.ratio_change(ratio["median"], wording.SPEED)
-    return Deployment(
-        side["runtime"],
-        side["file"],
+    return RuntimeRow(
+        timed["runtime"],
+        timed["file"],
         wording.file_size(result["size_bytes"]),
         wording.percent(top1["value"], top1["n"]),
         Cell(wording.percent(agreement["value"], agreement["n"]), (wording.n_of_m(agreement["k"], agreement["n"]),)),
@@ -52,11 +51,11 @@ def _deployment(side: dict[str, Any], comparison: dict[str, Any], *, first: bool
     )
 
 
-def side_by_side(report: dict[str, Any]) -> str:
-    """What the table compares, in a sentence or two."""
+def runtimes_caption(report: dict[str, Any]) -> str:
+    """What the table compares."""
     first = report["runtimes"][0]
     return (
-        f"All files of the result, each in a process of its own, timed in the same interleaved rounds on "
-        f"{wording.threads(first['threads'])}; the change is against {first['runtime']}. Agreement is the share of "
-        f"test images that get the class that the baseline gives them in {first['runtime']}."
+        "The result's files, each in its own process, timed in the same interleaved rounds on "
+        f"{wording.threads(first['threads'])}. The change is relative to {first['runtime']}. Agreement is the share of "
+        f"test images with the same class as the baseline in {first['runtime']}."
     )

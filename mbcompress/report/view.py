@@ -1,4 +1,4 @@
-"""A report in the words that both the Markdown and the HTML template set."""
+"""A report as text, for the Markdown and the HTML template."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from mbcompress.report import wording
 from mbcompress.report.budget import Gate, budget_verdict, gates
-from mbcompress.report.comparison import Row, Verdict, rows, verdict
+from mbcompress.report.comparison import Headline, Row, headline, rows
 from mbcompress.report.method import method
-from mbcompress.report.runtimes import Deployment, deployments, side_by_side
-from mbcompress.report.stages import Stage, stages, validation_images
+from mbcompress.report.passes import PassRow, pass_rows, validation_images
+from mbcompress.report.runtimes import RuntimeRow, runtime_rows, runtimes_caption
 
 if TYPE_CHECKING:
     from mbcompress.report.wording import Change
 
-CLASSES = 20  # named in full; of more, the first few
+CLASSES = 20  # listed; of more classes, the first 20
 PICTURE, TABLE = ".svg", ".csv"
-ROWS = 200  # of a table that a pass has written; the file has the others
+ROWS = 200  # shown of a pass's table; the file has all rows
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonTable:
     """Baseline against result in one runtime."""
 
     runtime: str
-    verdict: Verdict
+    headline: Headline
     rows: list[Row]
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A file of the run."""
+class FileRow:
+    """An exported file."""
 
     path: str
     role: str
@@ -45,7 +45,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Document:
-    """What a pass has written beside its model."""
+    """A document of a pass."""
 
     made_by: str
     path: str
@@ -54,16 +54,15 @@ class Document:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a pass has written."""
+    """A table of a pass; `left_out` rows are in the file only."""
 
     head: list[str]
     rows: list[list[str]]
     left_out: int
-    """Rows that are in the file alone."""
 
 
 def table_of(content: bytes) -> Table | None:
-    """A CSV document in UTF-8 with a line of names; None if it is not one."""
+    """Read a CSV document in UTF-8 with a header line; return None if it is malformed."""
     try:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8", "replace"))))
     except csv.Error:
@@ -74,28 +73,28 @@ def table_of(content: bytes) -> Table | None:
 
 @dataclass(frozen=True)
 class View:
-    """What the templates set; every field is text or made of text."""
+    """What the templates show; every field is text or made of text."""
 
     name: str
     created: str
     moment: str
     subject: list[tuple[str, str]]
-    first: Comparison
-    others: list[Comparison]
-    deployments: list[Deployment]
-    side_by_side: str
+    first: ComparisonTable
+    others: list[ComparisonTable]
+    runtimes: list[RuntimeRow]
+    runtimes_caption: str
     gates: list[Gate]
     budget: Change
-    stages: list[Stage]
+    passes: list[PassRow]
     validation_images: int
-    artifacts: list[Artifact]
+    artifacts: list[FileRow]
     documents: list[Document]
-    feeding: list[tuple[str, str]]
+    signature: list[tuple[str, str]]
     method: list[str]
 
 
 def view_of(report: dict[str, Any]) -> View:
-    """The whole report, worded."""
+    """Put the whole report into text."""
     return View(
         name=report["name"],
         created=report["created"],
@@ -103,26 +102,26 @@ def view_of(report: dict[str, Any]) -> View:
         subject=_subject(report),
         first=_comparison(report),
         others=[_comparison(other) for other in report["other_runtimes"]],
-        deployments=deployments(report),
-        side_by_side=side_by_side(report) if report.get("runtimes") else "",
+        runtimes=runtime_rows(report),
+        runtimes_caption=runtimes_caption(report) if report.get("runtimes") else "",
         gates=gates(report),
         budget=budget_verdict(report),
-        stages=stages(report),
+        passes=pass_rows(report),
         validation_images=validation_images(report),
         artifacts=[_artifact(artifact) for artifact in report["artifacts"]],
         documents=[_document(document) for document in report.get("documents", ())],
-        feeding=_feeding(report["preprocessing"]),
+        signature=_signature(report["preprocessing"]),
         method=method(report),
     )
 
 
-def _comparison(comparison: dict[str, Any]) -> Comparison:
-    return Comparison(comparison["runtime"], verdict(comparison), rows(comparison))
+def _comparison(comparison: dict[str, Any]) -> ComparisonTable:
+    return ComparisonTable(comparison["runtime"], headline(comparison), rows(comparison))
 
 
-def _artifact(artifact: dict[str, Any]) -> Artifact:
+def _artifact(artifact: dict[str, Any]) -> FileRow:
     size = artifact["bytes"]
-    return Artifact(
+    return FileRow(
         artifact["path"],
         artifact["role"],
         artifact["runtime"],
@@ -137,27 +136,27 @@ def _document(document: dict[str, Any]) -> Document:
 
 
 def _subject(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Model and data; a program that brought its own has given them no name."""
+    """Model and data; those passed from Python have no name."""
     model, data = report["model"] or {}, report["data"]
     options = [
         f"{wording.title_of(key)} {value}" for key, value in model.items() if key != "source" and value is not None
     ]
     images = ", ".join(f"{count} {name}" for name, count in data["images"].items())
     return [
-        ("Model", ", ".join([str(model["source"]), *options]) if model else "brought by the program that ran this"),
-        ("Data", f"{data.get('name', 'brought by the program that ran this')}: {images} images"),
+        ("Model", ", ".join([str(model["source"]), *options]) if model else "passed from Python"),
+        ("Data", f"{data.get('name', 'passed from Python')}: {images} images"),
         ("Data SHA-256", data["sha256"]),
     ]
 
 
-def _feeding(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
-    """How to make an input of the file out of an image."""
+def _signature(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
+    """Input and output of the exported file."""
     return [
         ("Input", f"{preprocessing['input']}, float32"),
         ("Shape", f" {wording.TIMES} ".join(str(length) for length in preprocessing["shape"])),
         (
-            "Value",
-            preprocessing["formula"] + (", with pixels from 0 to 255" if "255" in preprocessing["formula"] else ""),
+            "Normalization",
+            preprocessing["formula"] + (", pixels from 0 to 255" if "255" in preprocessing["formula"] else ""),
         ),
         ("Mean", _channels(preprocessing["mean"])),
         ("Std", _channels(preprocessing["std"])),
@@ -167,7 +166,11 @@ def _feeding(preprocessing: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _outputs(preprocessing: dict[str, Any]) -> str:
     outputs, classes = preprocessing["outputs"], len(preprocessing["classes"])
-    return "one logit a class" if outputs == classes else f"{outputs} logits, of which the first {classes} are classes"
+    return (
+        "one logit per class"
+        if outputs == classes
+        else f"{outputs} logits, of which the first {classes} are the classes"
+    )
 
 
 def _channels(values: list[float]) -> str:

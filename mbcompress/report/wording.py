@@ -1,18 +1,18 @@
-"""Numbers in words: the console, Markdown and HTML say the same figure with the same characters.
+"""Numbers as text, the same in the terminal, in Markdown and in HTML.
 
-What got worse stands in capitals ("1.10x SLOWER"), so that it shows without colour too.
+A change for the worse is in capitals ("1.10x SLOWER"), so that it stands out without color too.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-TIMES = "\N{MULTIPLICATION SIGN}"  # plain x and hyphen stand for them in docstrings
+TIMES = "\N{MULTIPLICATION SIGN}"  # docstrings write x and a hyphen instead
 TO = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a figure differs from an earlier one."""
+    """The difference between two figures."""
 
     text: str
     worse: bool = False
@@ -20,7 +20,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Words:
-    """What a difference is called."""
+    """Words for a difference."""
 
     better: str
     worse: str
@@ -36,7 +36,7 @@ ACCURACY = Words("more accurate", "LESS accurate", "same accuracy")
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Rounded to so many digits, never in scientific notation: 2.25, 12.3, 1234."""
+    """Round to significant digits, never in scientific notation: 2.25, 12.3, 1234."""
     if value == 0:
         return "0"
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 9.999 is 10.0
@@ -49,7 +49,7 @@ def quantity(number: float) -> str:
 
 
 def file_size(size: float) -> str:
-    """'452 kB', '2.74 MB', by powers of 1000."""
+    """'452 kB', '2.74 MB', in powers of 1000."""
     return _scaled(size, ("B", "kB", "MB", "GB", "TB"))
 
 
@@ -66,7 +66,7 @@ def milliseconds(value: float) -> str:
 
 
 def milliseconds_between(low: float, high: float) -> str:
-    """'0.637-0.867', beside a median with its unit."""
+    """'0.637-0.867', next to a median with its unit."""
     return f"{significant(low)}{TO}{significant(high)}"
 
 
@@ -79,17 +79,17 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float, images: int) -> str:
-    """'97.5 %', with as many decimals as that many images can tell apart."""
+    """'97.5 %', with the decimals that so many images can resolve."""
     return f"{100 * share:.{_decimals(images)}f} %"
 
 
 def percent_between(low: float, high: float, images: int) -> str:
-    """'95.3-98.7', beside a share with its sign."""
+    """'95.3-98.7', next to a percentage with its sign."""
     return f"{100 * low:.{_decimals(images)}f}{TO}{100 * high:.{_decimals(images)}f}"
 
 
 def points(value: float, images: int) -> str:
-    """'4.5 points', of percent."""
+    """'4.5 points': percentage points."""
     return f"{value:.{_decimals(images)}f} points"
 
 
@@ -120,7 +120,7 @@ def times(ratio: float) -> str:
 
 
 def ratio_change(ratio: float, words: Words) -> Change:
-    """A ratio of baseline over result, of something of which less is better: '2.25x faster', '1.10x SLOWER'."""
+    """Baseline over result of a figure for which less is better: '2.25x faster', '1.10x SLOWER'."""
     if f"{ratio:.2f}" == "1.00":
         return Change(words.same if ratio == 1 else f"about the {words.same}")
     if ratio > 1:
@@ -129,7 +129,7 @@ def ratio_change(ratio: float, words: Words) -> Change:
 
 
 def times_between(low: float, high: float, *, worse: bool) -> str:
-    """'2.15-2.29x': the spread of a ratio, turned over where `ratio_change` turned the ratio over."""
+    """'2.15-2.29x': the spread of a ratio, inverted where `ratio_change` inverts the ratio."""
     low, high = (1 / high, 1 / low) if worse else (low, high)
     return f"{_ratio(low)}{TO}{times(high)}"
 
@@ -139,7 +139,7 @@ def _ratio(ratio: float) -> str:
 
 
 def point_change(before: float, after: float, images: int, words: Words) -> Change:
-    """A difference of two shares of so many images: '0.3 points higher', '4.5 points LOWER'."""
+    """The difference of two shares of the images: '0.3 points higher', '4.5 points LOWER'."""
     difference = 100 * (after - before)
     if abs(difference) < 1e-9:
         return Change(words.same)
@@ -149,21 +149,21 @@ def point_change(before: float, after: float, images: int, words: Words) -> Chan
 
 
 def count_change(before: int, after: int) -> Change:
-    """A difference of counts of which more is better: '52 more', '3 FEWER'."""
+    """The difference of two counts for which more is better: '52 more', '3 FEWER'."""
     if before == after:
         return Change("same number")
     return Change(f"{abs(after - before)} {'more' if after > before else 'FEWER'}", worse=after < before)
 
 
 def zeros_change(before: int, after: int) -> Change:
-    """A difference of counts of which neither more nor fewer is better: '324 k more', '12 fewer'."""
+    """The difference of two counts for which neither is better: '324 k more', '12 fewer'."""
     if before == after:
         return Change("same number")
     return Change(f"{quantity(abs(after - before))} {'more' if after > before else 'fewer'}")
 
 
 def value_of(value: object) -> str:
-    """A number of which nothing but its name is known, as a pass has reported it."""
+    """A figure that a pass reports, with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Which checks there are for which kind of component, and how a plugin is found by name."""
+"""Entry points of the kit: check a plugin by name, or one component."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mbcompress.contract.passes import Pass
 from mbcompress.contract.progress import Progress
 from mbcompress.contract.runtimes import Runtime
 from mbcompress.errors import MbcompressError, unknown
-from mbcompress.testing.discovery import check_discovery
+from mbcompress.testing.imports import check_imports
 from mbcompress.testing.options import Subject, check_defaults, check_descriptions, check_round_trip, check_schema
-from mbcompress.testing.verdict import Skipped, Verdict, judge
+from mbcompress.testing.result import CheckResult, Skipped, run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,15 +28,15 @@ ARCHITECTURES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
 
 def check_plugin(
     name: str, registry: Registry, options: Mapping[str, Any] | None = None, progress: Progress | None = None
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """Check everything that a plugin offers.
 
     Args:
-        name: of a plugin, of a distribution, or of one component, which alone is checked then.
-        options: to try components with, in place of their examples.
+        name: a plugin, a distribution, or a component, which is then the only one checked.
+        options: used instead of the examples of the components.
 
     Raises:
-        MbcompressError: nothing that is installed has this name, or it is blocked.
+        MbcompressError: nothing installed has this name, or it is blocked.
     """
     progress = progress or Progress()
     components = [
@@ -45,17 +45,17 @@ def check_plugin(
         for cls, origin in kind
         if _means(name, origin) or cls.name == name
     ]
-    broken = [each for each in registry.broken if _means(name, each.origin)]
+    broken = [plugin for plugin in registry.broken if _means(name, plugin.origin)]
     loaded = [origin for origin in registry.plugins if _means(name, origin)]
     if not (components or broken or loaded):
         raise MbcompressError(_unknown(name, registry))
-    verdicts = [Verdict(str(each.origin), "loads", "failed", (each.reason,)) for each in broken]
+    results = [CheckResult(str(plugin.origin), "loads", "failed", (plugin.reason,)) for plugin in broken]
     for origin in dict.fromkeys([*loaded, *(origin for _, _, origin in components)]):
-        verdicts += judge(str(origin), {"imports no torch": lambda o=origin: check_discovery(o, registry)})  # type: ignore[misc]
+        results += run_checks(str(origin), {"imports no torch": lambda o=origin: check_imports(o, registry)})  # type: ignore[misc]
     for cls, kind, _ in components:
         with progress.busy(f"check {kind} {cls.name}"):
-            verdicts += check_component(cls, registry, None if options is None else [options], kind=kind)
-    return verdicts
+            results += check_component(cls, registry, None if options is None else [options], kind=kind)
+    return results
 
 
 def check_component(
@@ -65,17 +65,18 @@ def check_component(
     *,
     kind: str = "component",
     architectures: Sequence[str] = ARCHITECTURES,
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """Check one class, installed or not.
 
     Args:
-        registry: where the models it is tried on and the runtime come from.
-        examples: options to try it with, in place of the class's own.
-        kind: what messages call it.
-        architectures: model sources that a pass is tried on.
+        cls: the component.
+        registry: provides the test models and the runtime.
+        examples: options used instead of the class's examples.
+        kind: kind of component, for messages.
+        architectures: model sources that a pass is tested on.
     """
     subject = Subject(cls, kind, registry, examples)
-    verdicts = judge(
+    results = run_checks(
         subject.label,
         {
             "descriptions": lambda: check_descriptions(subject),
@@ -85,14 +86,14 @@ def check_component(
         },
     )
     try:
-        verdicts += _check_behaviour(subject, architectures)
+        results += _check_behaviour(subject, architectures)
     except Skipped as reason:
-        verdicts.append(Verdict(subject.label, "behaviour", "skipped", (str(reason),)))
-    return verdicts
+        results.append(CheckResult(subject.label, "behaviour", "skipped", (str(reason),)))
+    return results
 
 
-def _check_behaviour(subject: Subject, architectures: Sequence[str]) -> Iterator[Verdict]:
-    """What running it shows; these modules import torch."""
+def _check_behaviour(subject: Subject, architectures: Sequence[str]) -> Iterator[CheckResult]:
+    """Run the component; the modules imported here import torch."""
     if issubclass(subject.cls, Pass):
         from mbcompress.testing.passes import check_pass
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mbcompress.contract.metrics import Measured, Predictions
 from mbcompress.errors import shown
-from mbcompress.testing.verdict import Verdict, judge
+from mbcompress.testing.result import CheckResult, run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 IMAGES, CLASSES = 40, 10
 
 
-def check_metric(subject: Subject) -> Iterator[Verdict]:
-    """It gives figures of the same names whatever the models answer, and the same figures for the same answers."""
+def check_metric(subject: Subject) -> Iterator[CheckResult]:
+    """The names are the same for all predictions, and the figures are deterministic."""
     for metric in subject.instances():
-        yield from judge(subject.label, {"measures": lambda metric=metric: _check(metric)})  # type: ignore[misc]
+        yield from run_checks(subject.label, {"measures": lambda metric=metric: _check(metric)})  # type: ignore[misc]
 
 
 def _check(metric: Metric) -> Iterator[str]:
     first, again, other = (metric.measure(_predictions(seed)) for seed in (0, 0, 1))
-    if not isinstance(first, dict) or not first or not all(isinstance(each, Measured) for each in first.values()):
-        yield f"measure() must return mbcompress.Measured by name, got {shown(first)}"
+    if not isinstance(first, dict) or not first or not all(isinstance(figure, Measured) for figure in first.values()):
+        yield f"measure() must return a dict of mbcompress.Measured, got {shown(first)}"
         return
-    if repr(first) != repr(again):  # as text, in which NaN equals NaN
-        yield "measure() gives other figures for the same predictions; seed what is drawn at random"
+    if repr(first) != repr(again):  # as text, because NaN differs from NaN
+        yield "measure() returns different figures for the same predictions; seed its random draws"
     if list(first) != list(other):
         names = f"{shown(list(first))} and {shown(list(other))}"
-        yield f"measure() must give the same names whatever the predictions, got {names}"
+        yield f"measure() must return the same names for all predictions, got {names}"
     for name, figure in first.items():
         if not isinstance(figure.value, int | float):
             yield f"figure {name!r} must be a Python number, got {shown(figure.value)}"

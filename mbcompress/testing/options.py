@@ -1,4 +1,4 @@
-"""Checks of a component's options, without running the component."""
+"""Checks of a component's options; the component does not run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.validation import first_problem
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.testing.verdict import Skipped
+from mbcompress.testing.result import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from mbcompress.registry.registry import Registry
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-CONTRACT = {ModelSource: {"num_classes": 10}}
-"""Options that every component of a kind must be given, and what the kit gives."""
+REQUIRED = {ModelSource: {"num_classes": 10}}
+"""Required options of a kind, and the values that the kit uses."""
 
 
 class Subject:
-    """A component's class, with the options that it is tried with.
-
-    Args:
-        examples: in place of the class's own.
-    """
+    """A component's class with the options to test it with; `examples` replace those of the class."""
 
     def __init__(
         self, cls: type[Component], kind: str, registry: Registry, examples: Sequence[Mapping[str, Any]] | None = None
@@ -38,35 +34,35 @@ class Subject:
         self.cls = cls
         self.label = f"{kind} {cls.name!r}"
         self.registry = registry
-        given = next((options for base, options in CONTRACT.items() if issubclass(cls, base)), {})
-        self.examples = [{**given, **options} for options in (cls.examples if examples is None else examples)]
+        required = next((options for base, options in REQUIRED.items() if issubclass(cls, base)), {})
+        self.examples = [{**required, **options} for options in (cls.examples if examples is None else examples)]
 
     def build(self, options: Mapping[str, Any]) -> Any:
-        """An instance, as a recipe would make it."""
+        """Build an instance as a recipe does."""
         return self.cls.model_validate(dict(options), context={"registry": self.registry})
 
     def instances(self) -> list[Any]:
         """One for each of the examples.
 
         Raises:
-            Skipped: there are none, or they do not work here, which `check_defaults` says.
+            Skipped: there are no examples, or they are invalid; `check_defaults` reports the latter.
         """
         if not self.examples:
-            raise Skipped("it has no examples, so name options to try it with: --option KEY=VALUE, or examples=[{…}]")
+            raise Skipped("it has no examples; pass options with --option KEY=VALUE or examples=[{…}]")
         try:
             return [self.build(options) for options in self.examples]
         except (ValidationError, MbcompressError):
-            raise Skipped("its examples are refused") from None
+            raise Skipped("its examples are invalid") from None
 
 
 def check_descriptions(subject: Subject) -> Iterator[str]:
-    """The class and each option, also those of nested options, say what they are."""
+    """The class and all options, including nested ones, have descriptions."""
     if not NAME.fullmatch(subject.cls.name):
-        yield f"name {shown(subject.cls.name)} must be letters, digits, '_' and '-', so that recipes can write it"
+        yield f"name {shown(subject.cls.name)} must consist of letters, digits, '_' and '-'"
     if not subject.cls.summary():
-        yield f"class {subject.cls.__name__} needs a docstring: its first line is what `mbcompress passes` shows"
+        yield f"class {subject.cls.__name__} needs a docstring; `mbcompress passes` shows its first line"
     if subject.cls.model_config.get("extra") != "forbid" or not subject.cls.model_config.get("frozen"):
-        yield "model_config must keep extra='forbid' and frozen=True, so that misspelt options are refused"
+        yield "model_config must keep extra='forbid' and frozen=True, so that unknown options are refused"
     yield from _undescribed(subject.cls, "")
 
 
@@ -80,11 +76,11 @@ def _undescribed(cls: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def check_defaults(subject: Subject) -> Iterator[str]:
-    """Each option has a default, or the class's examples say what to try."""
-    given = {name for options in subject.examples for name in options}
+    """Every option has a default, or a value in the class's examples."""
+    in_examples = {name for options in subject.examples for name in options}
     for name, field in subject.cls.model_fields.items():
-        if field.is_required() and name not in given and subject.examples:
-            yield f"option {name!r} needs a default, or a value in the class's examples where no default can be right"
+        if field.is_required() and name not in in_examples and subject.examples:
+            yield f"option {name!r} needs a default, or a value in the class's examples"
     for options in subject.examples:
         try:
             subject.build(options)
@@ -94,24 +90,25 @@ def check_defaults(subject: Subject) -> Iterator[str]:
 
 
 def check_schema(subject: Subject) -> Iterator[str]:
-    """Options have a JSON Schema, which editors use."""
+    """The options have a JSON Schema."""
     try:
         json.dumps(subject.cls.model_json_schema())
     except (PydanticInvalidForJsonSchema, TypeError) as error:
-        yield f"has no JSON Schema: {str(error).splitlines()[0]}; use types for options that JSON has"
+        yield f"has no JSON Schema: {str(error).splitlines()[0]}; use option types that JSON has"
 
 
 def check_round_trip(subject: Subject) -> Iterator[str]:
-    """Options come back from what a run directory keeps of them."""
+    """Options survive the round trip through a run directory."""
     for instance in subject.instances():
-        for what, dumped in (("model_dump()", instance.model_dump()), ("JSON", _as_json(instance))):
+        for form, dumped in (("model_dump()", instance.model_dump()), ("JSON", _as_json(instance))):
             try:
                 again = subject.build(dumped)
             except ValidationError as error:
-                yield f"refuses its own {what}: {first_problem(error, subject.cls)}; let validators take what they give"
+                problem = first_problem(error, subject.cls)
+                yield f"rejects its own {form}: {problem}; validators must accept their own output"
                 continue
             if again != instance:
-                yield f"{shown(instance)} comes back from its {what} as {shown(again)}; validators must keep a value"
+                yield f"{shown(instance)} becomes {shown(again)} through its {form}; validators must keep valid values"
 
 
 def _as_json(instance: BaseModel) -> Any:

@@ -1,4 +1,4 @@
-"""Checks of what a pass does to models."""
+"""Checks of passes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 from mbcompress.contract.traits import Trait
 from mbcompress.errors import PassError, shown
-from mbcompress.testing.traits import MEANING, UNDECLARED, observed
+from mbcompress.testing.result import CheckResult, Skipped, run_checks
+from mbcompress.testing.traits import MEANING, UNDECLARED, observe
 from mbcompress.testing.trial import Trial
-from mbcompress.testing.verdict import Skipped, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from mbcompress.testing.options import Subject
 
 FLOAT_TOLERANCE = 1e-3
-LEAST_SQNR = 15.0  # dB; built-in passes leave more than 20
+LEAST_SQNR = 15.0  # dB; built-in passes reach more than 20
 
 
-def check_pass(subject: Subject, architectures: Sequence[str]) -> Iterator[Verdict]:
-    """Every check on every model source and example; a pass must be able to do something to one of them."""
-    refused = []
-    for step in subject.instances():
+def check_pass(subject: Subject, architectures: Sequence[str]) -> Iterator[CheckResult]:
+    """All checks on all model sources and examples; the pass must accept at least one model."""
+    rejected = []
+    for pass_ in subject.instances():
         for source in architectures:
-            verdicts = _check_on(Trial(step, source, subject.registry), f"{subject.label} on {source}")
-            refused.append(all(verdict.outcome == "skipped" for verdict in verdicts))
-            yield from verdicts
-    if all(refused):
+            results = _check_on(Trial(pass_, source, subject.registry), f"{subject.label} on {source}")
+            rejected.append(all(result.outcome == "skipped" for result in results))
+            yield from results
+    if all(rejected):
         advice = "it must work on at least one of " + ", ".join(architectures)
-        yield Verdict(subject.label, "applies", "failed", (f"refuses every model it was tried on; {advice}",))
+        yield CheckResult(subject.label, "applies", "failed", (f"rejects every test model; {advice}",))
 
 
-def _check_on(trial: Trial, label: str) -> list[Verdict]:
-    first = judge(label, {"applies": lambda: check_applies(trial)})
+def _check_on(trial: Trial, label: str) -> list[CheckResult]:
+    first = run_checks(label, {"applies": lambda: check_applies(trial)})
     if first[0].outcome != "passed":
-        return first  # nothing came out that could be looked at
+        return first  # there is no output to check
     checks: dict[str, Callable[[Trial], Iterable[str]]] = {
         "writes nothing": check_writes,
         "input": check_input,
@@ -48,54 +48,54 @@ def _check_on(trial: Trial, label: str) -> list[Verdict]:
         "exportable": check_exportable,
         "traits": check_traits,
     }
-    return first + judge(label, {name: lambda check=check: check(trial) for name, check in checks.items()})  # type: ignore[misc]
+    return first + run_checks(label, {name: lambda check=check: check(trial) for name, check in checks.items()})  # type: ignore[misc]
 
 
 def check_applies(trial: Trial) -> Iterator[str]:
-    """What comes out is a model with the same outputs as before, all of them numbers."""
+    """The output is a model with logits of the same shape, all finite."""
     try:
-        logits = trial.logits(trial.changed)
+        logits = trial.logits(trial.output)
     except PassError as error:
         if error.__cause__:
             raise
         yield str(error).strip()
         return
     if not torch.isfinite(logits).all():
-        yield "returns a model whose logits are NaN or infinite; limit the step, or refuse with an MbcompressError"
+        yield "returns a model with NaN or infinite logits; limit the change, or raise an MbcompressError"
 
 
 def check_writes(trial: Trial) -> Iterator[str]:
-    """Nothing is written outside the temporary directory."""
+    """The pass writes only to the temporary directory."""
     for path in sorted(trial.written):
         yield (
-            f"touches {path}; write below tempfile.mkdtemp() only, and hand results on in the model and in "
-            "context.metrics"
+            f"touches {path}; write only below tempfile.mkdtemp(), and return results in the model, context.metrics "
+            "or context.files"
         )
 
 
 def check_input(trial: Trial) -> Iterator[str]:
-    """The model that went in is as it was, unless the pass says that it consumes it."""
-    if trial.step.consumes_input:
+    """The input model is unchanged, unless the pass declares `consumes_input`."""
+    if trial.pass_.consumes_input:
         return
     advice = "copy.deepcopy(model) first, or set consumes_input = True"
-    before, after = trial.before.state_dict(), trial.given.state_dict()
-    changed = [key for key in before if key not in after or not torch.equal(before[key], after[key])]
-    if changed or len(before) != len(after):
-        yield f"changes {shown(changed[0] if changed else 'the parameters')} of the model that it is given; {advice}"
-    elif any(module.training for module in trial.given.modules()):
-        yield f"leaves the model that it is given in training mode; {advice}"
-    elif not torch.equal(trial.logits(trial.before), trial.logits(trial.given)):
-        yield f"changes what the model that it is given answers; {advice}"
+    before, after = trial.original.state_dict(), trial.input.state_dict()
+    different = [key for key in before if key not in after or not torch.equal(before[key], after[key])]
+    if different or len(before) != len(after):
+        yield f"changes {shown(different[0] if different else 'the parameters')} of the input model; {advice}"
+    elif any(module.training for module in trial.input.modules()):
+        yield f"leaves the input model in training mode; {advice}"
+    elif not torch.equal(trial.logits(trial.original), trial.logits(trial.input)):
+        yield f"changes the logits of the input model; {advice}"
 
 
 def check_deterministic(trial: Trial) -> Iterator[str]:
-    """The same seed gives the same model, to the last bit."""
-    first, second = trial.changed, trial.again
+    """The same seed gives a bit-identical model."""
+    first, second = trial.output, trial.repeated
     advice = "draw from torch, which is seeded before each pass, or from numpy.random.default_rng(context.seed)"
     if different := _difference(first, second):
-        yield f"gives another {shown(different)} when it is repeated with the same seed; {advice}"
+        yield f"returns a different {shown(different)} with the same seed; {advice}"
     elif not torch.equal(trial.logits(first), trial.logits(second)):
-        yield f"gives a model with other logits when it is repeated with the same seed; {advice}"
+        yield f"returns a model with different logits with the same seed; {advice}"
 
 
 def _difference(first: nn.Module, second: nn.Module) -> str | None:
@@ -108,44 +108,44 @@ def _difference(first: nn.Module, second: nn.Module) -> str | None:
 
 
 def check_exportable(trial: Trial) -> Iterator[str]:
-    """The runtime, ONNX Runtime where the pass names none, gives the same logits as the model."""
+    """The exported file has the model's logits, in ONNX Runtime unless the pass names another runtime."""
     try:
         logits, _ = trial.exported
-    except Exception as error:  # the exporter raises what the model's code happens to meet
+    except Exception as error:  # the model's code may raise anything
         reason = " ".join(str(error).split())[:300]
         yield (
             f"returns a model that cannot be exported to ONNX: {type(error).__name__}: {reason}; use operators that "
-            "torch.export can trace, without branches on values"
+            "torch.export can trace, without control flow on tensor values"
         )
         return
-    expected = trial.logits(trial.changed)
-    if not _agrees(expected, torch.from_numpy(logits), exactly=Trait.INT8 not in trial.step.provides):
+    expected = trial.logits(trial.output)
+    if not _agrees(expected, torch.from_numpy(logits), exactly=Trait.INT8 not in trial.pass_.provides):
         worst = float((expected - torch.from_numpy(logits)).abs().max())
-        yield f"the exported file's logits differ by up to {worst:.3g}; do without state that export cannot see"
+        yield f"the logits of the exported file differ by up to {worst:.3g}; remove state that export cannot capture"
 
 
-def _agrees(expected: Tensor, found: Tensor, *, exactly: bool) -> bool:
-    if expected.shape != found.shape:
+def _agrees(expected: Tensor, actual: Tensor, *, exactly: bool) -> bool:
+    if expected.shape != actual.shape:
         return False
     if exactly:
-        return bool(torch.allclose(expected, found, atol=FLOAT_TOLERANCE, rtol=FLOAT_TOLERANCE))
-    noise = (expected - found).square().sum()
+        return bool(torch.allclose(expected, actual, atol=FLOAT_TOLERANCE, rtol=FLOAT_TOLERANCE))
+    noise = (expected - actual).square().sum()
     return 10 * float(np.log10(max(float(expected.square().sum()), 1e-12) / max(float(noise), 1e-12))) > LEAST_SQNR
 
 
 def check_traits(trial: Trial) -> Iterator[str]:
-    """The model has what the pass says that it provides or keeps, and nothing that it says it destroys."""
-    step = trial.step
-    declared = (trial.traits - step.destroys) | step.provides
+    """The output has the traits that the pass provides or keeps, and none that it destroys."""
+    pass_ = trial.pass_
+    declared = (trial.traits - pass_.destroys) | pass_.provides
     try:
-        found = observed(trial.changed, trial.images, lambda: trial.exported[1])
+        actual = observe(trial.output, trial.images, lambda: trial.exported[1])
     except Exception as error:
-        raise Skipped("what cannot be exported cannot be looked at") from error
+        raise Skipped("the model cannot be exported") from error
     for trait in MEANING:
         name = f"Trait.{trait.name}"
-        if trait in declared and trait not in found:
-            reason = "it declares to provide" if trait in step.provides else "it was given and does not destroy"
-            yield f"the model lacks {name} ({MEANING[trait]}), which {reason}; add it to destroys, or keep it"
-        elif trait in found and trait not in declared and trait not in UNDECLARED:
-            reason = "which it declares to destroy" if trait in step.destroys else "which it does not declare"
-            yield f"the model has {name} ({MEANING[trait]}), {reason}; provides and destroys must say what happens"
+        if trait in declared and trait not in actual:
+            reason = "provides" if trait in pass_.provides else "keeps"
+            yield f"the model lacks {name} ({MEANING[trait]}), which the pass {reason}; correct provides and destroys"
+        elif trait in actual and trait not in declared and trait not in UNDECLARED:
+            reason = "destroys" if trait in pass_.destroys else "does not declare"
+            yield f"the model has {name} ({MEANING[trait]}), which the pass {reason}; correct provides and destroys"

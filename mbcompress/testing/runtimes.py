@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from mbcompress.errors import shown
+from mbcompress.testing.result import CheckResult, run_checks
 from mbcompress.testing.tiny import CLASSES, SHAPE, probe, tiny_model
-from mbcompress.testing.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,10 @@ print("torch" in sys.modules)
 """
 
 
-def check_runtime(subject: Subject) -> Iterator[Verdict]:
-    """It writes one file, opens it again, and answers as the model does."""
+def check_runtime(subject: Subject) -> Iterator[CheckResult]:
+    """The runtime exports one file, opens it, and returns the model's logits."""
     for runtime in subject.instances():
-        yield from judge(subject.label, {"runs what it exports": lambda runtime=runtime: _check(runtime, subject)})  # type: ignore[misc]
+        yield from run_checks(subject.label, {"exports and runs": lambda runtime=runtime: _check(runtime, subject)})  # type: ignore[misc]
 
 
 def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
@@ -49,8 +49,8 @@ def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
         path = Path(name) / f"model{runtime.suffix}"
         runtime.export(model, SHAPE, path)
         if [file.name for file in Path(name).iterdir()] != [path.name]:
-            found = sorted(file.name for file in Path(name).iterdir())
-            yield f"export() must write the one file it is told, {path.name!r}, got {shown(found)}"
+            files = sorted(file.name for file in Path(name).iterdir())
+            yield f"export() must write exactly one file, {path.name!r}, got {shown(files)}"
             return
         logits = runtime.open(path, 1).run(images.numpy())
         convolutions = runtime.convolutions(path)
@@ -61,22 +61,22 @@ def _check(runtime: Runtime, subject: Subject) -> Iterator[str]:
     if logits.shape != (len(images), CLASSES) or logits.dtype != np.float32:
         yield f"run() must return float32 logits of shape {(len(images), CLASSES)}, got {logits.dtype} {logits.shape}"
     elif not np.allclose(logits, expected, atol=1e-2, rtol=1e-2):
-        yield f"the file's logits differ from the model's by up to {abs(logits - expected).max():.3g}"
+        yield f"the logits of the exported file differ from the model's by up to {abs(logits - expected).max():.3g}"
     if convolutions.total < 1 or not 0 <= convolutions.int8 <= convolutions.total:
-        yield f"convolutions() must count those of a MobileNetV2, got {shown(tuple(convolutions))}"
+        yield f"convolutions() must count the convolutions of a MobileNetV2, got {shown(tuple(convolutions))}"
     if weights and not 0 <= weights.zero <= weights.total:
-        yield f"zero_weights() must count at most all weights as zero, got {shown(tuple(weights))}"
+        yield f"zero_weights() must not count more zeros than weights, got {shown(tuple(weights))}"
 
 
 def _check_opens_alone(runtime: Runtime, path: Path) -> Iterator[str]:
-    """In a process that holds the engine alone, as memory and latency are measured."""
+    """Open the file in a separate process, as for measurements."""
     command = [sys.executable, "-c", OPENS, runtime.name, str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if ended.returncode:
-        yield f"open() fails in a process of its own: {shown(ended.stderr.strip().splitlines()[-1:])}"
-    elif ended.stdout.split()[-1] == "True" and not runtime.needs_torch:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode:
+        yield f"open() fails in a separate process: {shown(process.stderr.strip().splitlines()[-1:])}"
+    elif process.stdout.split()[-1] == "True" and not runtime.needs_torch:
         yield (
-            "open() imports torch, which would be measured with it; import the engine alone there, or say that it "
-            "`needs_torch`"
+            "open() imports torch, which would count as the runtime's memory; import only the engine there, or set "
+            "needs_torch = True"
         )

@@ -1,4 +1,4 @@
-"""What passes are tried on: small MobileNets and a handful of synthetic images. Imports torch."""
+"""Small MobileNets and synthetic images to test passes with. Imports torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
 from mbcompress.contract.context import Context
 from mbcompress.data.seed import fork_rng, seed_everything
@@ -28,9 +29,9 @@ STEPS = 40
 
 
 def tiny_model(source: str, registry: Registry) -> nn.Module:
-    """A quarter-width model in eval mode, the same every time, that has learnt the synthetic images.
+    """A quarter-width model in eval mode, trained on the synthetic images; the same in every call.
 
-    Learnt, because rounding errors grow from layer to layer in networks with random weights: there int8 says little.
+    It is trained, because rounding errors grow from layer to layer with random weights, which makes int8 meaningless.
 
     Returns:
         (N, 3, 32, 32) float32 -> (N, 10) logits.
@@ -52,26 +53,13 @@ def _trained(source: ModelSource) -> nn.Module:
             functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-        _settle(model, images)
+        update_bn([images], model)
     model.zero_grad()
     return model.eval()
 
 
-def _settle(model: nn.Module, images: torch.Tensor) -> None:
-    """Give every BatchNorm the statistics of `images`, under the weights that the model has now."""
-    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain mean
-    with torch.no_grad():
-        model(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
 def tiny_splits() -> Splits:
-    """Ten classes of noisy stripes: (N, 3, 32, 32), the same every time."""
+    """Ten classes of noisy stripes: (N, 3, 32, 32), the same in every call."""
     generator = np.random.default_rng(SEED)
     parts = {name: _images(count, generator) for name, count in COUNTS.items()}
     return Splits(
@@ -94,12 +82,12 @@ def _images(count: int, generator: np.random.Generator) -> Images:
 
 
 def tiny_context(model: nn.Module) -> Context:
-    """What a pass is given beside `model`: the synthetic images, the CPU, and `model` as it is as the baseline."""
+    """A context with the synthetic images, the CPU, and `model` as the baseline."""
     baseline = copy.deepcopy(model).eval().requires_grad_(False)
     return Context(tiny_splits().development(), baseline, SHAPE, torch.device("cpu"), SEED)
 
 
 def probe() -> torch.Tensor:
-    """Images that two models can be compared on: (20, 3, 32, 32) float32, normalised."""
+    """Images to compare two models on: (20, 3, 32, 32) float32, normalized."""
     splits = tiny_splits()
     return torch.from_numpy(splits.normalization.apply(splits.validation.pixels))

@@ -1,4 +1,4 @@
-"""Whether a model has a trait, found out by looking at it."""
+"""Detect the traits of a model."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 
 def is_float(model: nn.Module, images: Tensor) -> bool:
-    """It can be copied, no weights are integers, a gradient reaches every parameter, and torch alone computes."""
+    """Whether it can be copied and trained: no integer weights, a gradient for every parameter, operators of torch."""
     try:
         twin = copy.deepcopy(model).requires_grad_(True)
         with _Namespaces() as used:
             twin(images).square().sum().backward()
-    except Exception:  # whatever a graph that was not made for it raises
+    except Exception:  # a graph that does not support it may raise anything
         return False
     parameters = list(twin.parameters())
     integers = any(tensor.dtype == torch.int8 for tensor in twin.state_dict().values())
-    own = used.found <= set(TORCHS_OWN)
+    own = used.namespaces <= set(TORCHS_OWN)
     return own and bool(parameters) and not integers and all(parameter.grad is not None for parameter in parameters)
 
 
-class _Namespaces(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as is all of torch's module
-    """Remembers whose operators are called: those of others can be neither pruned nor quantized by passes."""
+class _Namespaces(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records the namespaces of called operators; passes cannot prune or quantize custom operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: set[str] = set()
+        self.namespaces: set[str] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.found.add(func.namespace)
+        self.namespaces.add(func.namespace)
         return func(*args, **(kwargs or {}))
 
 
 def is_int8(convolutions: ConvolutionCount) -> bool:
-    """The runtime executes convolutions of the exported file on integers."""
+    """Whether the runtime executes convolutions of the exported file on integers."""
     return convolutions.int8 > 0
 
 
@@ -57,13 +57,13 @@ LEAST_ZEROS = 0.01
 
 
 def is_sparse(model: nn.Module) -> bool:
-    """Some weight has zeros in it, a hundredth at least, and is not zero throughout."""
+    """Whether some weight has at least 1 % zeros and is not all zeros."""
     weights = [tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor) and tensor.dim() > 1]
     return any(LEAST_ZEROS <= float((weight == 0).float().mean()) < 1 for weight in weights)
 
 
 UNDECLARED = frozenset({Trait.SPARSE})
-"""Traits that a model may have by chance: a zero may come of rounding, and nobody has to keep it."""
+"""Traits that a model may have by chance; rounding can create zeros."""
 
 MEANING: dict[Trait, str] = {
     Trait.FLOAT: "floating-point weights that can be copied and trained",
@@ -72,12 +72,14 @@ MEANING: dict[Trait, str] = {
 }
 
 
-def observed(model: nn.Module, images: Tensor, convolutions: Callable[[], ConvolutionCount]) -> set[Trait]:
-    """The traits that `model` has.
+def observe(model: nn.Module, images: Tensor, convolutions: Callable[[], ConvolutionCount]) -> set[Trait]:
+    """Return the traits of `model`.
 
     Args:
-        convolutions: counts those of the exported file; called only if needed.
+        model: the model.
+        images: a batch for it.
+        convolutions: counts the convolutions of the exported file.
     """
-    found = {Trait.FLOAT} if is_float(model, images) else set()
-    found |= {Trait.SPARSE} if is_sparse(model) else set()
-    return found | ({Trait.INT8} if is_int8(convolutions()) else set())
+    traits = {Trait.FLOAT} if is_float(model, images) else set()
+    traits |= {Trait.SPARSE} if is_sparse(model) else set()
+    return traits | ({Trait.INT8} if is_int8(convolutions()) else set())

@@ -1,4 +1,4 @@
-"""Notices where code writes files: only the temporary directory is anybody's to write to."""
+"""Record the files that code writes outside the temporary directory."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ PATHS = {"os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "os.truncate": 1, "os.ren
 DEVICES = ("/dev/", "/proc/")
 HOMES = ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 
-# Python cannot take an audit hook away again, so there is one for the process, and it looks here whom to tell.
-_told: list[set[str]] = []
+# Python cannot remove an audit hook, so the process has one; it adds to the last of these sets.
+_recorders: list[set[str]] = []
 _installed: list[bool] = []
 
 
 @contextmanager
 def watched() -> Iterator[set[str]]:
-    """Run the block in a working directory, a home and a temporary directory of its own.
+    """Run the block with its own working directory, home and temporary directory.
 
-    Afterwards the set holds the paths outside the temporary directory that were written, made, moved or removed: by
+    Afterwards the set holds the paths outside the temporary directory that were written, created, moved or deleted: by
     Python anywhere, by compiled code in the working directory and the home.
     """
     if not _installed:
         sys.addaudithook(_notice)
         _installed.append(True)
     touched: set[str] = set()
-    # resolved: on some systems the temporary directory is behind a link
+    # resolved, because the temporary directory is a link on some systems
     with tempfile.TemporaryDirectory(prefix="mbcompress-check-", ignore_cleanup_errors=True) as name:
         root = Path(name).resolve()
         work, home, temporary = (root / part for part in ("work", "home", "tmp"))
         for directory in (work, home, temporary):
             directory.mkdir()
         with _moved(work, home, temporary):
-            _told.append(touched)
+            _recorders.append(touched)
             try:
                 yield touched
             finally:
-                _told.pop()
-        found = {str(path) for place in (work, home) for path in place.rglob("*")}
-        kept = {path for path in touched | found if not Path(path).resolve().is_relative_to(temporary)}
+                _recorders.pop()
+        created = {str(path) for place in (work, home) for path in place.rglob("*")}
+        kept = {path for path in touched | created if not Path(path).resolve().is_relative_to(temporary)}
     touched.clear()
     touched.update(kept)
 
@@ -59,10 +59,10 @@ def _moved(work: Path, home: Path, temporary: Path) -> Iterator[None]:
     before, environment = Path.cwd(), dict(os.environ)
     bytecode, temporary_before = sys.dont_write_bytecode, tempfile.tempdir
     os.environ.update(dict.fromkeys(HOMES, str(home)), TMPDIR=str(temporary))
-    # where matplotlib lists the fonts there are, and torch what it has compiled, is their own affair
+    # caches of matplotlib and torch are allowed
     os.environ.update(MPLCONFIGDIR=str(temporary), TORCHINDUCTOR_CACHE_DIR=str(temporary))
     os.chdir(work)
-    sys.dont_write_bytecode, tempfile.tempdir = True, str(temporary)  # what is imported late is compiled, not written
+    sys.dont_write_bytecode, tempfile.tempdir = True, str(temporary)  # late imports must not write bytecode
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ def _moved(work: Path, home: Path, temporary: Path) -> Iterator[None]:
 
 
 def _notice(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _told:
+    if not _recorders:
         return
     if event == "open":
         path, mode, flags = arguments
@@ -84,7 +84,7 @@ def _notice(event: str, arguments: tuple[Any, ...]) -> None:
         if isinstance(path, str | bytes | os.PathLike):
             absolute = str(Path(os.fsdecode(path)).absolute())
             if not absolute.startswith(DEVICES) and os.fsdecode(path) != ":memory:":
-                _told[-1].add(absolute)
+                _recorders[-1].add(absolute)
 
 
 def _writes(mode: object, flags: object) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.files import slug
-from mbcompress.report.pictures import ACCENT, FAINT, MUTED, inline_svg
+from mbcompress.report import ACCENT, FAINT, MUTED, inline_svg
 
 if TYPE_CHECKING:
     from mbcompress.contract.context import Context

@@ -75,7 +75,7 @@ class PruneBlocks(Pass, Targets):
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
         """Return the faster of two models with equal MACs: without blocks, or with fewer channels."""
         from mbcompress.graph import count_macs
-        from mbcompress.measure.deployment import Deployment
+        from mbcompress.measure import ExportBenchmark
 
         example = context.example()
         share = count_macs(shallow, example) / count_macs(context.baseline, example)
@@ -85,8 +85,8 @@ class PruneBlocks(Pass, Targets):
         except MbcompressError as error:
             context.progress.say(f"{self.name}: channels cannot be compared with ({error}); the blocks went")
             return shallow
-        with Deployment(context) as deployment:
-            times = {"blocks": deployment.latency(shallow), "channels": deployment.latency(narrow)}
+        with ExportBenchmark(context) as benchmark:
+            times = {"blocks": benchmark.latency(shallow), "channels": benchmark.latency(narrow)}
         context.metrics.update({f"latency_without_{what}": time for what, time in times.items()})
         if times["blocks"] < times["channels"]:
             return shallow

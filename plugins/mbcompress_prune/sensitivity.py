@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbcompress.graph import copy_model
-from mbcompress.report.pictures import ACCENT, FAINT, MUTED, inline_svg
+from mbcompress.report import ACCENT, FAINT, MUTED, inline_svg
 from mbcompress.training import evaluate, update_bn
 
 from .channels import LARGEST_RATIO

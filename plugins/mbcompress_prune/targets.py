@@ -86,12 +86,12 @@ class Target:
 def measured_target(targets: Targets, context: Context) -> Iterator[Target]:
     """Give the target that the options name; it can be measured while the block runs."""
     from mbcompress.graph import count_macs, count_parameters
-    from mbcompress.measure.deployment import Deployment
+    from mbcompress.measure import ExportBenchmark
 
     name, limit = targets.chosen()
     if targets.measured:
-        with Deployment(context) as deployment:
-            yield Target(name, limit, deployment.size if name == "target_size" else deployment.latency, exact=False)
+        with ExportBenchmark(context) as benchmark:
+            yield Target(name, limit, benchmark.size if name == "target_size" else benchmark.latency, exact=False)
         return
     example = context.example()
 

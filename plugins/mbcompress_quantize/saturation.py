@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mbcompress.graph import get_tensor, node_args
-from mbcompress.measure.processor import CPUINFO, processor
+from mbcompress.measure import CPUINFO, processor
 
 from .fake_quantize import WEIGHT_LIMIT
 from .layers import find_layers

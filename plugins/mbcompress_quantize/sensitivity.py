@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mbcompress.report.pictures import ACCENT, FAINT, MUTED, WORSE, inline_svg
+from mbcompress.report import ACCENT, FAINT, MUTED, WORSE, inline_svg
 
 from .layers import find_layers
 from .pt2e import FakeQuantizeBase

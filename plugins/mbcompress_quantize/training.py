@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mbcompress.errors import TrainingDivergedError
 from mbcompress.graph import copy_model
-from mbcompress.measure.deployment import Deployment
+from mbcompress.measure import ExportBenchmark
 from mbcompress.training import batches_per_epoch, evaluate, fit
 
 from .graph import FakeQuantized
@@ -58,5 +58,5 @@ def _scores(models: list[nn.Module], context: Context) -> list[Score]:
     data = context.data
     if not context.runtimes:
         return [evaluate(model, data.validation, data.normalization, context.device) for model in models]
-    with Deployment(context) as deployment:
-        return [deployment.score(model) for model in models]
+    with ExportBenchmark(context) as benchmark:
+        return [benchmark.score(model) for model in models]

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from mbcompress import MbcompressError, Options
 from mbcompress.errors import brief, first_line
-from mbcompress.report.pictures import ACCENT, FAINT, inline_svg
+from mbcompress.report import ACCENT, FAINT, inline_svg
 
 from .tiles import TILES
 

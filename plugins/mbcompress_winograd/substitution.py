@@ -10,8 +10,7 @@ import torch
 
 from mbcompress import MbcompressError
 from mbcompress.graph import ExportedGraph, export_graph
-from mbcompress.measure.deployment import Deployment
-from mbcompress.measure.processor import processor
+from mbcompress.measure import ExportBenchmark, processor
 
 from .candidates import measure, record_inputs
 from .decisions import ORIGINAL, Candidate, Decision, Decisions, decide, read_decisions
@@ -146,8 +145,8 @@ def _check_network(
     error = _logits_error(substituted, model, context)
     network: dict[str, float] = {}
     if context.runtimes:
-        with context.progress.busy("winograd: the whole network"), Deployment(context) as deployment:
-            ratios = deployment.speedup(substituted, model, options.threads, options.batch)
+        with context.progress.busy("winograd: the whole network"), ExportBenchmark(context) as benchmark:
+            ratios = benchmark.speedup(substituted, model, options.threads, options.batch)
         network = {f"p{share}": float(np.percentile(ratios, share)) for share in (5, 50, 95)}
     notes = []
     if network and network["p50"] <= 1:

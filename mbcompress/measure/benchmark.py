@@ -1,4 +1,4 @@
-"""What a model would be as a file: its size and its speed, measured while a pass is at work."""
+"""Size, latency and predictions of a model as an exported file, measured while a pass runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 from mbcompress.contract.progress import Progress
 from mbcompress.graph import prepare_for_export
 from mbcompress.measure.engine import Engine
-from mbcompress.measure.interleaving import opened, time_interleaved
-from mbcompress.pipeline.apply import preview_checked
+from mbcompress.measure.interleaving import open_engines, time_interleaved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,15 +27,12 @@ if TYPE_CHECKING:
 ROUNDS, ROUND_MS = 30, 20.0
 
 
-class Deployment:
-    """Files of models, exported for the first runtime of a run and measured beside the run's baseline.
+class ExportBenchmark:
+    """Exports models for the first runtime of a run and measures them against the run's baseline.
 
-    A context manager: the files are deleted at its end. The pass must set `uses_runtimes`. Where it looks ahead, size
-    and latency are those of the file that the passes after it will make of the model, as far as their `preview` tells.
-    Of several processes the main one measures, and all get its figures.
-
-    Args:
-        context: of the pass.
+    A context manager; it deletes its files on exit. The pass must set `uses_runtimes`. If the pass also sets
+    `looks_ahead`, `size` and `latency` apply the previews of the later passes first. With several processes, the main
+    process measures and all processes get its figures.
     """
 
     def __init__(self, context: Context) -> None:
@@ -53,22 +49,22 @@ class Deployment:
         self._resources.close()
 
     def size(self, model: nn.Module) -> float:
-        """Bytes of the exported file, as a share of the baseline's."""
+        """Return the size of the exported file as a share of the baseline's."""
         return self.context.process_group.broadcast_object(
-            lambda: self._export(self._finished(model)).stat().st_size / self._baseline.stat().st_size
+            lambda: self._export(self._previewed(model)).stat().st_size / self._baseline.stat().st_size
         )
 
     def latency(self, model: nn.Module) -> float:
-        """Time for one image on one thread, as a share of the baseline's: the median ratio of interleaved rounds."""
-        return self.context.process_group.broadcast_object(lambda: self._ratio(model))
+        """Return the latency of one image on one thread as a share of the baseline's: the median over rounds."""
+        return self.context.process_group.broadcast_object(lambda: self._latency(model))
 
     def speedup(self, model: nn.Module, reference: nn.Module, threads: int = 1, batch: int = 1) -> Sequence[float]:
-        """How many times faster than `reference` the model answers to `batch` images, in each interleaved round."""
+        """Return the speedup of `model` over `reference` in each interleaved round."""
         paths = (self._export(reference), self._export(model))
-        return self.context.process_group.broadcast_object(lambda: self._paired(paths, threads, batch))
+        return self.context.process_group.broadcast_object(lambda: self._ratios(paths, threads, batch))
 
     def score(self, model: nn.Module) -> Score:
-        """What the exported file answers to the validation images."""
+        """Return the accuracy and loss of the exported file on the validation split."""
         return self.context.process_group.broadcast_object(lambda: self._score(model))
 
     def _score(self, model: nn.Module) -> Score:
@@ -87,20 +83,23 @@ class Deployment:
     def _baseline(self) -> Path:
         return self._export(self.context.baseline)
 
-    def _ratio(self, model: nn.Module) -> float:
-        paths = self._baseline, self._export(self._finished(model))
-        return float(np.median([1 / each for each in self._paired(paths, threads=1)]))
+    def _latency(self, model: nn.Module) -> float:
+        paths = self._baseline, self._export(self._previewed(model))
+        return float(np.median([1 / ratio for ratio in self._ratios(paths, threads=1)]))
 
-    def _finished(self, model: nn.Module) -> nn.Module:
-        """What the passes that follow will make of it."""
+    def _previewed(self, model: nn.Module) -> nn.Module:
+        """The model after the previews of the later passes."""
+        from mbcompress.pipeline.apply import preview_checked
+
         quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
-        for step in self.context.later:
-            model = preview_checked(step, model, quiet)
+        for later in self.context.later:
+            model = preview_checked(later, model, quiet)
         return model
 
-    def _paired(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:
+    def _ratios(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:
         """Time of the first file over that of the second, round by round."""
-        with opened([(self.runtime, path) for path in paths], self.context.input_shape, threads, batch) as engines:
+        files = [(self.runtime, path) for path in paths]
+        with open_engines(files, self.context.input_shape, threads, batch) as engines:
             before, after = time_interleaved(engines, range(ROUNDS), ROUND_MS)
         return before.over(after)
 

@@ -1,24 +1,23 @@
-"""The pictures of a report: accuracy against latency, and what each pass took and gave."""
+"""The charts of a report: accuracy against latency, and the model after each pass."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mbcompress.report import wording
+from mbcompress.report.passes import PassRow, Value, pass_rows
 from mbcompress.report.pictures import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
-from mbcompress.report.stages import Figure, Stage, stages
 
-WIDTH = 340  # legible where a phone shows it at its own size
+WIDTH = 340  # legible on a phone at its own size
 ROW, HEAD = 36, 40  # of the waterfall
 NAME = 11  # characters of a pass's name that fit beside the bars
-LEAST_SPAN = 0.1  # of the accuracy axis of the waterfall: an image or two must not look like a cliff
+LEAST_SPAN = 0.1  # of the accuracy axis of the waterfall; differences of an image or two must look small
 
 
 def accuracy_against_latency(report: dict[str, Any]) -> str:
-    """Baseline and result as points with their intervals, and an arrow from one to the other."""
+    """Baseline and result as points with intervals, joined by an arrow."""
     before, after = report["baseline"], report["result"]
-    described = " ".join(f"{name}: {_place(of)}." for name, of in (("Baseline", before), ("Result", after)))
-    label = f"Accuracy against latency. {described}"
+    label = f"Accuracy against latency. Baseline: {_place(before)}. Result: {_place(after)}."
     return inline_svg("accuracy", label, (WIDTH, 270), lambda figure: _paint_accuracy(figure, before, after))
 
 
@@ -32,7 +31,7 @@ def _paint_accuracy(figure: Any, before: dict[str, Any], after: dict[str, Any]) 
     _scale(axes, before, after)
     (x0, y0), (x1, y1) = (_point(axes, before, "baseline"), _point(axes, after, "result"))
     ends = axes.transData.transform([(x0, y0), (x1, y1)])
-    if abs(ends[0] - ends[1]).max() > 24:  # between the marks is room for an arrow
+    if abs(ends[0] - ends[1]).max() > 24:  # otherwise an arrow does not fit between the marks
         arrow = {"arrowstyle": "-|>", "color": INK, "shrinkA": 8, "shrinkB": 8, "linewidth": 1.2}
         axes.annotate("", (x1, y1), (x0, y0), arrowprops=arrow)
     _label(axes, "baseline", before, above=y0 > y1)
@@ -40,13 +39,13 @@ def _paint_accuracy(figure: Any, before: dict[str, Any], after: dict[str, Any]) 
 
 
 def _scale(axes: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Latency from zero, as lengths are compared; accuracy as far as the intervals reach, with room for labels."""
+    """Latency starts at zero; accuracy spans the intervals, with room for labels."""
     from matplotlib.ticker import MaxNLocator
 
-    top1 = [each["accuracy"]["top1"] for each in (before, after)]
+    top1 = [figures["accuracy"]["top1"] for figures in (before, after)]
     low, high = (100 * pick(part[end] for part in top1) for pick, end in ((min, "low"), (max, "high")))
     pad = 0.25 * max(high - low, 1.0)
-    right = 1.06 * max(each["latency"]["p95_ms"] for each in (before, after))
+    right = 1.06 * max(figures["latency"]["p95_ms"] for figures in (before, after))
     ticks = [tick for tick in MaxNLocator(4).tick_values(low, high) if 0 <= tick <= 100]
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks])
     times = MaxNLocator(5).tick_values(0, right)
@@ -54,13 +53,13 @@ def _scale(axes: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
     axes.set_ylim(low - pad, high + pad)
     axes.set_xlim(0, right)
     axes.set_xlabel(
-        f"latency, ms, {wording.threads(after['latency']['threads'])}: median, p5{wording.TO}p95", loc="right"
+        f"latency in ms, {wording.threads(after['latency']['threads'])}: median, p5{wording.TO}p95", loc="right"
     )
     axes.set_title(f"top-1 on {top1[1]['n']} test images, 95 % interval", loc="left", fontsize=12, x=-0.183)
 
 
 def _point(axes: Any, measured: dict[str, Any], kind: str) -> tuple[float, float]:
-    """Draw a mark with its intervals: open for the baseline, filled for the result."""
+    """Draw a mark with its intervals, open for the baseline and filled for the result; return its position."""
     top1, latency = measured["accuracy"]["top1"], measured["latency"]
     x, y = latency["median_ms"], 100 * top1["value"]
     color = ACCENT if kind == "result" else MUTED
@@ -72,7 +71,7 @@ def _point(axes: Any, measured: dict[str, Any], kind: str) -> tuple[float, float
 
 
 def _label(axes: Any, name: str, measured: dict[str, Any], *, above: bool) -> None:
-    """Beyond the interval: above the more accurate point and below the other, so that the two never meet."""
+    """Write the label outside the interval: above the more accurate point and below the other."""
     top1, x = measured["accuracy"]["top1"], measured["latency"]["median_ms"]
     place = x / axes.get_xlim()[1]
     side = "left" if place < 0.35 else "right" if place > 0.65 else "center"
@@ -89,22 +88,19 @@ def _label(axes: Any, name: str, measured: dict[str, Any], *, above: bool) -> No
 
 
 def passes_waterfall(report: dict[str, Any]) -> str | None:
-    """A row for the loaded model and for each pass; columns MACs, parameters and validation accuracy.
-
-    Returns: None where there was no pass.
-    """
+    """MACs, parameters and validation accuracy of the loaded model and after each pass; None without passes."""
     if not report["steps"]:
         return None
-    rows = stages(report)
+    rows = pass_rows(report)
     described = "; ".join(
         f"{row.name}: MACs {row.macs.short}, parameters {row.parameters.short}, top-1 {row.top1.short}" for row in rows
     )
-    label = f"What each pass took and gave, of the model as loaded. {described}."
+    label = f"The model after each pass, relative to the loaded model. {described}."
     height = HEAD + ROW * len(rows)
     return inline_svg("passes", label, (WIDTH, height), lambda figure: _paint_passes(figure, rows, height))
 
 
-def _paint_passes(figure: Any, rows: list[Stage], height: float) -> None:
+def _paint_passes(figure: Any, rows: list[PassRow], height: float) -> None:
     panels = [figure.add_axes((x, 0, 0.24, 1 - HEAD / height)) for x in (0.23, 0.495, 0.76)]
     for axes in panels:
         axes.set_axis_off()
@@ -112,13 +108,13 @@ def _paint_passes(figure: Any, rows: list[Stage], height: float) -> None:
     for number, row in enumerate(rows):
         name = row.name if len(row.name) <= NAME else f"{row.name[: NAME - 1]}…"
         panels[0].annotate(name, (0, number + 0.36), (-0.23 * WIDTH, 0), textcoords="offset points", va="center")
-    _bars(panels[0], "MACs", "of loaded", [row.macs for row in rows])
-    _bars(panels[1], "parameters", "of loaded", [row.parameters for row in rows])
+    _bars(panels[0], "MACs", "of original", [row.macs for row in rows])
+    _bars(panels[1], "parameters", "of original", [row.parameters for row in rows])
     _dots(panels[2], "top-1", "validation", [row.top1 for row in rows])
 
 
-def _bars(axes: Any, title: str, subtitle: str, values: list[Figure]) -> None:
-    """What is left as a bar; what this pass took as a pale one behind, what it added on top in the warning colour."""
+def _bars(axes: Any, title: str, subtitle: str, values: list[Value]) -> None:
+    """A bar for what remains; the part that the pass removed is pale, a part that it added has the warning color."""
     axes.set_xlim(0, max(1.0, *(value.share for value in values)))
     _head(axes, title, subtitle)
     before = values[0]
@@ -130,8 +126,8 @@ def _bars(axes: Any, title: str, subtitle: str, values: list[Figure]) -> None:
         before = value
 
 
-def _dots(axes: Any, title: str, subtitle: str, values: list[Figure]) -> None:
-    """The accuracy as a dot, with a line from where it was before the pass."""
+def _dots(axes: Any, title: str, subtitle: str, values: list[Value]) -> None:
+    """A dot for the accuracy, with a line from the accuracy before the pass."""
     _head(axes, title, subtitle)
     low, high = min(value.share for value in values), max(value.share for value in values)
     slack = max(LEAST_SPAN - (high - low), 0) / 2
@@ -153,8 +149,8 @@ def _head(axes: Any, title: str, subtitle: str) -> None:
         axes.annotate(text, (0, 1), (0, height), "axes fraction", "offset points", va="center", color=color)
 
 
-def _figure(axes: Any, number: int, value: Figure) -> None:
-    """The number above its bar; the word says what the colour says."""
+def _figure(axes: Any, number: int, value: Value) -> None:
+    """Write the number above its bar, and 'worse' in addition to the color."""
     start = (axes.get_xlim()[0], number + 0.36)
     axes.annotate(value.short, start, va="center")
     if value.worse:

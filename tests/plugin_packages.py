@@ -1,4 +1,4 @@
-"""Distributions of strangers, made up on the spot: a plugin module on sys.path with an installed one's metadata."""
+"""Installed plugin packages for tests: a module on sys.path with the metadata of a distribution."""
 
 import importlib
 import sys
@@ -40,7 +40,7 @@ def write_distribution(
     version: str = "1.2",
     requires: str = "mbcompress",
 ) -> None:
-    """One plugin module in `directory`, with the metadata of an installed distribution."""
+    """Write a plugin module into `directory`, with the metadata of an installed distribution."""
     module = distribution.replace("-", "_")
     info = directory / f"{module}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -53,15 +53,15 @@ def write_distribution(
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a distribution with one plugin module onto sys.path, before everything that is installed."""
+    """Put a distribution with one plugin module on sys.path, before all installed packages."""
 
-    def make(distribution: str, code: str, *, into: str = "strangers", **metadata: Any) -> None:
+    def make(distribution: str, code: str, *, into: str = "packages", **metadata: Any) -> None:
         module, directory = distribution.replace("-", "_"), tmp_path / into
         if not directory.exists():
             monkeypatch.syspath_prepend(str(directory))
         write_distribution(directory, distribution, code, **metadata)
         monkeypatch.delitem(sys.modules, module, raising=False)
-        monkeypatch.setitem(sys.modules, module, None)  # so that it is forgotten after the test
+        monkeypatch.setitem(sys.modules, module, None)  # restored after the test
         del sys.modules[module]
         importlib.invalidate_caches()
 

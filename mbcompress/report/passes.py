@@ -1,4 +1,4 @@
-"""The model as loaded and after each pass, in words: what every pass took and gave."""
+"""Figures of the model as loaded and after each pass, as text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from mbcompress.report import wording
 if TYPE_CHECKING:
     from mbcompress.report.wording import Change
 
-CORE = ("validation_top1", "validation_images", "parameters", "macs")  # what the pipeline reports of every pass
+CORE = ("validation_top1", "validation_images", "parameters", "macs")  # the pipeline reports these for every pass
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of a stage.
+class Value:
+    """One figure of the model after a pass.
 
     Attributes:
-        share: of the loaded model's; of the images, where it is an accuracy.
-        short: the share in words.
-        change: since the stage before, if there was any.
+        share: relative to the loaded model; for an accuracy, the accuracy itself.
+        short: the share as text.
+        text: the figure itself as text.
+        change: from the previous row; None if the figure did not change.
     """
 
     share: float
@@ -31,37 +32,37 @@ class Figure:
 
     @property
     def worse(self) -> bool:
-        """Whether the pass took of what it should have kept or raised."""
+        """Whether the pass changed the figure for the worse."""
         return self.change is not None and self.change.worse
 
 
 @dataclass(frozen=True)
-class Stage:
-    """The model between two passes; `seconds` is how long the pass before took."""
+class PassRow:
+    """The model after a pass; `seconds` is the duration of the pass."""
 
     name: str
     seconds: str
-    top1: Figure
-    parameters: Figure
-    macs: Figure
+    top1: Value
+    parameters: Value
+    macs: Value
     extra: tuple[str, ...]
 
 
 def validation_images(report: dict[str, Any]) -> int:
-    """How many images `top1` of each stage was taken on."""
+    """Number of images behind `top1`."""
     return int(report["loaded"]["validation_images"])
 
 
-def stages(report: dict[str, Any]) -> list[Stage]:
-    """The loaded model, then one stage a pass."""
+def pass_rows(report: dict[str, Any]) -> list[PassRow]:
+    """One row for the loaded model, then one for each pass."""
     loaded = report["loaded"]
     records = [{"name": "loaded", "seconds": None, "metrics": loaded}, *report["steps"]]
-    return [_stage(record, previous["metrics"], loaded) for previous, record in pairwise([records[0], *records])]
+    return [_row(record, previous["metrics"], loaded) for previous, record in pairwise([records[0], *records])]
 
 
-def _stage(record: dict[str, Any], previous: dict[str, Any], loaded: dict[str, Any]) -> Stage:
+def _row(record: dict[str, Any], previous: dict[str, Any], loaded: dict[str, Any]) -> PassRow:
     metrics = record["metrics"]
-    return Stage(
+    return PassRow(
         record["name"],
         _duration(record),
         _accuracy(metrics, previous),
@@ -76,19 +77,19 @@ def _stage(record: dict[str, Any], previous: dict[str, Any], loaded: dict[str, A
 def _duration(record: dict[str, Any]) -> str:
     if record["seconds"] is None:
         return ""
-    # the seconds are those of the run that computed it
+    # a cached pass reports the seconds of the run that computed it
     return wording.duration(record["seconds"]) + (", from the cache" if record.get("cached") else "")
 
 
-def _accuracy(metrics: dict[str, Any], previous: dict[str, Any]) -> Figure:
+def _accuracy(metrics: dict[str, Any], previous: dict[str, Any]) -> Value:
     before, value, images = previous["validation_top1"], metrics["validation_top1"], metrics["validation_images"]
     text = wording.percent(value, images)
     change = wording.point_change(before, value, images, wording.SCORE) if value != before else None
-    return Figure(value, text, text, change)
+    return Value(value, text, text, change)
 
 
-def _amount(name: str, metrics: dict[str, Any], previous: dict[str, Any], loaded: dict[str, Any]) -> Figure:
+def _amount(name: str, metrics: dict[str, Any], previous: dict[str, Any], loaded: dict[str, Any]) -> Value:
     before, value = previous[name], metrics[name]
     share = value / loaded[name]
     change = wording.ratio_change(before / value, wording.NUMBER) if value != before else None
-    return Figure(share, f"{100 * share:.0f} %", wording.quantity(value), change)
+    return Value(share, f"{100 * share:.0f} %", wording.quantity(value), change)

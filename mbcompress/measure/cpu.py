@@ -1,19 +1,20 @@
-"""The processor that this program runs on, as far as the system tells."""
+"""The processor of this machine."""
 
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux describes its processors."""
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What the system says of its first processor.
+    """The first processor.
 
     Attributes:
         model: name, never empty.
-        flags: names of instruction sets and other features; None where the system does not list them.
+        flags: instruction sets and other features; None where the system does not list them.
     """
 
     model: str
@@ -21,15 +22,15 @@ class Processor:
 
 
 def processor(cpuinfo: Path = CPUINFO) -> Processor:
-    """The first processor of `cpuinfo`, a file as Linux has it."""
-    named = platform.processor() or platform.machine()
+    """Read the first processor of `cpuinfo`, a file in Linux's format."""
+    name = platform.processor() or platform.machine()
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return Processor(named, None)
+        return Processor(name, None)
     facts: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())
     flags = frozenset(facts["flags"].split()) if "flags" in facts else None
-    return Processor(facts.get("model name", named), flags)
+    return Processor(facts.get("model name", name), flags)
