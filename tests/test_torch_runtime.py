@@ -15,7 +15,7 @@ from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
-from mbcompress.graph import export_graph
+from mbcompress.graph import export_graph, register_operators
 from mbcompress.measure.engine import Engine
 from mbcompress.registry.discovery import Registry
 from mbcompress.testing.tiny import tiny_model as learnt_model
@@ -24,7 +24,8 @@ SHAPE = (3, 32, 32)
 
 
 @pytest.fixture
-def substituted(tiny_model: Callable[..., Any]) -> Any:
+def substituted(tiny_model: Callable[..., Any], registry: Registry) -> Any:
+    register_operators(operators for _, operators in registry.operators.values())
     model = tiny_model("mobilenet_v2")
     graph = export_graph(model, torch.zeros(2, *SHAPE), "test")
     layers, _ = find_depthwise(graph)

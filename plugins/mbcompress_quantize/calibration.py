@@ -36,7 +36,7 @@ Ranges = dict[str, tuple[float, int]]
 def load_compressor() -> ModuleType:
     """Import neural-compressor, silently.
 
-    It sets the level of its logger by LOGLEVEL, and makes a folder of logs in the user's home unless LOG_LEVEL_INC is 6.
+    It sets its logger's level by LOGLEVEL, and makes a folder of logs in the home directory unless LOG_LEVEL_INC is 6.
     """
     with quiet_libraries(logging.CRITICAL), environment_variables(LOGLEVEL="CRITICAL", LOG_LEVEL_INC="6"):
         from . import compressor
