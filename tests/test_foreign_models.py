@@ -176,7 +176,7 @@ def test_layers_that_stay_in_float_are_reported_or_refused(
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
     registry.passes.build("qat", {"epochs": 0, "teacher": None}, registry).apply(model, context)
-    assert told.lines[0] == "qat: stays in float: the network itself (gelu: no int8 form)"
+    assert "qat: stays in float: the network itself (gelu: no int8 form)" in told.lines  # without VNNI, not the first
     assert context.metrics["float_layers"] == 1
     refusing = registry.passes.build("qat", {"unsupported": "refuse"}, registry)
     with pytest.raises(MbcompressError, match=r"^qat: stays in float: .*'unsupported: skip'"):
