@@ -1,4 +1,4 @@
-"""Networks as strangers write them: nothing here is ours, no layer is named as in our MobileNets.
+"""Networks as users write them; no layer is named as in the MobileNets of mbcompress.
 
 `TensorFlowMobileNetV2` follows the Keras reference: padding as a layer of its own before valid strided convolutions,
 BatchNorm folded into the convolutions, functional activations, a mean in place of pooling, a 1x1 convolution as
@@ -102,7 +102,7 @@ class Attention(nn.Module):
 
 
 class HandWrittenMobileNetV3(nn.Module):
-    """Three blocks with everything that V3 has, BatchNorm included."""
+    """Three blocks with all parts of MobileNetV3, BatchNorm included."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class HandWrittenMobileNetV3(nn.Module):
 
 
 class Inception(nn.Module):
-    """Branches that are concatenated, max pooling, and a flattening that wants NCHW in memory."""
+    """Concatenated branches, max pooling, and a view that needs NCHW in memory."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Inception(nn.Module):
 
 
 class Gelu(nn.Module):
-    """With an activation that has no int8 form, and a shape written as a number."""
+    """An activation without an int8 form, and a shape written as a number."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Gelu(nn.Module):
 
 
 class Moody(nn.Module):
-    """Decides by the values of its input, so that no graph of it can be captured."""
+    """Branches on the values of its input, so that torch.export fails."""
 
     def __init__(self) -> None:
         super().__init__()

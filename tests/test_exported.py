@@ -27,7 +27,7 @@ from mbcompress.registry.discovery import Registry
 
 
 class Leaf(nn.Module):
-    """A module that a graph calls, whose weights lie deeper."""
+    """A module that a graph calls, with weights in a submodule."""
 
     def __init__(self) -> None:
         super().__init__()

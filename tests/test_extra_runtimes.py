@@ -1,4 +1,4 @@
-"""What holds for every runtime that comes as an extra: OpenVINO, ExecuTorch, LiteRT."""
+"""Tests of all runtimes that are extras: OpenVINO, ExecuTorch, LiteRT."""
 
 import importlib.util
 import re
@@ -23,7 +23,7 @@ IMAGES = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.floa
 
 @dataclass(frozen=True)
 class Extra:
-    """A runtime: our module with its INSTALLED, the package that it needs, how it calls itself, what its files end in."""
+    """A runtime: our module with INSTALLED, the package that it needs, its title, the suffix of its files."""
 
     runtime: str
     ours: str
@@ -70,7 +70,7 @@ def test_a_missing_one_is_named_before_anything_runs(
         registry.runtimes.build(extra.runtime, {}, registry)
 
 
-def test_a_file_that_is_none_is_one_sentence(extra: Extra, runtime: Any, tmp_path: Path) -> None:
+def test_a_missing_or_broken_file_is_one_sentence(extra: Extra, runtime: Any, tmp_path: Path) -> None:
     absent, bad = tmp_path / f"absent{extra.suffix}", tmp_path / f"bad{extra.suffix}"
     with pytest.raises(MbcompressError, match=rf"absent\{extra.suffix}: no such file"):
         runtime.open(absent, 1)
@@ -81,7 +81,7 @@ def test_a_file_that_is_none_is_one_sentence(extra: Extra, runtime: Any, tmp_pat
 
 @pytest.mark.parametrize("extra", EXPORTING)
 @pytest.mark.filterwarnings("ignore")  # of torch and torchao, about themselves
-def test_a_float_network_answers_as_in_torch(extra: Extra, exporter: Any, tmp_path: Path) -> None:
+def test_a_float_network_computes_what_torch_does(extra: Extra, exporter: Any, tmp_path: Path) -> None:
     model = Blocks().eval()
     path = tmp_path / f"model{extra.suffix}"
     exporter.export(model, (3, 32, 32), path)

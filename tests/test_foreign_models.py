@@ -1,4 +1,4 @@
-"""Modules of strangers through the whole chain, and what is said where a pass cannot handle them."""
+"""Users' modules through the whole chain, and the reports where a pass cannot handle them."""
 
 import copy
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Told(Progress):
 
 
 def warmed(model: nn.Module) -> nn.Module:
-    """With BatchNorm statistics of noise, in eval mode."""
+    """Return the model with BatchNorm statistics of noise, in eval mode."""
     torch.manual_seed(0)
     model.train()
     with torch.no_grad():
@@ -46,7 +46,7 @@ def warmed(model: nn.Module) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def tensorflow_net(registry: Registry, digits: Any) -> TensorFlowMobileNetV2:
-    """MobileNetV2 at width 0.25 in TensorFlow's manner, trained on digits for six epochs, BatchNorm folded."""
+    """MobileNetV2 at width 0.25 in TensorFlow's style, trained on digits for six epochs, BatchNorm folded."""
     from mbcompress.contract.context import Context
 
     torch.manual_seed(0)
@@ -105,8 +105,8 @@ def test_every_convolution_becomes_an_integer_one(registry: Registry, tmp_path: 
         assert 10 * torch.log10(model(images).square().sum() / noise) > quality
 
 
-def test_pruned_stranger_equals_the_masked_one(registry: Registry, make_context: Callable[..., Any]) -> None:
-    """Half of the hidden channels of a block with functional attention are zeroed; they must go, without effect."""
+def test_pruned_network_equals_the_masked_one(registry: Registry, make_context: Callable[..., Any]) -> None:
+    """Zeroed hidden channels of a block with functional attention are pruned without effect."""
     model = HandWrittenMobileNetV3()
     warmed(model)
     dead = slice(0, 32)
@@ -129,7 +129,9 @@ def test_pruned_stranger_equals_the_masked_one(registry: Registry, make_context:
         torch.testing.assert_close(pruned(images), masked, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_cannot_be_pruned_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
+def test_layers_that_cannot_be_pruned_are_reported_or_refused(
+    registry: Registry, make_context: Callable[..., Any]
+) -> None:
     told, model = Told(), Gelu().eval().requires_grad_(False)
     context = make_context(model, progress=told)
     options = {"target_macs": 0.8, "round_to": 4}
@@ -168,11 +170,13 @@ def test_bn_scale_needs_batch_norm(registry: Registry, make_context: Callable[..
     assert "first (no BatchNorm follows)" in told.lines[0]
 
 
-def test_layers_that_stay_in_float_are_told_or_refused(registry: Registry, make_context: Callable[..., Any]) -> None:
+def test_layers_that_stay_in_float_are_reported_or_refused(
+    registry: Registry, make_context: Callable[..., Any]
+) -> None:
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
     registry.passes.build("qat", {"training": {"epochs": 0}, "distillation": None}, registry).apply(model, context)
-    assert told.lines[0] == "qat: stays in float: the network itself (gelu: no int8 form)"
+    assert "qat: stays in float: the network itself (gelu: no int8 form)" in told.lines  # without VNNI, not the first
     assert context.metrics["float_layers"] == 1
     refusing = registry.passes.build("qat", {"unsupported": "refuse"}, registry)
     with pytest.raises(MbcompressError, match=r"^qat: stays in float: .*'unsupported: skip'"):

@@ -1,4 +1,4 @@
-"""Networks are brought into a form that answers and is exported sooner where nobody notices, and only there."""
+"""`fuse_conv_bn` folds BatchNorm and removes in-place activations only where the network computes the same."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ def kinds(model: nn.Module) -> set[type[nn.Module]]:
 
 
 @pytest.mark.parametrize("source", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
-def test_a_copy_that_computes_the_same(source: str, tiny_model: Callable[..., Any]) -> None:
+def test_the_fused_copy_computes_the_same(source: str, tiny_model: Callable[..., Any]) -> None:
     model = tiny_model(source)
     twin = fuse_conv_bn(model, EXAMPLE, inplace=False)
     assert not any(getattr(module, "inplace", False) for module in twin.modules())
@@ -30,7 +30,7 @@ def test_a_copy_that_computes_the_same(source: str, tiny_model: Callable[..., An
         torch.testing.assert_close(twin(images), model(images), rtol=1e-4, atol=1e-4)
 
 
-def test_activations_may_stay_as_they_are(tiny_model: Callable[..., Any]) -> None:
+def test_inplace_activations_may_stay(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("mobilenet_v2")
     twin = fuse_conv_bn(model, EXAMPLE)
     assert any(getattr(module, "inplace", False) for module in twin.modules())
@@ -38,7 +38,7 @@ def test_activations_may_stay_as_they_are(tiny_model: Callable[..., Any]) -> Non
 
 
 class ReadsAgain(nn.Module):
-    """Adds what the activation has changed, as residual networks of some authors do."""
+    """Adds a tensor that an in-place activation has changed, as some residual networks do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class ReadsAgain(nn.Module):
 
 
 class CallsByItself(nn.Module):
-    """Uses the layers of a Sequential one by one."""
+    """Calls the layers of a Sequential one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class CallsByItself(nn.Module):
 
 
 class Plain(nn.Module):
-    """Has nothing to prepare."""
+    """Has nothing to fuse."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean((2, 3))
 
 
 @pytest.mark.parametrize("network", [ReadsAgain, CallsByItself, Plain])
-def test_networks_that_stay_as_they_are(network: Callable[[], nn.Module]) -> None:
+def test_networks_that_cannot_be_fused_are_returned(network: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = network().eval()
     assert fuse_conv_bn(model, EXAMPLE, inplace=False) is model
@@ -84,7 +84,7 @@ class Halved(nn.Module):
         return weight / 2
 
 
-def test_layers_that_do_more_are_not_folded() -> None:
+def test_layers_with_hooks_or_parametrizations_are_not_folded() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert nn.BatchNorm2d not in kinds(fuse_conv_bn(layers.eval(), EXAMPLE))

@@ -12,7 +12,7 @@ from mbcompress.contract.progress import Progress
 
 
 class Heard(Progress):
-    """Remembers what was said."""
+    """Keeps the messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -31,10 +31,10 @@ def test_an_environment_that_cannot_be_made_is_one_sentence_and_not_kept(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(place: Path) -> None:
-        said = (
+        stderr = (
             "WARNING: x\nERROR: Could not find a version that satisfies litert-torch\nERROR: No matching distribution"
         )
-        raise subprocess.CalledProcessError(1, "pip", stderr=said)
+        raise subprocess.CalledProcessError(1, "pip", stderr=stderr)
 
     monkeypatch.setattr(environment, "_install", refuse)
     heard = Heard()

@@ -1,4 +1,4 @@
-"""int8 against fp32, and that every convolution really becomes an integer one in ONNX Runtime."""
+"""int8 against fp32, and every convolution in int8 in ONNX Runtime."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -189,7 +189,7 @@ def test_hard_sigmoid_that_is_an_output_keeps_its_clip() -> None:
 def tiny_qat(
     registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Runs `qat` for an epoch on 128 images, and gives the result, the context, and what was said."""
+    """Run `qat` for an epoch on 128 images, and return the result, the context, and the messages."""
 
     def run(**changes: Any) -> tuple[torch.nn.Module, Any, list[str]]:
         model, told = tiny_model("mobilenet_v1"), Lines()
@@ -226,7 +226,7 @@ def test_a_training_that_diverges_leaves_post_training_quantization(
 def test_the_better_file_is_the_result(
     registry: Registry, tiny_qat: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the networks in memory are worth, the files decide; what they answer is nearly the same."""
+    """The accuracy of the files decides, not that of the networks in memory, which is nearly the same."""
     onnx = registry.runtimes.build("onnx", {}, registry)
     better = History((Score(1, 0.0, 10), Score(2, 0.0, 10)), (1.0,), best=1)
     monkeypatch.setattr("mbcompress_quantize.training.fit", lambda model, *_, **__: better)

@@ -1,4 +1,4 @@
-"""Rewrites that keep the function: of a captured graph before int8 is laid over it, and of padding in ONNX."""
+"""Rewrites that keep the function: the canonical form of an exported graph, and lowering in ONNX."""
 
 import tempfile
 from collections import Counter
@@ -24,13 +24,13 @@ from mbcompress.graph import canonicalize
 SHAPE = (3, 32, 32)
 
 
-SPELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], set[str]]] = {
+FORMS: dict[str, tuple[Callable[[Tensor], Tensor], set[str]]] = {
     "relu6": (F.relu6, {"hardtanh"}),
     "clamp": (lambda x: torch.clamp(x, 0, 6), {"hardtanh"}),
     "clamp by name": (lambda x: x.clamp(min=0.0, max=6.0), {"hardtanh"}),
     "relu and a ceiling": (lambda x: F.relu(x).clamp(max=6), {"hardtanh"}),
     "clamp_min": (lambda x: x.clamp_min(0), {"relu"}),
-    "clamps that swallow each other": (lambda x: x.clamp(0, 1).clamp(2, 3), {"hardtanh"}),
+    "clamps of disjoint ranges": (lambda x: x.clamp(0, 1).clamp(2, 3), {"hardtanh"}),
     "h-swish": (lambda x: x * F.relu6(x + 3) / 6, {"hardsigmoid", "mul"}),
     "h-swish, gate first": (lambda x: F.relu6(x + 3) / 6 * x, {"hardsigmoid", "mul"}),
     "h-swish by a product": (lambda x: x * ((3 + x).clamp(0, 6) * (1 / 6)), {"hardsigmoid", "mul"}),
@@ -49,9 +49,9 @@ SPELLINGS: dict[str, tuple[Callable[[Tensor], Tensor], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_one_spelling_for_each_operation(name: str) -> None:
-    function, operators = SPELLINGS[name]
+@pytest.mark.parametrize("name", FORMS)
+def test_one_canonical_form_for_each_operation(name: str) -> None:
+    function, operators = FORMS[name]
 
     class Network(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def run_onnx(model: Any) -> Any:
     return ReferenceEvaluator(model).run(None, {"x": images})[0]
 
 
-def test_padding_between_integers_goes_into_the_convolution_exactly() -> None:
+def test_padding_between_integers_folds_into_the_convolution_exactly() -> None:
     model = padded_convolution([0, 0, 0, 0, 0, 0, 1, 1])  # below and to the right, as TensorFlow pads
     before = run_onnx(model)
     fold_padding(model)

@@ -1,4 +1,4 @@
-"""Graphs with signed activations compute what the ones with unsigned activations do."""
+"""Graphs with int8 activations compute what those with uint8 activations do."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mbcompress.graph import signed_int8_graph
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch and torchao, about themselves
-def test_the_same_answers_without_unsigned_activations() -> None:
+def test_the_same_logits_without_uint8_activations() -> None:
     model = integer(Blocks())
     images = torch.randn(2, 3, 32, 32)
     graph = signed_int8_graph(model, images)
@@ -21,7 +21,7 @@ def test_the_same_answers_without_unsigned_activations() -> None:
     assert not any(node.target == torch.ops.aten.hardsigmoid.default for node in calls)
 
 
-def test_a_float_network_stays_as_it_is() -> None:
+def test_a_float_network_is_not_changed() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Hardsigmoid()).eval()
     images = torch.randn(1, 3, 8, 8)
     graph = signed_int8_graph(model, images)

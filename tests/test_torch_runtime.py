@@ -15,7 +15,7 @@ from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
-from mbcompress.graph import export_graph
+from mbcompress.graph import export_graph, register_operators
 from mbcompress.measure.engine import Engine
 from mbcompress.registry.discovery import Registry
 from mbcompress.testing.tiny import tiny_model as learnt_model
@@ -24,7 +24,8 @@ SHAPE = (3, 32, 32)
 
 
 @pytest.fixture
-def substituted(tiny_model: Callable[..., Any]) -> Any:
+def substituted(tiny_model: Callable[..., Any], registry: Registry) -> Any:
+    register_operators(operators for _, operators in registry.operators.values())
     model = tiny_model("mobilenet_v2")
     graph = export_graph(model, torch.zeros(2, *SHAPE), "test")
     layers, _ = find_depthwise(graph)
@@ -53,7 +54,7 @@ def test_a_program_runs_in_a_process_of_its_own(registry: Registry, substituted:
         assert engine.memory()["peak_bytes"] > 2e8
 
 
-def test_a_file_that_is_none_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
+def test_a_missing_or_broken_file_is_one_sentence(registry: Registry, tmp_path: Path) -> None:
     for name in ("torch", "aotinductor"):
         runtime = registry.runtimes.build(name, {}, registry)
         with pytest.raises(MbcompressError, match=r"absent\.pt2: no such file"):
@@ -77,7 +78,7 @@ with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory() as folde
 
 
 def check_alone(path: Path, images: torch.Tensor, expected: torch.Tensor) -> None:
-    """A process without mbcompress, in which images are contiguous, gets the same answers."""
+    """A process without mbcompress computes the same logits."""
     torch.save(images, path.with_name("images.pt"))
     command = [sys.executable, "-P", "-c", ALONE, str(path), str(path.with_name("images.pt"))]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -107,10 +108,10 @@ def test_a_package_carries_its_operators(registry: Registry, substituted: Any, t
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own pytrees
 @pytest.mark.parametrize(("freezing", "integers"), [(False, 0), (True, 52)])
-def test_a_package_of_integers_answers_the_same(
+def test_an_int8_package_computes_the_same(
     freezing: bool, integers: int, registry: Registry, make_context: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """One that was compiled for images in channels_last answered contiguous ones wrongly."""
+    """A package compiled for images in channels_last computes wrong logits for contiguous ones."""
     model = learnt_model("mobilenet_v2", registry)
     quantized = registry.passes.build("ptq", {"algorithm": "minmax"}, registry).apply(model, make_context(model))
     runtime = registry.runtimes.build("aotinductor", {"freezing": freezing}, registry)
@@ -125,7 +126,7 @@ def test_a_package_of_integers_answers_the_same(
 
 
 @pytest.mark.slow
-def test_a_compiled_program_answers_the_same(registry: Registry, substituted: Any, tmp_path: Path) -> None:
+def test_a_compiled_program_computes_the_same(registry: Registry, substituted: Any, tmp_path: Path) -> None:
     runtime = registry.runtimes.build("torch", {"freezing": True}, registry)
     path = tmp_path / "model.pt2"
     runtime.export(substituted, SHAPE, path)
@@ -139,7 +140,7 @@ def test_a_compiled_program_answers_the_same(registry: Registry, substituted: An
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch, about itself
-def test_integer_convolutions_are_those_that_are_executed(registry: Registry, tmp_path: Path) -> None:
+def test_int8_convolutions_are_those_that_are_executed(registry: Registry, tmp_path: Path) -> None:
     eager, compiled, frozen = (
         registry.runtimes.build("torch", options, registry) for options in ({"mode": "eager"}, {}, {"freezing": True})
     )

@@ -1,4 +1,4 @@
-"""The pass: what is eligible and why not, what is folded, what is kept, and that the result comes back from files."""
+"""The pass: eligible layers, folding, decisions, and loading the result."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ class Odd(nn.Module):
         return y
 
 
-def test_what_is_eligible_and_why_not() -> None:
+def test_eligible_layers_and_reasons_against_others() -> None:
     layers, others = find_depthwise(export_graph(Odd().eval(), torch.zeros(2, 3, 32, 32), "test"))
     assert [(each.name, each.stride, each.activation) for each in layers] == [
         ("plain", 1, "none"), ("same", 1, "relu"), ("second", 2, "none"),
@@ -117,11 +117,11 @@ def timed(name: str, microseconds: float, speedup: float, error: float = 1e-7) -
         ([timed("onednn", 10, 1), timed("direct", 9, 1.11, float("inf"))], ORIGINAL),
     ],
 )
-def test_only_what_is_faster_and_exact_is_kept(measured: list[Timing], chosen: str) -> None:
+def test_only_faster_and_exact_kernels_are_chosen(measured: list[Timing], chosen: str) -> None:
     assert substitution._choose(measured, Winograd()) == chosen
 
 
-def test_the_whole_network_has_the_last_word(
+def test_the_whole_network_must_be_faster_and_exact(
     tiny_model: Model, make_context: Model, monkeypatch: pytest.MonkeyPatch, registry: Registry
 ) -> None:
     model = tiny_model("mobilenet_v1")
@@ -142,7 +142,7 @@ def test_the_whole_network_has_the_last_word(
     assert Winograd(tolerance=1e-12).apply(model, context) is model
 
 
-def test_decisions_count_where_they_were_taken(
+def test_decisions_hold_for_one_machine(
     tiny_model: Model, make_context: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model("mobilenet_v1")
@@ -182,7 +182,7 @@ def test_decisions_count_where_they_were_taken(
         assert json.loads(other.files["winograd.json"])["notes"] == [note]
 
 
-def test_decisions_of_all_tiles_count(
+def test_decisions_for_all_tiles_hold(
     tiny_model: Model, make_context: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Layers with a stride have fewer candidates than others."""
@@ -200,7 +200,7 @@ def test_decisions_of_all_tiles_count(
     assert json.loads(again.files["winograd.json"])["notes"] == ["measurements of an earlier run"]
 
 
-def test_decisions_that_are_none(tiny_model: Model, make_context: Model, tmp_path: Path) -> None:
+def test_files_that_are_no_decisions(tiny_model: Model, make_context: Model, tmp_path: Path) -> None:
     path = tmp_path / "winograd.json"
     with pytest.raises(ValueError, match=r"no such file '.*winograd\.json'; name a winograd\.json, or leave"):
         Winograd(decisions=path)
@@ -214,7 +214,7 @@ def test_decisions_that_are_none(tiny_model: Model, make_context: Model, tmp_pat
 
 
 class Twice(nn.Module):
-    """One depthwise layer in two places, with a BatchNorm behind each, and one whose weights are nobody's."""
+    """One depthwise layer called twice, with a BatchNorm after each call, and a convolution without a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -279,17 +279,17 @@ def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> 
         assert torch.equal(again(images), changed(images))
 
 
-def test_operators_that_nobody_offers_are_refused(tmp_path: Path, tiny_model: Model) -> None:
+def test_operators_without_a_plugin_are_refused(tmp_path: Path, tiny_model: Model) -> None:
     write_step(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
     path = tmp_path / "01-own" / "graph.json"
-    for name in ("mbcompress.other.default", "nobody.knows.default", "aten.from_file.default"):
+    for name in ("mbcompress.other.default", "unknown.op.default", "aten.from_file.default"):
         path.write_text(path.read_text().replace("aten.relu6_.default", name).replace("aten.hardtanh_.default", name))
         with pytest.raises(MbcompressError, match=f"operator '{name}' is not among those"):
             load(tmp_path / "01-own")
         path.write_text(path.read_text().replace(name, "aten.relu6_.default"))
 
 
-def test_operator_set_is_catalogued(registry: Registry) -> None:
+def test_operator_set_is_registered(registry: Registry) -> None:
     origin, offered = registry.operators["mbcompress"]
     assert origin.plugin == "mbcompress_winograd"
     assert isinstance(offered, Depthwise)

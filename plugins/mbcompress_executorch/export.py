@@ -69,7 +69,7 @@ def _quantize_input_of_float_output(graph: GraphModule, node: Node) -> None:
 
 
 def _quantizes(node: Node) -> bool:
-    """Whether `node` quantizes, or is an activation whose output is quantized."""
+    """Whether `node` quantizes, or is an activation with a quantized output."""
     if node.target in (aten.relu.default, aten.hardtanh.default):
         return all(map(_quantizes, node.users))
     return node.target == quantized.quantize_per_tensor.default

@@ -74,7 +74,7 @@ class OnnxGraph:
         return padding if self._same_range(source, before) and self._same_range(quantize, before) else None
 
     def channels_between_integers_and_floats(self, node: NodeProto) -> int | None:
-        """The input channels of a layer with float weights whose input is dequantized by one scale, else None."""
+        """The input channels of a layer with float weights and an input dequantized by one scale, else None."""
         before = self.producers.get(node.input[0]) if node.op_type in WEIGHTED else None
         weights = self.constants.get(node.input[1]) if before is not None else None
         if before is None or weights is None or before.op_type != "DequantizeLinear":

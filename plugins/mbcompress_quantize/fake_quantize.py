@@ -33,7 +33,7 @@ WEIGHT_LIMIT, REDUCED_LIMIT = 127, 64
 class ConvertibleFakeQuantize(FakeQuantize):  # type: ignore[misc]  # torchao is not typed
     """Fake quantization that is converted with the very scale it computed with.
 
-    torchao's fused module is not: its scale of a symmetric range whose largest number is negative is that / 128, while
+    torchao's fused module is not: its scale of a symmetric range with a negative extreme is that / 128, while
     conversion takes it / 127, and the converted network is 32 dB from the trained one.
     """
 

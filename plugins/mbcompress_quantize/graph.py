@@ -97,7 +97,7 @@ class FakeQuantized(ExportedGraph):
 
 
 def _follows_data(module: object) -> TypeGuard[ConvertibleFakeQuantize]:
-    """Whether it quantizes an activation whose range comes from data."""
+    """Whether it quantizes an activation with a range that comes from data."""
     return isinstance(module, ConvertibleFakeQuantize) and not module.is_per_channel
 
 

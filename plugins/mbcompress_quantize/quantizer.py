@@ -3,7 +3,7 @@
 A runtime computes `dequantize -> operator -> quantize` as one integer kernel only when every tensor around it is
 quantized exactly once. So the output annotation sits on the *last* node that the runtime fuses (a convolution's ReLU,
 not the convolution), residual adds and squeeze-excite products are annotated on both inputs, and h-swish is, in its
-canonical form, x * hardsigmoid(x), whose second factor has a known range.
+canonical form, x * hardsigmoid(x): the range of hardsigmoid is known.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SHAPES = {
     aten.transpose.int,
 }
 SELECTIONS = SHAPES | {aten.max_pool2d.default, aten.pad.default, aten.constant_pad_nd.default}
-"""Operators whose outputs are numbers of the input, or zero, so that both share one scale and zero point."""
+"""Operators that output numbers of their input, or zero, so that both share one scale and zero point."""
 
 UNIT_INTERVAL = {aten.hardsigmoid.default, aten.sigmoid.default}
 
