@@ -28,7 +28,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_recipe(options: argparse.Namespace) -> tuple[recipes.Recipe, Registry]:
+def read_plan(options: argparse.Namespace) -> tuple[recipes.Recipe, Registry]:
     """Read, override and resolve."""
     document = recipes.override(recipes.read(options.recipe), options.override)
     registry = registry_for(options)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.recipes import add_recipe_arguments, read_recipe
+from mbcompress.cli.recipes import add_recipe_arguments, read_plan
 from mbcompress.pipeline.launcher import behind_main, is_main
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Run, show, and return 3 if a limit was missed; of several processes, main alone shows and returns it."""
     with behind_main():
-        plan, registry = read_recipe(options)
+        plan, registry = read_plan(options)
         from mbcompress.api import run_plan
         from mbcompress.cli.console import front
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbcompress.cli.recipes import add_recipe_arguments, read_recipe
+from mbcompress.cli.recipes import add_recipe_arguments, read_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -19,7 +19,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def execute(options: argparse.Namespace) -> int:
     """Resolve the recipe and print its chain of passes in one line."""
-    recipe, _ = read_recipe(options)
+    recipe, _ = read_plan(options)
     model = recipe.model.name if recipe.model else "a module"
     chain = " -> ".join([model, *(component.name for component in (*recipe.passes, *recipe.export))])
     print(f"{options.recipe}: fine: {chain}")

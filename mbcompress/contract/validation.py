@@ -72,12 +72,13 @@ def listed_fields(cls: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], noun: str) -> SpecError:
+    if detail["type"] == "extra_forbidden":
+        *branches, name = detail["loc"]
+        parents = _without_branches(branches)
+        text = _unknown_option(name, _model_at(model, parents), "option" if parents else noun)
+        return SpecError((*parents, name), text, at_key=True)
     path = _without_branches(detail["loc"])
     context = detail.get("ctx", {})
-    if detail["type"] == "extra_forbidden":
-        *parents, name = path
-        owner = _model_at(model, parents)
-        return SpecError(path, _unknown_option(name, owner, "option" if parents else noun), at_key=True)
     if detail["type"] == "missing":
         return SpecError(path[:-1], f"{path[-1]!r} is missing")
     if isinstance(cause := context.get("error"), SpecError):  # from a component inside these options
