@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingOptions
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.cli.allocator import keep_freed_memory
 from mbcompress.registry.discovery import discover
 from mbcompress.training import label_loss
 from mbcompress.training.loop import _Training
-from mbcompress.training.memory import kept_memory
 from mbcompress.training.optim import optimizer
 from mbcompress.training.precision import mixed_precision
 
@@ -73,8 +73,8 @@ def main() -> None:
     )
     spec = {"source": arguments.source, "width": arguments.width, "num_classes": CLASSES, "input_size": 32}
     model = discover().build_model({**spec, "strides_removed": 1}).load()
-    with TemporaryDirectory() as folder, kept_memory():
-        checkpoints = Checkpoints(Path(folder))
+    with TemporaryDirectory() as folder, keep_freed_memory():
+        checkpoints = CheckpointFolder(Path(folder))
         context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
         training = _Training(model, context, options, label_loss(options), "train", None)
         bare(model, options, 5)

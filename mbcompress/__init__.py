@@ -1,9 +1,10 @@
 """mbcompress: compress MobileNets by recipes of pluggable passes, and report what the exported file really does."""
 
-from mbcompress.api import compress
-from mbcompress.checkpoint.restoring import load
+from mbcompress.api import Result, compress
+from mbcompress.checkpoint.loading import load
 from mbcompress.contract.context import Context
 from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.events import Run
 from mbcompress.contract.hookspecs import hookimpl
 from mbcompress.contract.metrics import Measured, Metric, Predictions
 from mbcompress.contract.models import ModelSource
@@ -17,8 +18,6 @@ from mbcompress.contract.training import DistillationOptions, TrainingOptions
 from mbcompress.contract.traits import Trait
 from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
-from mbcompress.pipeline.events import Run
-from mbcompress.pipeline.result import Result
 
 __all__ = [
     "Augmentation",

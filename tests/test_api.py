@@ -98,14 +98,14 @@ def test_objects_of_the_callers_own_classes(toy: Recipe, tmp_path: Path) -> None
     assert applied is step
     assert isinstance(given, Net)
     assert shape == (3, 32, 32)
-    assert result.report["steps"][0]["metrics"]["scaled"] == 3.0
+    assert result.report["passes"][0]["metrics"]["scaled"] == 3.0
     assert result.report["metrics"]["share"]["share"]["value"] == 1.0
     written = yaml.safe_load((result.path / "recipe.yaml").read_text())
     assert written["passes"][0]["scale"]["by"] == 3.0
     assert written["data"]["name"] == "my_stripes"
     assert "Net(" in written["model"]["module"]
     # stored as a graph: nobody could find the source by its name, and the installed one of that name is another
-    described = json.loads((result.path / "steps" / "01-scale" / "architecture.json").read_text())
+    described = json.loads((result.path / "passes" / "01-scale" / "architecture.json").read_text())
     assert (described["form"], described["source"]) == ("graph", None)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_whatever_a_pass_draws_follows_from_the_seed(toy: Recipe, tmp_path: Path
         np.random.seed(number)
         recipe = {"passes": [Draws(), Draws()], "export": toy["export"], "measure": toy["measure"]}
         report = mbcompress.compress(Net(), recipe, tiny_splits(), out=tmp_path / str(number), cache=False).report
-        drawn.append([[step["metrics"][name] for name in ("torch", "numpy", "python")] for step in report["steps"]])
+        drawn.append([[step["metrics"][name] for name in ("torch", "numpy", "python")] for step in report["passes"]])
         assert (random.random(), np.random.rand()) == (
             random.Random(number).random(),
             np.random.RandomState(number).rand(),

@@ -12,8 +12,7 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 PUBLIC = {
     "mbcompress",
-    "mbcompress.cache.checkpoints",
-    "mbcompress.cache.place",
+    "mbcompress.cache.settings",
     "mbcompress.contract.components",
     "mbcompress.testing",
     "mbcompress.testing.tiny",
@@ -27,7 +26,7 @@ PUBLIC = {
     "mbcompress.registry.discovery",
     "mbcompress.graph.fuse",
     "mbcompress.graph.layout",
-    "mbcompress.pipeline.events",
+    "mbcompress.contract.events",
     "mbcompress.data.loading",
     "mbcompress.report.pictures",
     "mbcompress.measure.processor",

@@ -13,32 +13,32 @@ from round_trip import FLOAT, INT8, SHAPE, Net, described, difference, refused
 from safetensors.torch import load_file, save_file
 
 import mbcompress
-from mbcompress.checkpoint.saving import write_step
-from mbcompress.pipeline.run_directory import write_manifest
+from mbcompress.checkpoint.manifest import write_manifest
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.registry.discovery import Registry
 
 
 @pytest.fixture
 def run(tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path) -> Path:
-    """Two steps: one stored by its source, one as a graph."""
+    """Two passes: one stored by its source, one as a graph."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
     model = tiny_model("mobilenet_v1")
     directory = tmp_path / "run"
-    write_step(directory / "steps" / "01-train", {}, model, SHAPE, FLOAT, registry.build_model(spec))
-    write_step(directory / "steps" / "02-own", {}, Net().eval(), SHAPE, FLOAT, None)
+    save_pass(directory / "passes" / "01-train", {}, model, SHAPE, FLOAT, registry.build_model(spec))
+    save_pass(directory / "passes" / "02-own", {}, Net().eval(), SHAPE, FLOAT, None)
     write_manifest(directory)
     return directory
 
 
 def test_a_run_is_its_last_step(run: Path) -> None:
-    assert difference(mbcompress.load(run), mbcompress.load(run / "steps" / "02-own")) == 0
-    shutil.copytree(run / "steps" / "01-train", run.parent / "taken out")
-    assert difference(mbcompress.load(run.parent / "taken out"), mbcompress.load(run / "steps" / "01-train")) == 0
+    assert difference(mbcompress.load(run), mbcompress.load(run / "passes" / "02-own")) == 0
+    shutil.copytree(run / "passes" / "01-train", run.parent / "taken out")
+    assert difference(mbcompress.load(run.parent / "taken out"), mbcompress.load(run / "passes" / "01-train")) == 0
 
 
 @pytest.mark.parametrize("name", ["architecture.json", "graph.json", "state.safetensors"])
 def test_a_changed_file_is_named(run: Path, name: str) -> None:
-    path = run / "steps" / "02-own" / name
+    path = run / "passes" / "02-own" / name
     path.write_bytes(path.read_bytes() + b" ")
     assert refused(run).startswith(f"{path}: was changed after the run: manifest.json has sha256 ")
     path.unlink()
@@ -59,9 +59,12 @@ def test_a_file_that_the_run_did_not_write(run: Path) -> None:
 
 def test_what_is_no_step(tmp_path: Path) -> None:
     assert refused(tmp_path / "none").startswith(f"{tmp_path / 'none'}: no such directory; name a run directory, ")
-    assert refused(tmp_path) == f"{tmp_path}: is neither a run directory (no steps/) nor a step (no architecture.json)"
-    (tmp_path / "steps").mkdir()
-    assert refused(tmp_path) == f"{tmp_path}: is a run directory without steps"
+    assert (
+        refused(tmp_path)
+        == f"{tmp_path}: is neither a run directory (no passes/) nor a pass of one (no architecture.json)"
+    )
+    (tmp_path / "passes").mkdir()
+    assert refused(tmp_path) == f"{tmp_path}: is a run directory without passes"
 
 
 class Bomb:
@@ -92,7 +95,7 @@ def test_hostile_weights(run: Path, capsys: pytest.CaptureFixture[str], content:
 
 def alone(run: Path, name: str) -> Path:
     """A step without the run's manifest, which would refuse every change."""
-    return Path(shutil.copytree(run / "steps" / name, run.parent / name))
+    return Path(shutil.copytree(run / "passes" / name, run.parent / name))
 
 
 def change(path: Path, key: str, value: Any) -> None:
@@ -153,7 +156,7 @@ def test_weights_that_a_source_names_are_not_read(run: Path) -> None:
     step = alone(run, "01-train")
     source = described(step)["source"]
     change(step / "architecture.json", "source", {**source, "weights": "/nobody/has/this.pt"})
-    assert difference(mbcompress.load(step), mbcompress.load(run / "steps" / "01-train")) == 0
+    assert difference(mbcompress.load(step), mbcompress.load(run / "passes" / "01-train")) == 0
 
 
 @pytest.mark.parametrize(
@@ -264,15 +267,15 @@ def test_other_dtypes_are_refused(run: Path) -> None:
 
 
 def test_a_graph_has_no_class_to_return_to(tmp_path: Path) -> None:
-    write_step(tmp_path / "step", {}, Net().eval(), SHAPE, INT8, None)
+    save_pass(tmp_path / "step", {}, Net().eval(), SHAPE, INT8, None)
     assert refused(tmp_path / "step", Net()) == f"{tmp_path / 'step'}: is no longer a Net but a graph; leave out model="
 
 
 def test_what_cannot_be_stored_says_why(tmp_path: Path) -> None:
     model = Net(undecided=True).eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, INT8, None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, INT8, None)
     assert refused(tmp_path / "step").startswith(f"{tmp_path / 'step'}: holds no model that can be read back: ")
     odd = Net().eval()
     odd.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
-    write_step(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
+    save_pass(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
     assert "its state dict holds phase, which is no tensor of a plain dtype" in refused(tmp_path / "odd")

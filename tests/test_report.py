@@ -233,8 +233,8 @@ def test_outputs_beyond_the_classes_are_told(report: Report) -> None:
 
 def test_names_cannot_become_markup(report: Report) -> None:
     report["name"] = report["runtime"] = report["model"]["source"] = report["artifacts"][0]["path"] = HOSTILE
-    report["steps"][0]["name"] = HOSTILE
-    report["steps"][1]["metrics"][HOSTILE] = HOSTILE
+    report["passes"][0]["name"] = HOSTILE
+    report["passes"][1]["metrics"][HOSTILE] = HOSTILE
     report["preprocessing"]["classes"] = [HOSTILE] * 1000
     page, markdown = render_html(report), render_markdown(report)
     assert "script" not in read(page).tags
@@ -245,7 +245,7 @@ def test_names_cannot_become_markup(report: Report) -> None:
 
 
 def test_a_line_break_in_a_name_stays_in_its_cell(report: Report) -> None:
-    report["steps"][0]["name"] = "one\n\n# two"
+    report["passes"][0]["name"] = "one\n\n# two"
     assert "| one # two |" in render_markdown(report)
 
 
@@ -281,7 +281,7 @@ def test_pictures_are_well_formed_and_described(report: Report) -> None:
 
 
 def test_tables_of_passes_are_shown(report: Report) -> None:
-    paths = [f"steps/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "broken.csv", "notes.txt")]
+    paths = [f"passes/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "broken.csv", "notes.txt")]
     report = {**report, "documents": [{"pass": "prune", "path": path} for path in paths]}
     written = {
         paths[0]: b"layer_name,share\n<b>,0.5\n\xff,1\n",
@@ -341,7 +341,7 @@ def test_one_thread_count_gives_one_row(report: Report) -> None:
 
 
 def test_a_run_without_passes_and_budget(report: Report) -> None:
-    report |= {"steps": [], "budget": [], "result": report["baseline"], "model": None}
+    report |= {"passes": [], "budget": [], "result": report["baseline"], "model": None}
     report["ratio"] |= {"latency": 0.999, "size": 1.0}
     report["paired"] = {"baseline_only": 0, "result_only": 0, "p_value": 1.0}
     assert figures.passes_waterfall(report) is None
@@ -351,7 +351,7 @@ def test_a_run_without_passes_and_budget(report: Report) -> None:
 
 
 def test_many_passes_each_have_a_row(report: Report) -> None:
-    report["steps"] = [{**report["steps"][0], "name": f"pass{number}"} for number in range(12)]
+    report["passes"] = [{**report["passes"][0], "name": f"pass{number}"} for number in range(12)]
     drawn = figures.passes_waterfall(report)
     assert drawn is not None
     assert all(f">pass{number}<" in drawn for number in range(12))
@@ -419,7 +419,7 @@ def test_a_difference_too_small_to_write_is_not_called_none() -> None:
 
 
 def test_nothing_warns_of_letters_that_matplotlib_has_no_shape_for(report: Report) -> None:
-    report["steps"][0]["name"] = "\u6f22$\\frac"
+    report["passes"][0]["name"] = "\u6f22$\\frac"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = figures.passes_waterfall(report)

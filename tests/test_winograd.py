@@ -15,8 +15,8 @@ from mbcompress_winograd.graph import find, replace
 from torch import nn
 
 from mbcompress import MbcompressError, load
-from mbcompress.checkpoint.saving import write_step
-from mbcompress.checkpoint.stored import open_step
+from mbcompress.checkpoint.pass_directory import open_pass
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.contract.traits import Trait
 from mbcompress.graph.count import count_macs
 from mbcompress.graph.export import ExportedGraph, capture
@@ -270,8 +270,8 @@ def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> 
     graph = capture(model, torch.zeros(2, 3, 32, 32), "test")
     layers, _ = find(graph)
     changed = ExportedGraph(replace(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
-    write_step(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
-    assert open_step(tmp_path / "01-winograd").architecture().form == "graph"
+    save_pass(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
+    assert open_pass(tmp_path / "01-winograd").architecture().form == "graph"
     stored = json.loads((tmp_path / "01-winograd" / "graph.json").read_text())
     assert [node["operator"] for node in stored["nodes"]].count("mbcompress.depthwise3x3.default") == 2
     again = load(tmp_path / "01-winograd")
@@ -281,7 +281,7 @@ def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> 
 
 
 def test_operators_that_nobody_offers_are_refused(tmp_path: Path, tiny_model: Model) -> None:
-    write_step(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
+    save_pass(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
     path = tmp_path / "01-own" / "graph.json"
     for name in ("mbcompress.other.default", "nobody.knows.default", "aten.from_file.default"):
         path.write_text(path.read_text().replace("aten.relu6_.default", name).replace("aten.hardtanh_.default", name))

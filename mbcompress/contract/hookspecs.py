@@ -19,12 +19,12 @@ from typing import Any
 import pluggy
 
 from mbcompress.contract.datasets import Dataset
+from mbcompress.contract.events import Run
 from mbcompress.contract.metrics import Metric
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.operators import OperatorSet
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.runtimes import Runtime
-from mbcompress.pipeline.events import Run
 
 hookspec = pluggy.HookspecMarker("mbcompress")
 hookimpl = pluggy.HookimplMarker("mbcompress")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from mbcompress.contract.apply import preview_pass
 from mbcompress.contract.progress import Progress
 from mbcompress.graph.layout import prepare_for_export
 from mbcompress.measure.engine import Engine
 from mbcompress.measure.interleaving import opened, time_interleaved
-from mbcompress.pipeline.apply import preview_checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ class Deployment:
         """What the passes that follow will make of it."""
         quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
         for step in self.context.later:
-            model = preview_checked(step, model, quiet)
+            model = preview_pass(step, model, quiet)
         return model
 
     def _paired(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:

@@ -15,9 +15,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mbcompress.contract import hookspecs
+from mbcompress.contract.events import LIFECYCLE, Listener
 from mbcompress.contract.operators import OperatorSet
 from mbcompress.errors import MbcompressError, brief, unknown
-from mbcompress.pipeline.events import LIFECYCLE, Listener
 from mbcompress.registry.registry import Broken, Kind, Origin, Registry
 
 if TYPE_CHECKING:

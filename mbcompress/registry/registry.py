@@ -20,8 +20,8 @@ from mbcompress.contract.validation import first_problem
 from mbcompress.errors import MbcompressError, PathPart, SpecError, shown, unknown
 
 if TYPE_CHECKING:
+    from mbcompress.contract.events import Listener
     from mbcompress.contract.operators import OperatorSet
-    from mbcompress.pipeline.events import Listener
 
 C = TypeVar("C", bound=Component)
 TORCHS_OWN = ("aten", "prims", "quantized", "quantized_decomposed", "mkldnn", "onednn")

@@ -93,7 +93,7 @@ def passes_waterfall(report: dict[str, Any]) -> str | None:
 
     Returns: None where there was no pass.
     """
-    if not report["steps"]:
+    if not report["passes"]:
         return None
     rows = stages(report)
     described = "; ".join(

@@ -55,7 +55,7 @@ def validation_images(report: dict[str, Any]) -> int:
 def stages(report: dict[str, Any]) -> list[Stage]:
     """The loaded model, then one stage a pass."""
     loaded = report["loaded"]
-    records = [{"name": "loaded", "seconds": None, "metrics": loaded}, *report["steps"]]
+    records = [{"name": "loaded", "seconds": None, "metrics": loaded}, *report["passes"]]
     return [_stage(record, previous["metrics"], loaded) for previous, record in pairwise([records[0], *records])]
 
 
