@@ -16,7 +16,7 @@ from mbcompress.data.loading import load_parts, parts_of
 from mbcompress.data.splits import Splits
 from mbcompress.errors import MbcompressError
 from mbcompress.pipeline.launch import Result, launch
-from mbcompress.registry.discovery import discover
+from mbcompress.registry.discovery import Registry, discover
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,10 +62,23 @@ def compress(
     Raises:
         MbcompressError: the recipe, the model or the data cannot be used.
     """
-    from torch import nn
-
     registry = discover()
     progress = progress or Progress()
+    plan, module, splits = _resolve(model, recipe, data, input_shape, registry, progress)
+    return launch(plan, registry, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
+
+
+def _resolve(
+    model: nn.Module | ModelSource | None,
+    recipe: Recipe,
+    data: Data | None,
+    input_shape: tuple[int, int, int] | None,
+    registry: Registry,
+    progress: Progress,
+) -> tuple[recipes.Plan, nn.Module | None, Splits | None]:
+    """The plan, and what takes the place of its model and data."""
+    from torch import nn
+
     document = _document(recipe)
     if isinstance(model, ModelSource):
         document.data["model"] = model
@@ -84,7 +97,7 @@ def compress(
         shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
         with progress.busy("read data"):
             splits = load_parts(parts, shape)
-    return launch(plan, registry, out, device, nullcontext(progress), cache=cache, model=module, splits=splits)
+    return plan, module, splits
 
 
 def _split(data: Data | None, document: recipes.Document) -> tuple[Splits | None, Any]:

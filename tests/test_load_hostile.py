@@ -36,6 +36,29 @@ def test_a_run_is_its_last_step(run: Path) -> None:
     assert difference(mbcompress.load(run.parent / "taken out"), mbcompress.load(run / "passes" / "01-train")) == 0
 
 
+def test_runs_of_version_0_1_are_loaded_and_described(run: Path, registry: Registry) -> None:
+    """They have `steps/` in place of `passes/`, and a report of schema 1."""
+    from mbcompress.info import describe_artifact
+
+    model = mbcompress.load(run)
+    (run / "passes").rename(run / "steps")
+    (run / "report.json").write_text('{"schema": 1, "name": "old", "steps": []}')
+    (run / "environment.json").write_text("{}")
+    for name in ("01-train", "02-own"):
+        (run / "steps" / name / "metrics.json").write_text(f'{{"name": "{name[3:]}", "seconds": 1.5, "metrics": {{}}}}')
+    write_manifest(run)
+    assert difference(mbcompress.load(run), model) == 0
+    assert difference(mbcompress.load(run / "steps" / "02-own"), model) == 0
+    described = describe_artifact(str(run), registry)
+    assert [(row["pass"], row["stored_as"]) for row in described["passes"]] == [
+        ("01-train", "source"),
+        ("02-own", "graph"),
+    ]
+    assert describe_artifact(str(run / "steps" / "01-train"), registry)["of"] == "pass 1 of 2"
+    (run / "steps" / "02-own" / "graph.json").write_text("{}")
+    assert "was changed after the run" in refused(run)
+
+
 @pytest.mark.parametrize("name", ["architecture.json", "graph.json", "state.safetensors"])
 def test_a_changed_file_is_named(run: Path, name: str) -> None:
     path = run / "passes" / "02-own" / name

@@ -190,7 +190,7 @@ RUNNING = {
     ),
     "pass that changes the output's shape": (
         "import torch; return torch.nn.Sequential(model, torch.nn.Linear(10, 4))",
-        "returned a model whose output changed: (2, 4) for two images, and it was (2, 10); a pass must keep the shape "
+        "returned a model with another output shape: (2, 4) for two images, and it was (2, 10); a pass must keep the shape "
         "of the logits",
     ),
     "pass that returns a model that cannot run": (

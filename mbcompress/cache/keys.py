@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mbcompress.registry.registry import Origin
 
 LIBRARIES = ("torch", "torchao")
-"""Packages whose versions identify the code of their modules."""
+"""Packages with versions that identify the code of their modules."""
 SCHEMA = 2
 """Raised when the files of an entry change their meaning."""
 

@@ -35,7 +35,7 @@ def load(path: str | Path, *, model: nn.Module | None = None, registry: Registry
         path: a run directory, for its final model, or the directory of a pass, such as `runs/x/passes/02-distill`.
         model: an unpruned module of the class that was compressed; it is copied. Needed only where the model could not
             be stored as a graph. With it, the result is of that class.
-        registry: the plugins whose model sources and operators may be used; all installed ones by default.
+        registry: of the model sources and operators that may be used; by default of all installed plugins.
 
     Returns:
         The model in eval mode on the CPU, (N, C, H, W) float32 -> (N, num_classes) logits.

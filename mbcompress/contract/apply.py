@@ -86,7 +86,7 @@ def _check_outputs(model: nn.Module, context: Context, label: str) -> None:
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != expected:
         raise PassError(
-            f"{label} returned a model whose output changed: {shape} for two images, and it was {expected}; "
+            f"{label} returned a model with another output shape: {shape} for two images, and it was {expected}; "
             "a pass must keep the shape of the logits"
         )
 

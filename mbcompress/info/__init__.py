@@ -28,7 +28,7 @@ def describe_artifact(reference: str, registry: Registry) -> dict[str, Any]:
 
     Args:
         reference: a path, or zoo:NAME.
-        registry: of the model sources whose zoos are searched.
+        registry: its model sources' zoos are searched.
 
     Raises:
         MbcompressError: it cannot be described, or it is damaged.

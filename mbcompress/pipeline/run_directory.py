@@ -78,7 +78,7 @@ def _clear(directory: Path) -> None:
 
 @contextmanager
 def provisional(directory: Path) -> Iterator[Path]:
-    """Claim `directory`, and yield a hidden one inside whose files move up if the block succeeds.
+    """Claim `directory`, and yield a hidden directory inside; its files move up if the block succeeds.
 
     No other run can claim the same directory meanwhile; the claim of a process that was killed is taken over. If the
     block fails, its files are removed, and the directory too unless it existed before, as a mount point or a link may.
