@@ -1,7 +1,6 @@
 """mbcompress: compress MobileNets by recipes of pluggable passes, and report what the exported file really does."""
 
-from mbcompress.api import Result, compress
-from mbcompress.checkpoint.loading import load
+from mbcompress.api import Result, compress, load
 from mbcompress.contract.context import Context
 from mbcompress.contract.datasets import Dataset
 from mbcompress.contract.events import Run

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbcompress import recipe as recipes
+from mbcompress.checkpoint.loading import load
 from mbcompress.contract.datasets import Dataset
 from mbcompress.contract.models import ModelSource
 from mbcompress.contract.passes import Pass
@@ -21,7 +22,7 @@ from mbcompress.registry.discovery import Registry, discover
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Result", "compress"]
+__all__ = ["Result", "compress", "load"]
 
 Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
 Data = Splits | Dataset | Mapping[str, Any] | Iterable[Any]

@@ -62,18 +62,21 @@ class Work:
     """One pass to execute.
 
     Attributes:
-        place: its directory.
+        label: its place in the recipe.
+        directory: for its files.
         context: of this pass alone.
         traits: of the model after it.
-        key: in the cache; None to compute it without the cache.
+        store: the cache; None if the result cannot be kept.
+        key: in the cache.
     """
 
     component: Pass
     label: str
-    place: Path
+    directory: Path
     context: Context
     traits: frozenset[Trait]
-    key: str | None = None
+    store: Store | None
+    key: str
 
 
 class Executor:
@@ -120,8 +123,9 @@ class Executor:
         """Execute the passes; yields the record of each when `current` is its model."""
         for index in range(len(self.plan.passes)):
             work = self._work(index)
-            yield self._execute(work)
+            record = self._execute(work)
             self.traits = work.traits
+            yield record
         if not self.plan.passes and self.process_group.is_main_process:  # so that every run can be loaded
             self._save(self.directory / "00-loaded", self.loaded, self.current.model, INITIAL)
 
@@ -144,33 +148,32 @@ class Executor:
         )
         origin = self.registry.passes.origin_of(component)
         location = self.plan.locations[index] if self.plan.locations else Location(self.plan.name)
-        place = self.directory / f"{index + 1:02}-{component.name}"
+        directory = self.directory / f"{index + 1:02}-{component.name}"
         traits = (self.traits - component.destroys) | component.provides
         key = None
         if self.store:
             key = pass_key(component, self.current.model, context, origin, self._data, self.plan.model)
-        return Work(component, str(location), place, context, traits, key)
+        store = self.store if key else None
+        return Work(component, str(location), directory, context, traits, store, key or "")
 
     def _execute(self, work: Work) -> Record:
         name = work.component.name
-        with self.store.claimed(work.key, name) if self.store and work.key else nullcontext():
-            entry = self.store.find(work.key, name) if self.store and work.key else None
+        with work.store.claimed(work.key, name) if work.store else nullcontext():
+            entry = work.store.find(work.key, name) if work.store else None
             if self.process_group.broadcast_object(lambda: entry is not None):
-                record = self._restore(work, entry)
-            else:
-                record = self._compute(work)
-        return record
+                return self._restore(work, entry)
+            return self._compute(work)
 
     def _restore(self, work: Work, entry: Path | None) -> Record:
         """The record of a pass in the cache; only the main process has its entry."""
         if entry is not None:
-            _copy_files(entry, work.place)
-        share_files(work.place, self.process_group)
-        self.current = self._sized(self._load(work.place).to(self.context.device))
-        return {**json.loads((work.place / METRICS).read_text()), "cached": True}
+            _copy_files(entry, work.directory)
+        share_files(work.directory, self.process_group)
+        self.current = self._sized(self._load(work.directory).to(self.context.device))
+        return {**json.loads((work.directory / METRICS).read_text()), "cached": True}
 
     def _compute(self, work: Work) -> Record:
-        checkpoints = self.store.checkpoints(work.key) if self.store and work.key else Checkpoints()
+        checkpoints = work.store.checkpoints(work.key) if work.store else Checkpoints()
         context = replace(work.context, checkpoints=checkpoints)
         seed_everything(context.seed)
         changed = self._apply(work, context)
@@ -179,20 +182,19 @@ class Executor:
         record = self._record(work.component.name, seconds, context)
         reloaded = None
         if self.process_group.is_main_process:
-            self._save(work.place, record, changed, work.traits)
+            self._save(work.directory, record, changed, work.traits)
             for name, text in context.files.items():
-                write_atomically(work.place / name, text)
+                write_atomically(work.directory / name, text)
             reloaded = self._reload(work, changed)
         if self.process_group.broadcast_object(lambda: reloaded is not None):
-            share_files(work.place, self.process_group)
-            self.current = self._sized(
-                (self._load(work.place) if reloaded is None else reloaded).to(self.context.device)
-            )
+            share_files(work.directory, self.process_group)
+            stored = self._load(work.directory) if reloaded is None else reloaded
+            self.current = self._sized(stored.to(self.context.device))
             self._keep(work)
         else:
             equalize(changed, self.process_group)
-        if self.store and work.key:
-            self.store.delete_checkpoints(work.key)
+        if work.store:
+            work.store.delete_checkpoints(work.key)
         return {**record, "cached": False}
 
     def _apply(self, work: Work, context: Context) -> nn.Module:
@@ -225,20 +227,20 @@ class Executor:
             record |= {"files": sorted(context.files)} if context.files else {}
         return record
 
-    def _save(self, place: Path, record: Record, model: nn.Module, traits: frozenset[Trait]) -> None:
-        save_pass(place, record, model, self.context.input_shape, traits, self._source, self._operators)
+    def _save(self, directory: Path, record: Record, model: nn.Module, traits: frozenset[Trait]) -> None:
+        save_pass(directory, record, model, self.context.input_shape, traits, self._source, self._operators)
 
-    def _load(self, place: Path) -> nn.Module:
+    def _load(self, directory: Path) -> nn.Module:
         """The model in the directory of a pass, in the caller's class where its files alone are not enough."""
-        architecture = open_pass(place).architecture()
+        architecture = open_pass(directory).architecture()
         alone = architecture.form == "source" or architecture.layers is None
-        return load(place, model=None if alone else self._template, registry=self.registry)
+        return load(directory, model=None if alone else self._template, registry=self.registry)
 
     def _reload(self, work: Work, model: nn.Module) -> nn.Module | None:
         """The stored model, if it equals `model` for all that later passes can do with it."""
         plain = prepare_for_export(model)
         try:
-            stored = self._load(work.place)
+            stored = self._load(work.directory)
         except MbcompressError:
             return None
         if Trait.FLOAT in work.traits and not _same_layers(stored, plain):
@@ -246,8 +248,8 @@ class Executor:
         return stored if outputs_equal(stored, plain, self.context.input_shape) else None
 
     def _keep(self, work: Work) -> None:
-        if self.store and work.key and self._is_finite():
-            self.store.keep(work.key, work.component.name, lambda entry: _copy_files(work.place, entry))
+        if work.store and self._is_finite():
+            work.store.keep(work.key, work.component.name, lambda entry: _copy_files(work.directory, entry))
 
     def _is_finite(self) -> bool:
         model = self.current.model

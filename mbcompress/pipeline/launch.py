@@ -17,7 +17,7 @@ from mbcompress.contract.events import Run
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.errors import system_limits
 from mbcompress.pipeline.notifier import Notifier
-from mbcompress.pipeline.processes import join, lacks_mpi, launched
+from mbcompress.pipeline.processes import is_main, join, lacks_mpi, launched
 from mbcompress.pipeline.run_directory import default_directory, provisional
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def launch(
         model: in place of the plan's source.
         splits: in place of the plan's data.
     """
-    is_main = launched()[0] == 0
-    directory = Path(out or "") if out is not None or not is_main else default_directory(plan.name)
-    folder = cache_folder() if cache and is_main else None
+    main = is_main()
+    directory = Path(out or "") if out is not None or not main else default_directory(plan.name)
+    folder = cache_folder() if cache and main else None
     limit, interval = cache_limit(), checkpoint_seconds()
     with system_limits(), ExitStack() as claim:
-        partial = claim.enter_context(provisional(directory) if is_main else _temporary_directory())
+        partial = claim.enter_context(provisional(directory) if main else _temporary_directory())
         with front as progress, _quiet():
             from mbcompress.data.seed import fork_rng
             from mbcompress.pipeline.environment import describe_environment
@@ -102,7 +102,7 @@ def launch(
             inputs = Inputs(chosen, progress, model, splits, process_group)
             store = Store(folder, progress, interval) if folder else None
             environment = describe_environment(registry, str(chosen), plan.seed, process_group.world_size)
-            listeners = registry.listeners if is_main else {}
+            listeners = registry.listeners if main else {}
             notifier = Notifier(listeners, Run(plan.name, plan.to_mapping(), environment), progress)
             with notifier.running(), fork_rng([chosen] if chosen.type == "cuda" else []):
                 compressed, report = run(plan, registry, inputs, partial, notifier, store)
