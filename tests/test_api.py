@@ -201,6 +201,7 @@ def test_whatever_a_pass_draws_follows_from_the_seed(toy: Recipe, tmp_path: Path
 POLITE = """
 import json, logging, os, random, signal, sys, warnings
 import numpy as np, torch
+import torch._dynamo  # which sets TORCHINDUCTOR_CACHE_DIR
 import mbcompress
 from mbcompress.testing.tiny import tiny_splits
 

@@ -15,7 +15,6 @@ import numpy as np
 from mbcompress.contract.runtimes import Runtime, Session
 from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
-from mbcompress.graph.operators import register_operators
 from mbcompress.registry.discovery import discover
 
 BATCH = 100  # images in one call where only the logits matter
@@ -31,8 +30,6 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     before = peak_memory()
     images = np.zeros(setup["images"], np.float32)
     try:
-        if runtime.needs_torch:
-            register_operators(operator_set for _, operator_set in registry.operators.values())
         session = runtime.open(path, setup["threads"])
         session.run(images)
     except MbcompressError as error:
