@@ -206,7 +206,7 @@ import mbcompress
 from mbcompress.testing.tiny import tiny_splits
 
 warnings.filterwarnings("default", message="of the program")
-logging.getLogger("torch").setLevel(logging.INFO)
+logging.getLogger("torch").setLevel(logging.CRITICAL)
 logging.getLogger("torchao").setLevel(logging.DEBUG)
 torch.manual_seed(5)
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 10, 3, 2), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
