@@ -246,7 +246,12 @@ def test_another_model_than_mains_is_refused(found: list[Any]) -> None:
 def test_one_process_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
     alone, tensor = ProcessGroup(), torch.ones(2)
-    assert (alone.is_main_process, alone.shard, alone.broadcast_object(lambda: 3), alone.any(False)) == (True, (0, 1), 3, False)
+    assert (alone.is_main_process, alone.shard, alone.broadcast_object(lambda: 3), alone.any(False)) == (
+        True,
+        (0, 1),
+        3,
+        False,
+    )
     assert alone.all_reduce(tensor) is tensor
 
 

@@ -173,7 +173,7 @@ def test_a_module_that_cannot_be_captured_needs_its_class(tmp_path: Path) -> Non
     assert described(tmp_path / "step")["form"] == "module"
     assert "step: needs the module that was compressed, as in load(path, model=MyNet()): " in refused(tmp_path / "step")
     assert difference(model, mbcompress.load(tmp_path / "step", model=Net())) == 0
-    assert "does not fit the Inception that was given" in refused(tmp_path / "step", Inception())
+    assert "does not fit the Inception in model=" in refused(tmp_path / "step", Inception())
 
 
 def test_a_pruned_module_comes_back_in_its_class(
@@ -184,12 +184,12 @@ def test_a_pruned_module_comes_back_in_its_class(
     prune = registry.passes.build("prune", {"target_parameters": 0.8}, registry)
     pruned = prune.apply(model, make_context(model))
     save_pass(tmp_path / "step", {}, pruned, SHAPE, FLOAT, None)
-    skeleton = TensorFlowMobileNetV2()
-    before = {name: value.shape for name, value in skeleton.state_dict().items()}
-    loaded = mbcompress.load(tmp_path / "step", model=skeleton)
+    template = TensorFlowMobileNetV2()
+    before = {name: value.shape for name, value in template.state_dict().items()}
+    loaded = mbcompress.load(tmp_path / "step", model=template)
     assert type(loaded) is TensorFlowMobileNetV2
     assert difference(pruned, loaded) == 0
-    assert {name: value.shape for name, value in skeleton.state_dict().items()} == before  # it was copy_model
+    assert {name: value.shape for name, value in template.state_dict().items()} == before  # it was copy_model
     assert count_parameters(loaded) < count_parameters(model)
 
 

@@ -1,4 +1,4 @@
-"""Steps that were changed, damaged or made up: one sentence each, at once, and nothing of them is executed."""
+"""Passes that were changed, damaged or forged are refused in one sentence, and nothing of them is executed."""
 
 import json
 import pickle
@@ -206,27 +206,30 @@ def nested(levels: int) -> list[Any]:
 
 IMAGES, X, W = {"value": "images"}, {"value": "x"}, {"weight": "head.weight"}
 GRAPHS: dict[str, tuple[Any, str]] = {
-    "reads a file": ([call("aten.from_file.default", "/etc/passwd")], "operator 'aten.from_file.default' is not among"),
-    "python": ([call("builtins.eval", "print(1)")], "operator 'builtins.eval' is not among"),
-    "dunder": ([call("aten.__class__.default", IMAGES)], "operator 'aten.__class__.default' is not among"),
+    "reads a file": (
+        [call("aten.from_file.default", "/etc/passwd")],
+        "operator 'aten.from_file.default' is not one of",
+    ),
+    "python": ([call("builtins.eval", "print(1)")], "operator 'builtins.eval' is not one of"),
+    "dunder": ([call("aten.__class__.default", IMAGES)], "operator 'aten.__class__.default' is not one of"),
     "from the future": ([call("aten.relu.default", {"value": "y"})], "argument {'value': 'y'} names nothing"),
     "of itself": ([call("aten.relu.default", X)], "argument {'value': 'x'} names nothing"),
     "no such weight": ([call("aten.relu.default", {"weight": "../x"})], "argument {'weight': '../x'} names nothing"),
-    "two readings": ([call("aten.relu.default", {**IMAGES, **W})], "names nothing that is there"),
-    "strange argument": ([call("aten.relu.default", {"dtype": "object"})], "names nothing that is there"),
+    "two readings": ([call("aten.relu.default", {**IMAGES, **W})], "names nothing that exists"),
+    "strange argument": ([call("aten.relu.default", {"dtype": "object"})], "names nothing that exists"),
     "one name twice": ([call("aten.relu.default", IMAGES)] * 2, "must have a new 'name'"),
     "kwargs": ([call("aten.relu.default", IMAGES, kwargs=[1])], "'kwargs' must be a mapping"),
     "no list": ("x", "'nodes' must be a list"),
     "no node": ([3], "node 3 must have a new 'name'"),
     "wrong shape": ([call("aten.linear.default", IMAGES, W)], "describes a network that cannot run: "),
     "wrong arguments": ([call("aten.relu.default")], "describes a network that cannot run: "),
-    "no logits": ([call("aten.relu.default", IMAGES)], "gives (2, 3, 32, 32) for two images, not logits (2, K)"),
+    "no logits": ([call("aten.relu.default", IMAGES)], "returns (2, 3, 32, 32) for two images, not logits (2, K)"),
     "deep": ([call("aten.cat.default", nested(90))], "describes a network that cannot run: "),
     "deeper": ([call("aten.cat.default", nested(600))], "nests its arguments too deeply"),
     "too large": ([call("aten.pad.default", IMAGES, [2**62, 2**62])], "describes a network that cannot run: "),
     "too large to run": (
         [call("aten.pad.default", IMAGES, [0, 2**40])],
-        "aten.constant_pad_nd.default gives 2x3x32x1099511627808 for two images, more than 1,073,741,824 elements",
+        "aten.constant_pad_nd.default returns 2x3x32x1099511627808 for two images, more than 1,073,741,824 elements",
     ),
     "too many pieces": (
         [call("aten.pad.default", IMAGES, [0, 2**20], name="wide"), call("aten.split.Tensor", {"value": "wide"}, 1, 3)],
@@ -259,7 +262,7 @@ def test_graphs_with_other_parts_wrong(run: Path) -> None:
     original = (step / "graph.json").read_text()
     for key, value, problem in (
         ("output", {"weight": "head.weight"}, "is not a value"),
-        ("output", {"value": "nowhere"}, "names nothing that is there"),
+        ("output", {"value": "nowhere"}, "names nothing that exists"),
         ("parameters", 3, "'parameters' must be a list of names"),
     ):
         (step / "graph.json").write_text(original)
@@ -297,7 +300,7 @@ def test_a_graph_has_no_class_to_return_to(tmp_path: Path) -> None:
 def test_what_cannot_be_stored_says_why(tmp_path: Path) -> None:
     model = Net(undecided=True).eval()
     save_pass(tmp_path / "step", {}, model, SHAPE, INT8, None)
-    assert refused(tmp_path / "step").startswith(f"{tmp_path / 'step'}: holds no model that can be read back: ")
+    assert refused(tmp_path / "step").startswith(f"{tmp_path / 'step'}: holds no model that can be loaded: ")
     odd = Net().eval()
     odd.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     save_pass(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
