@@ -304,4 +304,4 @@ def test_what_cannot_be_stored_says_why(tmp_path: Path) -> None:
     odd = Net().eval()
     odd.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     save_pass(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
-    assert "its state dict holds phase, which is no tensor of a plain dtype" in refused(tmp_path / "odd")
+    assert "its state dict holds phase, which is not a tensor of a plain dtype" in refused(tmp_path / "odd")
