@@ -1,4 +1,4 @@
-"""Reads files of bounded size, and writes files that appear whole or not at all."""
+"""Reads files of bounded size, writes files that appear whole or not at all, and names the folder of the cache."""
 
 import contextlib
 import hashlib
@@ -8,9 +8,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from mbcompress.errors import MbcompressError, first_line
 
+CACHE = "MBCOMPRESS_CACHE"
+"""Environment variable: the cache folder, instead of `mbcompress` in the user's cache folder."""
+
 LARGEST_JSON = 64 * 2**20
+
+
+def cache_folder() -> Path:
+    """The folder of the cache, which need not exist."""
+    return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

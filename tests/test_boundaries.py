@@ -12,7 +12,6 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 PUBLIC = {
     "mbcompress",
-    "mbcompress.cache.settings",
     "mbcompress.contract.components",
     "mbcompress.testing",
     "mbcompress.testing.tiny",

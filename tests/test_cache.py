@@ -20,11 +20,12 @@ import mbcompress
 from mbcompress.cache.eviction import evict, items
 from mbcompress.cache.fingerprints import data_fingerprint, distribution_hash, model_fingerprint, source_hash
 from mbcompress.cache.keys import pass_key
-from mbcompress.cache.settings import cache_folder, cache_limit
+from mbcompress.cache.settings import cache_limit
 from mbcompress.cache.store import Store, lock_of
 from mbcompress.cli import main
 from mbcompress.contract.context import Context
 from mbcompress.contract.progress import Progress
+from mbcompress.files import cache_folder
 from mbcompress.pipeline.executor import Executor
 from mbcompress.pipeline.preflight import frozen_copy
 from mbcompress.recipe import from_mapping, resolve

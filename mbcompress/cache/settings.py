@@ -1,14 +1,8 @@
-"""Where the cache is, how large it may grow, and how often a training is saved: environment variables."""
+"""How large the cache may grow, and how often a training is saved: environment variables."""
 
 import os
-from pathlib import Path
-
-import platformdirs
 
 from mbcompress.errors import MbcompressError, shown
-
-CACHE = "MBCOMPRESS_CACHE"
-"""Environment variable: the cache folder; `mbcompress` in the user's cache folder by default."""
 
 LIMIT = "MBCOMPRESS_CACHE_GIB"
 """Environment variable: the largest size of the cache."""
@@ -18,11 +12,6 @@ SECONDS = "MBCOMPRESS_CHECKPOINT_SECONDS"
 
 DEFAULT_LIMIT_GIB = 10.0
 DEFAULT_CHECKPOINT_SECONDS = 60.0
-
-
-def cache_folder() -> Path:
-    """The cache folder, which need not exist."""
-    return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
 def cache_limit() -> int:

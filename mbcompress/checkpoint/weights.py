@@ -1,7 +1,7 @@
 """Reads weights without executing anything: safetensors, or PyTorch checkpoints in weights-only mode.
 
-Sizes that a checkpoint claims are compared with the size of the file, against zip bombs and against tensors that repeat
-the same few bytes a million times.
+A checkpoint is data that its reader computes with, so what it claims is held against the size of the file: members of a
+zip that unpack to far more, and tensors that show the same few bytes a million times over.
 """
 
 import pickle
@@ -18,19 +18,19 @@ from mbcompress.errors import MbcompressError, brief, first_line, shown
 
 SHOWN = 3
 LARGEST_RATIO = 32
-"""Largest ratio of the bytes that a checkpoint claims to those of its file; above 1 because tensors may be shared."""
+"""How many times the bytes of its file a checkpoint may claim: some share tensors, none has a thousand copies."""
 
-COUNTER = ".num_batches_tracked"  # BatchNorm's counter, which older checkpoints lack
+COUNTER = ".num_batches_tracked"  # BatchNorm's step counter, which older checkpoints lack
 
 
 def load_weights(model: nn.Module, path: Path, expected: str) -> None:
     """Copy the weights at `path` into `model`, converted to its dtypes.
 
     Args:
-        expected: a description of the model, for error messages.
+        expected: what the model is, for the error message.
 
     Raises:
-        MbcompressError: the file holds no weights, or its keys or shapes are not the model's.
+        MbcompressError: the file is not weights, or its keys or shapes are not the model's; says which differ.
     """
     state = read_weights(path)
     own = model.state_dict()
@@ -39,7 +39,7 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
 
 
 def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, expected: str) -> None:
-    """Raise MbcompressError if the weights read from `path` do not have the keys and shapes of the model's own."""
+    """Raise MbcompressError where the weights that were read from `path` lack keys or have others than the model's."""
     missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
     foreign = [key for key in state if key not in own]
     shapes = [
@@ -75,7 +75,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except OSError:
         raise
-    except Exception as error:  # besides SafetensorError, PyTorch's own for shapes that no tensor can have
+    except Exception as error:  # beside SafetensorError, what PyTorch raises for shapes that it has no tensors for
         raise MbcompressError(f"{path}: is not a readable safetensors file: {brief(first_line(error))}") from None
 
 
@@ -83,7 +83,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
     _refuse_zip_bombs(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats and dtypes that may change; the result is checked below
+            warnings.simplefilter("ignore")  # of formats and dtypes that may change; what is read is checked below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise MbcompressError(
@@ -92,7 +92,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
         ) from None
     except OSError:
         raise
-    except Exception as error:  # the reader's own messages about a damaged pickle do not help users
+    except Exception as error:  # what its reader raises where a damaged pickle leads it astray says nothing to a user
         problem = brief(first_line(error)) if isinstance(error, RuntimeError | MemoryError) else "its pickle is damaged"
         raise MbcompressError(f"{path}: is not a readable PyTorch checkpoint: {problem}") from None
     for key in ("state_dict", "model"):
@@ -106,7 +106,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_zip_bombs(path: Path) -> None:
-    """Raise MbcompressError if the members of a zip unpack to far more than its size."""
+    """Raise MbcompressError where the members of a zip unpack to far more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(member.file_size for member in archive.infolist())
@@ -118,19 +118,19 @@ def _refuse_zip_bombs(path: Path) -> None:
 
 
 def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise MbcompressError if a tensor is not dense and of real numbers, or if all claim more bytes than there are."""
+    """Raise MbcompressError where tensors are not plain numbers in memory, or claim more of them than there are."""
     for name, tensor in state.items():
-        # class and layout come first: other kinds do not have every attribute
+        # the class and the layout are looked at first: others do not answer every question
         dense = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
         if not dense or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
             raise MbcompressError(f"{path}: {shown(name)} must be a plain dense tensor of real numbers")
     _check_size(path, sum(tensor.nbytes for tensor in state.values()), "its tensors claim")
 
 
-def _check_size(path: Path, claimed: int, claim: str) -> None:
+def _check_size(path: Path, claimed: int, what: str) -> None:
     size = path.stat().st_size
     if claimed > LARGEST_RATIO * size:
-        raise MbcompressError(f"{path}: is {size} bytes, but {claim} {claimed}; save the state dict once more")
+        raise MbcompressError(f"{path}: is {size} bytes, but {what} {claimed}; save the state dict once more")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -37,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def list_items(options: argparse.Namespace) -> int:
     """Print a line for each entry, and the total."""
     from mbcompress.cache.eviction import items
-    from mbcompress.cache.settings import cache_folder
+    from mbcompress.files import cache_folder
     from mbcompress.report.wording import file_size
 
     entries = items(cache_folder())
@@ -72,7 +72,7 @@ def clear_items(options: argparse.Namespace) -> int:
 
 def _evict(limit: int) -> int:
     from mbcompress.cache.eviction import evict, items
-    from mbcompress.cache.settings import cache_folder
+    from mbcompress.files import cache_folder
     from mbcompress.report.wording import file_size
 
     evicted = evict(cache_folder(), limit)

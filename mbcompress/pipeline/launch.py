@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.cache.eviction import evict
-from mbcompress.cache.settings import cache_folder, cache_limit, checkpoint_seconds
+from mbcompress.cache.settings import cache_limit, checkpoint_seconds
 from mbcompress.cache.store import Store
 from mbcompress.contract.events import Run
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.errors import system_limits
+from mbcompress.files import cache_folder
 from mbcompress.pipeline.notifier import Notifier
 from mbcompress.pipeline.processes import is_main, join, lacks_mpi, launched
 from mbcompress.pipeline.run_directory import default_directory, provisional

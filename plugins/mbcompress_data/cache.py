@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mbcompress.cache.settings import cache_folder
+from mbcompress.files import cache_folder
 
 Pixels = NDArray[np.uint8]
 DIGEST_BYTES = hashlib.sha256().digest_size
