@@ -293,7 +293,7 @@ def test_tables_of_passes_are_shown(report: Report) -> None:
     assert "layer name" in page
     assert "&lt;b&gt;" in page
     assert "3 more rows are in the file" in page
-    assert seen(page).count("prune: steps/01-prune/") == len(paths)
+    assert seen(page).count("prune: passes/01-prune/") == len(paths)
 
 
 def test_rendering_twice_gives_the_same_bytes(report: Report) -> None:
