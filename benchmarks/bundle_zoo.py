@@ -22,7 +22,7 @@ FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
 def bundle(run: Path, name: str) -> None:
     """Copy the final weights of `run` into the zoo as `name`."""
     report = json.loads((run / "report.json").read_text())
-    state = load_file(sorted((run / "steps").iterdir())[-1] / "state.safetensors")
+    state = load_file(sorted((run / "passes").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     source = discover().models.classes[report["model"]["source"]]
     if not issubclass(source, ArchitectureSource):
@@ -35,7 +35,7 @@ def bundle(run: Path, name: str) -> None:
         "data": report["data"],
         "top1": report["result"]["accuracy"]["top1"],
         "top5": report["result"]["accuracy"]["top5"],
-        "passes": [{"name": step["name"], "seconds": round(step["seconds"])} for step in report["steps"]],
+        "passes": [{"name": step["name"], "seconds": round(step["seconds"])} for step in report["passes"]],
         "recipe": f"recipes/{report['name']}.yaml",
         "sha256": sha256(weights),
         "bytes": weights.stat().st_size,

@@ -43,9 +43,9 @@ class Trial:
     def tell(self, what: str, seconds: float, *names: str) -> None:
         """Print the time, how many passes came from the cache, and the hash of the final weights."""
         for name in names:
-            steps = json.loads((self.directory / name / "report.json").read_text())["steps"]
+            steps = json.loads((self.directory / name / "report.json").read_text())["passes"]
             cached = sum(step["cached"] for step in steps)
-            (last,) = (self.directory / name / "steps").glob("05-*/state.safetensors")
+            (last,) = (self.directory / name / "passes").glob("05-*/state.safetensors")
             print(f"{what:28} {seconds:6.1f} s  {cached} of 5 passes from the cache, weights {sha256(last)[:12]}")
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 
 from mbcompress import Context, TrainingConfig
-from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.cache.settings import DEFAULT_CHECKPOINT_SECONDS
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.registry.discovery import discover
 from mbcompress.training import fit
 
@@ -26,8 +28,9 @@ def train(epochs: int, interval: float | None) -> float:
     model = registry.build_model({"source": "mobilenet_v2", "num_classes": 10, "input_size": 32}).load()
     data = registry.build_dataset({"name": "digits"}).load((3, 32, 32), 0).development()
     with tempfile.TemporaryDirectory() as directory:
-        folder = None if interval is None else Path(directory)
-        checkpoints = Checkpoints(folder, interval=interval or DEFAULT_SECONDS)
+        checkpoints = Checkpoints()
+        if interval is not None:
+            checkpoints = CheckpointFolder(Path(directory), interval=interval)
         context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
         start = time.perf_counter()
         fit(model, context, options, label="train")
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    variants: list[float | None] = [None, DEFAULT_SECONDS, 5.0]
+    variants: list[float | None] = [None, DEFAULT_CHECKPOINT_SECONDS, 5.0]
     seconds: dict[float | None, list[float]] = {variant: [] for variant in variants}
     for number in range(options.rounds):
         for variant in variants if number % 2 == 0 else variants[::-1]:

@@ -179,7 +179,7 @@ def rows_of(folder: Path, network: str, subject: Subject, registry: Registry) ->
             if artifact["role"] == "baseline":
                 found.append(Row(File("fp32", path, runtime), macs))
             else:
-                seconds = sum(step["seconds"] for step in report["steps"] if not step.get("cached"))
+                seconds = sum(step["seconds"] for step in report["passes"] if not step.get("cached"))
                 found.append(Row(File(variant.name, path, runtime), macs, seconds))
     if found:
         directory = folder / network / "peers"

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from mbcompress.cli.allocator import kept_memory
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingConfig
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.cli.allocator import keep_freed_memory
 from mbcompress.registry.discovery import discover
 from mbcompress.training import CrossEntropy
 from mbcompress.training.optim import build_optimizer
@@ -74,8 +74,8 @@ def main() -> None:
     )
     spec = {"source": arguments.source, "width": arguments.width, "num_classes": CLASSES, "input_size": 32}
     model = discover().build_model({**spec, "strides_removed": 1}).load()
-    with TemporaryDirectory() as folder, kept_memory():
-        checkpoints = Checkpoints(Path(folder))
+    with TemporaryDirectory() as folder, keep_freed_memory():
+        checkpoints = CheckpointFolder(Path(folder))
         context = Context(data, model, (3, 32, 32), torch.device("cpu"), 0, checkpoints=checkpoints)
         trainer = Trainer(model, context, options, CrossEntropy(), (), "train")
         signals = DeferredSignals(context.progress.say)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mbcompress.cli.allocator import kept_memory
 
 from mbcompress import Context, TrainingConfig
+from mbcompress.cli.allocator import keep_freed_memory
 from mbcompress.data.loader import training_batches
 from mbcompress.data.splits import Development
 from mbcompress.files import write_json
@@ -108,7 +108,7 @@ def try_out(variant: Variant, source: str, minutes: float) -> dict[str, Any]:
         return Context(with_training(data, images), model_source.load(), SHAPE, torch.device("cpu"), 0)
 
     torch.manual_seed(0)
-    with kept_memory():
+    with keep_freed_memory():
         seconds = seconds_of_image(context(len(data.train)), model_source.load(), variant.settings(1))
     budget = 60 * minutes / seconds
     epochs = max(len(variant.options.get("resolutions", (1,))), math.ceil(budget / len(data.train)))

@@ -46,7 +46,7 @@ def run(name: str, launcher: list[str], threads: int, recipe: Path, overrides: l
     seconds = time.perf_counter() - start
     report = json.loads((folder / "report.json").read_text())
     return Outcome(
-        name, sum(step["seconds"] for step in report["steps"]), seconds, report["result"]["accuracy"]["top1"]
+        name, sum(step["seconds"] for step in report["passes"]), seconds, report["result"]["accuracy"]["top1"]
     )
 
 

@@ -1,7 +1,6 @@
 """mbcompress: compress MobileNets by recipes of pluggable passes, and report what the exported file really does."""
 
-from mbcompress.api import compress
-from mbcompress.checkpoint.restoring import load
+from mbcompress.api import Result, compress, load
 from mbcompress.contract.context import Context
 from mbcompress.contract.datasets import Dataset
 from mbcompress.contract.events import Run
@@ -19,7 +18,6 @@ from mbcompress.contract.traits import Trait
 from mbcompress.contract.zoo import Zoo
 from mbcompress.data.splits import Augmentation, Development, Images, Normalization, Splits
 from mbcompress.errors import MbcompressError, PassError, RecipeError
-from mbcompress.pipeline.result import Result
 
 __all__ = [
     "ArchitectureSource",

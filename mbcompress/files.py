@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder of the cache."""
+"""Reads files of bounded size, writes files that appear whole or not at all, and names the folder of the cache."""
 
 import contextlib
 import hashlib
@@ -10,10 +10,12 @@ from typing import Any
 
 import platformdirs
 
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import MbcompressError, first_line
 
 CACHE = "MBCOMPRESS_CACHE"
 """Environment variable: the cache folder, instead of `mbcompress` in the user's cache folder."""
+
+LARGEST_JSON = 64 * 2**20
 
 
 def cache_folder() -> Path:
@@ -21,11 +23,39 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        MbcompressError: it is missing, unreadable or larger than `limit` bytes.
+    """
+    try:
+        if not path.is_file():
+            raise MbcompressError(f"{path}: is not a file" if path.exists() else f"{path}: no such file")
+        if (size := path.stat().st_size) > limit:
+            raise MbcompressError(f"{path}: has {size} bytes, must have at most {limit}")
+        return path.read_bytes()
+    except OSError as error:
+        raise MbcompressError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """The JSON document in `content`; `path` is for the error message.
+
+    Raises:
+        MbcompressError: it is not JSON.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # also UTF-8 errors and integers of thousands of digits
+        raise MbcompressError(f"{path}: is not JSON: {first_line(error)}") from None
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write beside `path`, flush to the disk, then rename.
 
     Raises:
-        MbcompressError: the system says no, as where a disk is full; nothing is left beside `path`.
+        MbcompressError: the system refuses, for example because the disk is full; nothing is left beside `path`.
     """
     raw = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -44,7 +74,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented JSON, atomically; NaN and infinity are refused, as no JSON reader must take them."""
+    """Write indented JSON atomically; NaN and infinity are refused, which JSON does not have."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -54,6 +84,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def describe_file(path: Path, root: Path) -> dict[str, Any]:
+    """{'path' relative to `root`, 'bytes', 'sha256'}."""
+    return {"path": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
 def slug(text: str) -> str:
-    """What can be a file's name, and part of an identifier in a page: 'prune, recovery 1/2' -> 'prune-recovery-1-2'."""
+    """A name for a file or an HTML id: 'prune, recovery 1/2' -> 'prune-recovery-1-2'."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]

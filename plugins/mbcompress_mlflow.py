@@ -147,7 +147,7 @@ def _named(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _log_result(entry: MlflowRun, run: Run, report: Mapping[str, Any], directory: Path) -> None:
-    last = len(report["steps"])
+    last = len(report["passes"])
     entry.log_metrics(report["loaded"], 0)
     runtimes = [next(iter(exported)) for exported in run.recipe["export"]]
     for position, comparison in enumerate((report, *report["other_runtimes"])):

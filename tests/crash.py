@@ -108,7 +108,7 @@ class Harness:
 
     def weights(self, name: str) -> dict[str, str]:
         """SHA-256 of the weights after each pass."""
-        return {path.parent.name: sha256(path) for path in sorted((self.directory / name).glob("steps/*/state.*"))}
+        return {path.parent.name: sha256(path) for path in sorted((self.directory / name).glob("passes/*/state.*"))}
 
 
 def crash(directory: Path, kills: int, seed: int, recipe: str = RECIPE) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,14 +100,14 @@ def test_objects_of_the_callers_own_classes(toy: Recipe, tmp_path: Path) -> None
     assert applied is step
     assert isinstance(given, Net)
     assert shape == (3, 32, 32)
-    assert result.report["steps"][0]["metrics"]["scaled"] == 3.0
+    assert result.report["passes"][0]["metrics"]["scaled"] == 3.0
     assert result.report["metrics"]["share"]["share"]["value"] == 1.0
     written = yaml.safe_load((result.path / "recipe.yaml").read_text())
     assert written["passes"][0]["scale"]["by"] == 3.0
     assert written["data"]["name"] == "my_stripes"
     assert "Net(" in written["model"]["module"]
     # stored as a graph: nobody could find the source by its name, and the installed one of that name is another
-    described = json.loads((result.path / "steps" / "01-scale" / "architecture.json").read_text())
+    described = json.loads((result.path / "passes" / "01-scale" / "architecture.json").read_text())
     assert (described["form"], described["source"]) == ("graph", None)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -187,13 +189,61 @@ def test_whatever_a_pass_draws_follows_from_the_seed(toy: Recipe, tmp_path: Path
         np.random.seed(number)
         recipe = {"passes": [Draws(), Draws()], "export": toy["export"], "measure": toy["measure"]}
         report = mbcompress.compress(Net(), recipe, tiny_splits(), out=tmp_path / str(number), cache=False).report
-        drawn.append([[step["metrics"][name] for name in ("torch", "numpy", "python")] for step in report["steps"]])
+        drawn.append([[step["metrics"][name] for name in ("torch", "numpy", "python")] for step in report["passes"]])
         assert (random.random(), np.random.rand()) == (
             random.Random(number).random(),
             np.random.RandomState(number).rand(),
         )
     assert drawn[0] == drawn[1]
     assert drawn[0][0] != drawn[0][1]
+
+
+POLITE = """
+import json, logging, os, random, signal, sys, warnings
+import numpy as np, torch
+import torch._dynamo  # which sets TORCHINDUCTOR_CACHE_DIR
+import mbcompress
+from mbcompress.testing.tiny import tiny_splits
+
+warnings.filterwarnings("default", message="of the program")
+logging.getLogger("torch").setLevel(logging.CRITICAL)
+logging.getLogger("torchao").setLevel(logging.DEBUG)
+torch.manual_seed(5)
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 10, 3, 2), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+def state():
+    return {
+        "environment": dict(os.environ),
+        "warnings": [repr(each) for each in warnings.filters],
+        "showwarning": warnings.showwarning is shown,
+        "levels": {name: logging.getLogger(name).level for name in (None, "mbcompress", "torch", "torchao", "onnxscript")},
+        "handlers": list(map(repr, logging.getLogger().handlers)),
+        "disabled": logging.root.manager.disable,
+        "signals": [repr(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
+        "streams": [sys.stdout is streams[0], sys.stderr is streams[1], sys.excepthook is sys.__excepthook__],
+        "threads": [torch.get_num_threads(), torch.get_num_interop_threads()],
+        "modes": [torch.is_grad_enabled(), torch.is_inference_mode_enabled(), str(torch.get_default_dtype())],
+        "random": [str(torch.get_rng_state().sum()), str(np.random.get_state()[1].sum()), str(random.getstate()[1][:9])],
+        "directory": os.getcwd(),
+        "model": [net.training, str(net[0].weight.sum())],
+    }
+
+streams, shown = (sys.stdout, sys.stderr), warnings.showwarning
+before = state()
+recipe = json.loads(sys.argv[1])
+mbcompress.compress(net, recipe, tiny_splits(), out="run")
+after = state()
+print(json.dumps({key: [before[key], after[key]] for key in before if before[key] != after[key]}))
+"""
+
+
+def test_a_call_leaves_the_process_as_it_was(toy: Recipe, tmp_path: Path) -> None:
+    """In a process of its own, in which the call is the first that imports most libraries."""
+    recipe = {"passes": ["ptq"], "export": ["onnx"], "measure": toy["measure"]}
+    command = [sys.executable, "-c", POLITE, json.dumps(recipe)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {}
+    assert done.stderr == ""
 
 
 def test_a_module_that_cannot_be_copied_is_one_sentence(toy: Recipe, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_overrides(assignment: str, problem: str, good: Path, capsys: pytest.Cap
 def test_out_is_in_use(options: list[str], good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     full = tmp_path / "full"
     (full / "earlier").mkdir(parents=True)
-    problem = "already holds something; choose another --out, or remove it first"
+    problem = "is not empty; choose another --out, or empty it first"
     before = sorted(tmp_path.rglob("*"))
     for out in (full, good):
         assert refusal(capsys, "run", good, "--out", out, *options) == f"{out}: {problem}"

@@ -1,4 +1,4 @@
-"""The cache of steps: what it gives again, what it must not, and what it survives."""
+"""The cache of passes: what is taken from it, what must not be, and damage."""
 
 import json
 import os
@@ -17,14 +17,17 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.cache.keys import data_fingerprint, model_fingerprint, source_of, source_of_distribution, step_key
-from mbcompress.cache.place import cache_folder, cache_limit
+from mbcompress.cache.eviction import evict, items
+from mbcompress.cache.fingerprints import data_fingerprint, distribution_hash, model_fingerprint, source_hash
+from mbcompress.cache.keys import pass_key
+from mbcompress.cache.settings import cache_limit
 from mbcompress.cache.store import Store, lock_of
-from mbcompress.cache.upkeep import evict, items
 from mbcompress.cli import main
 from mbcompress.contract.context import Context
 from mbcompress.contract.progress import Progress
-from mbcompress.pipeline.executor import Steps, frozen
+from mbcompress.files import cache_folder
+from mbcompress.pipeline.executor import Executor
+from mbcompress.pipeline.preflight import frozen_copy
 from mbcompress.recipe import from_mapping, resolve
 from mbcompress.registry.discovery import Registry, discover
 from mbcompress.registry.registry import Origin
@@ -58,17 +61,17 @@ class Runner:
         loaded = registry.build_model(spec).load()
         splits = tiny_splits()
         data = replace(splits, train=splits.train.take(np.arange(images))).development()
-        context = Context(data, frozen(loaded), (3, 32, 32), torch.device("cpu"), seed, self.lines)
+        context = Context(data, frozen_copy(loaded), (3, 32, 32), torch.device("cpu"), seed, self.lines)
         store = Store(self.folder, self.lines) if cache else None
         self.run = self.directory / f"run-{self.count}"
-        self.steps = Steps(plan, registry, self.run, loaded, context, store)
+        self.executor = Executor(plan, registry, self.run, loaded, context, store)
         start = time.monotonic()
-        self.records = list(self.steps.carry_out())
+        self.records = list(self.executor.execute())
         self.seconds = time.monotonic() - start
         return [record["cached"] for record in self.records]
 
     def state(self) -> dict[str, torch.Tensor]:
-        state: dict[str, torch.Tensor] = self.steps.stage.model.state_dict()
+        state: dict[str, torch.Tensor] = self.executor.current.model.state_dict()
         return state
 
 
@@ -104,16 +107,16 @@ def test_only_what_changed_is_computed(run: Runner) -> None:
 def test_a_step_from_the_cache_is_a_step_of_the_run(run: Runner) -> None:
     run(PRUNE)
     run(PRUNE)
-    step = run.run / "steps" / "01-prune"
+    step = run.run / "passes" / "01-prune"
     assert {path.name for path in step.iterdir()} == {"architecture.json", "metrics.json", "state.safetensors"}
     with torch.no_grad():
-        assert torch.equal(mbcompress.load(step)(EXAMPLE), run.steps.stage.model(EXAMPLE))
+        assert torch.equal(mbcompress.load(step)(EXAMPLE), run.executor.current.model(EXAMPLE))
 
 
 def test_the_same_command_again(toy: Recipe, tmp_path: Path) -> None:
     recipe = {**toy, "passes": [PRUNE]}
     first, again = (mbcompress.compress(None, recipe, out=tmp_path / name) for name in ("first", "again"))
-    assert [step["cached"] for each in (first, again) for step in each.report["steps"]] == [False, True]
+    assert [step["cached"] for each in (first, again) for step in each.report["passes"]] == [False, True]
     assert "from the cache" not in (first.path / "report.md").read_text()
     assert "from the cache" in (again.path / "report.md").read_text()
     assert "from the cache" in (again.path / "report.html").read_text()
@@ -125,10 +128,10 @@ def test_a_plugins_code_and_version_count(run: Runner, install: Install, monkeyp
     install("mb-squeeze", code)
     assert run("squeeze", TRAIN) == [False, False]
     assert run("squeeze", TRAIN) == [True, True]
-    source_of.cache_clear()  # as in another process
+    source_hash.cache_clear()  # as in another process
     install("mb-squeeze", code.replace("return model", "return model  # edited"), into="edited")
     assert run("squeeze") == [False]
-    source_of.cache_clear()
+    source_hash.cache_clear()
     install("mb-squeeze", code, version="1.3", into="newer")
     assert run("squeeze") == [False]
 
@@ -174,7 +177,7 @@ def test_results_that_are_not_finite_are_not_kept(run: Runner, install: Install,
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_a_damaged_entry_is_as_good_as_none(folder: Path, run: Runner, file: str, damage: str) -> None:
     run(FIRST)
-    (path,) = folder.glob(f"steps/*/{file}")
+    (path,) = folder.glob(f"passes/*/{file}")
     if damage == "gone":
         path.unlink()
     else:
@@ -220,7 +223,7 @@ def test_one_waits_for_the_other(tmp_path: Path) -> None:
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
-    assert told.lines == ["train: another run is at the same step, waiting for it"]
+    assert told.lines == ["train: waiting for another run that computes the same pass"]
 
 
 def test_eviction_takes_what_was_not_used_for_longest_and_nothing_in_use(tmp_path: Path) -> None:
@@ -240,8 +243,8 @@ def test_eviction_takes_what_was_not_used_for_longest_and_nothing_in_use(tmp_pat
 
 
 def test_an_entry_that_was_never_finished_goes_first(tmp_path: Path) -> None:
-    (tmp_path / "steps" / ".key9-abc").mkdir(parents=True)
-    (tmp_path / "steps" / ".key9-abc" / "x").write_bytes(b"1")
+    (tmp_path / "passes" / ".key9-abc").mkdir(parents=True)
+    (tmp_path / "passes" / ".key9-abc" / "x").write_bytes(b"1")
     Store(tmp_path, Progress()).keep("key1", "train", lambda entry: None)
     (whole,) = [item for item in items(tmp_path) if item.key == "key1"]
     assert [item.key for item in evict(tmp_path, whole.bytes)] == ["key9"]
@@ -253,16 +256,16 @@ def test_the_command(run: Runner, folder: Path, capsys: pytest.CaptureFixture[st
     run(PRUNE, TRAIN)
     assert main(["cache", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {(item["kind"], item["name"]) for item in listed} == {("step", "prune"), ("step", "train")}
+    assert {(item["kind"], item["name"]) for item in listed} == {("pass", "prune"), ("pass", "train")}
     assert main(["cache", "list"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("step      ")
+    assert out[0].startswith("pass         ")
     assert out[2].startswith("2 items, ")
     assert main(["cache", "prune", "--gib", "1"]) == 0
     assert capsys.readouterr().out.startswith("0 items removed, 0 B; ")
     with lock_of(folder, listed[0]["key"]):
         assert main(["cache", "clear"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("1 items stay, which running processes use")
+    assert capsys.readouterr().out.splitlines()[1].startswith("1 items stay: they are in use")
     assert main(["cache", "clear"]) == 0
     assert items(folder) == []
     assert main(["cache", "prune", "--gib", "-1"]) == 2
@@ -330,7 +333,7 @@ def test_what_shows_in_training_only_belongs_to_the_key(registry: Registry, make
         torch.manual_seed(0)
         models.append(Dropping(*shares, attention=attention).eval())
     context, train = make_context(models[0]), registry.passes.build("train", {}, registry)
-    keys = [step_key(train, model, context, None, "") for model in (models[0], *models)]
+    keys = [pass_key(train, model, context, None, "") for model in (models[0], *models)]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
 
@@ -343,13 +346,13 @@ def test_options_that_no_document_can_hold_are_not_kept(make_context: Callable[.
     """Two long arrays look the same where they are abbreviated."""
     model = Dropping(0.5).eval()
     context = make_context(model)
-    assert step_key(Masked(), model, context, None, "") is not None
-    assert step_key(Masked(mask=np.zeros(5000)), model, context, None, "") is None
+    assert pass_key(Masked(), model, context, None, "") is not None
+    assert pass_key(Masked(mask=np.zeros(5000)), model, context, None, "") is None
 
 
 def test_sources(registry: Registry) -> None:
-    assert source_of(registry.passes.classes["qat"]) != source_of(registry.passes.classes["prune"])
-    assert source_of(registry.passes.classes["qat"]) == source_of(discover().passes.classes["qat"])
+    assert source_hash(registry.passes.classes["qat"]) != source_hash(registry.passes.classes["prune"])
+    assert source_hash(registry.passes.classes["qat"]) == source_hash(discover().passes.classes["qat"])
     # rich does not name its modules in a file for that, as setuptools does
     other, nobody = Origin("a", "rich", "1"), Origin("a", "no-such-distribution", "1")
-    assert source_of_distribution(other) != source_of_distribution(nobody)
+    assert distribution_hash(other) != distribution_hash(nobody)

@@ -47,7 +47,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ended("--help")
     text = " ".join(capsys.readouterr().out.split())
-    for command in ("run carry out", "validate check", "passes list", "plugins list", "plugin create"):
+    for command in ("run run a recipe", "validate check", "passes list", "plugins list", "plugin create"):
         assert command in text
     assert (
         "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input or a machine without room, 3 a limit of the recipe's "

@@ -20,13 +20,14 @@ from toys import FAST, MODEL
 from toys import toy as toy
 
 from mbcompress import MbcompressError, Progress, TrainingConfig, compress
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
 from mbcompress.cache.keys import machine
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.contract.context import Context
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.data.splits import Development, Images
 from mbcompress.errors import ProcessLostError, TrainingDivergedError
-from mbcompress.pipeline.launcher import join, launched
+from mbcompress.pipeline.processes import join, launched
 from mbcompress.registry.discovery import discover
 from mbcompress.training import Batch, fit
 from mbcompress.training.distributed import equalize
@@ -108,10 +109,12 @@ def resumed(context: Context, how: type[BaseException], at: tuple[int, int]) -> 
     """A training that ends in each process at a step of its own, and begins again."""
     index = context.process_group.rank
     folder = Path(f"{how.__name__}")
-    checkpoints = [Checkpoints(folder, interval=0.0 if how is Killed else 1e9) if index == 0 else Checkpoints()] * 2
+    checkpoints = [
+        CheckpointFolder(folder, interval=0.0 if how is Killed else 1e9) if index == 0 else Checkpoints()
+    ] * 2
     with pytest.raises(how):
         noisy(replace(context, progress=Stops(at[index], how), checkpoints=checkpoints[0]))
-    checkpoints = [Checkpoints(folder) if index == 0 else Checkpoints()]
+    checkpoints = [CheckpointFolder(folder) if index == 0 else Checkpoints()]
     counting = Counting()
     result = noisy(replace(context, progress=counting, checkpoints=checkpoints[0]))
     return result, counting.items
@@ -249,8 +252,13 @@ def test_another_model_than_mains_is_refused(found: list[Any]) -> None:
 def test_one_process_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
     alone, tensor = ProcessGroup(), torch.ones(2)
-    assert (alone.main, alone.share, alone.broadcast_object(lambda: 3), alone.any(False)) == (True, (0, 1), 3, False)
-    assert alone.sum(tensor) is tensor
+    assert (alone.is_main_process, alone.shard, alone.broadcast_object(lambda: 3), alone.any(False)) == (
+        True,
+        (0, 1),
+        3,
+        False,
+    )
+    assert alone.all_reduce(tensor) is tensor
 
 
 @pytest.mark.parametrize(
@@ -273,7 +281,9 @@ def test_launchers(variables: dict[str, str], expected: tuple[int, int], monkeyp
 def test_what_no_launcher_says(rank: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", size)
-    with pytest.raises(MbcompressError, match=f"^RANK, WORLD_SIZE: must be the number .*, got '{rank}' and '{size}'$"):
+    with pytest.raises(
+        MbcompressError, match=f"^RANK, WORLD_SIZE: must be a rank and a world size, .*, got '{rank}' and '{size}'$"
+    ):
         launched()
 
 
@@ -366,9 +376,9 @@ def test_a_launched_run_that_was_killed_goes_on(start: Callable[..., Any], tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "packages", "r.yaml", "run"]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
-    assert report["steps"][0]["metrics"]["validation_top1"] > 0.5
-    assert len(list((tmp_path / "cache" / "steps").iterdir())) == 1
-    assert not any((tmp_path / "cache" / "trainings").iterdir())
+    assert report["passes"][0]["metrics"]["validation_top1"] > 0.5
+    assert len(list((tmp_path / "cache" / "passes").iterdir())) == 1
+    assert not any((tmp_path / "cache" / "checkpoints").iterdir())
 
 
 def test_a_launched_run_that_diverges_ends_in_all_processes(start: Callable[..., Any], tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
+from mbcompress.cache.eviction import evict, items
 from mbcompress.cache.store import Store
-from mbcompress.cache.upkeep import evict, items
 from mbcompress.contract.progress import Progress
 from mbcompress.errors import system_limits
 from mbcompress.pipeline.rerun import compare_runs
@@ -54,7 +54,7 @@ def test_a_full_disk_under_the_cache_costs_the_cache_only(
     assert told.lines == ["cache: 'prune' was not kept: [Errno 28] No space left on device"]
     assert mbcompress.load(result.path)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert items(tmp_path / "cache") == []
-    assert list((tmp_path / "cache" / "steps").iterdir()) == []
+    assert list((tmp_path / "cache" / "passes").iterdir()) == []
 
 
 RUN = """
@@ -76,7 +76,7 @@ def test_a_file_size_limit_is_one_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
-        "mbcompress: run/.partial/steps/01-prune/state.safetensors: cannot be written: File too large\n"
+        "mbcompress: run/.partial/passes/01-prune/state.safetensors: cannot be written: File too large\n"
     )
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
@@ -209,7 +209,7 @@ def test_rerun_says_what_came_out_the_same(
         "top-1 of the result",
         "baseline.npy",
         "model.npy",
-        "steps/01-prune/state.safetensors",
+        "passes/01-prune/state.safetensors",
     ]
     assert all(": the same, " in line for line in findings)
     recipe = (finished / "recipe.yaml").read_text()
@@ -220,26 +220,26 @@ def test_rerun_says_what_came_out_the_same(
 
 
 def test_differences_are_found(finished: Path, tmp_path: Path) -> None:
+    from mbcompress.checkpoint.manifest import write_manifest
     from mbcompress.pipeline.rerun import compare_environments
-    from mbcompress.pipeline.run_directory import write_manifest
 
     other = shutil.copytree(finished, tmp_path / "other")
     report = (other / "report.json").read_text()
     (other / "report.json").write_text(report.replace('"k": ', '"k": 1'))
     environment = (other / "environment.json").read_text()
     (other / "environment.json").write_text(environment.replace('"torch_threads": ', '"torch_threads": 1'))
-    (other / "steps" / "01-prune" / "state.safetensors").unlink()
+    (other / "passes" / "01-prune" / "state.safetensors").unlink()
     write_manifest(other)
-    findings = {finding.what: finding for finding in compare_runs(finished, other)}
+    findings = {finding.subject: finding for finding in compare_runs(finished, other)}
     assert not findings["top-1 of the result"].same
-    assert findings["steps/01-prune/state.safetensors"].second == "absent"
+    assert findings["passes/01-prune/state.safetensors"].second == "absent"
     assert findings["model.npy"].same
-    assert [each.what for each in compare_environments(finished, other)] == ["torch_threads"]
+    assert [each.subject for each in compare_environments(finished, other)] == ["torch_threads"]
 
 
 def test_clocks_that_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry from the future is as good as any, and the checkpoints' interval does not follow the clock."""
-    from mbcompress.cache.checkpoints import Checkpoints
+    from mbcompress.cache.checkpoints import CheckpointFolder
 
     store = Store(tmp_path, Progress())
     place = store.keep("key", "train", lambda entry: None)
@@ -247,9 +247,9 @@ def test_clocks_that_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     os.utime(place / "entry.json", (2**33, 2**33))
     assert store.find("key", "train") == place
     assert [item.key for item in evict(tmp_path, -1)] == ["key"]
-    checkpoints = Checkpoints(tmp_path, interval=1e6)
+    checkpoints = CheckpointFolder(tmp_path, interval=1e6)
     monkeypatch.setattr("time.time", lambda: 2.0**33)
-    assert not checkpoints.due()
+    assert not checkpoints.due
 
 
 def test_limits_are_as_they_were() -> None:

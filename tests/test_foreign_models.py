@@ -74,7 +74,7 @@ def test_tensorflow_style_mobilenet_v2_through_the_whole_chain(
     assert top1["result"] > top1["baseline"] - 0.08  # two epochs of distillation
     assert report["result"]["macs"] <= 0.7 * report["baseline"]["macs"]
     assert report["ratio"]["size"] > 3
-    prune, _, qat = (step["metrics"] for step in report["steps"])
+    prune, _, qat = (step["metrics"] for step in report["passes"])
     assert prune["unpruned_layers"] == qat["float_layers"] == 0
     for name in ("baseline.onnx", "model.onnx"):
         kinds = {node.op_type for node in onnx.load(tmp_path / "run" / name).graph.node}

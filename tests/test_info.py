@@ -1,4 +1,4 @@
-"""`mbcompress info`: what it says of runs, steps, files and the zoo, and of everything else."""
+"""`mbcompress info`: what it prints about runs, passes, files and the zoo, and what it refuses."""
 
 import json
 import subprocess
@@ -19,6 +19,7 @@ import mbcompress
 from mbcompress.cli import main
 from mbcompress.cli.info import render
 from mbcompress.info import describe_artifact
+from mbcompress.registry.discovery import Registry
 
 MODEL = {"source": "mobilenet_v1", "width": 0.25, "num_classes": 10, "input_size": 32}
 RECIPE = {
@@ -49,10 +50,10 @@ def test_run(run: mbcompress.Result, capsys: pytest.CaptureFixture[str]) -> None
     described, text = info(capsys, run.path)
     assert described["kind"] == "run"
     assert described["architecture"]["source"] == "mobilenet_v1"
-    assert [each["pass"] for each in described["passes"]] == ["prune", "qat"]
-    assert described["passes"][0]["options"]["target_macs"] == 0.7
-    assert [each["stored_as"] for each in described["steps"]] == ["source", "graph"]
-    assert [each["traits"] for each in described["steps"]] == [["float"], ["int8"]]
+    assert [each["pass"] for each in described["recipe"]] == ["prune", "qat"]
+    assert described["recipe"][0]["options"]["target_macs"] == 0.7
+    assert [each["stored_as"] for each in described["passes"]] == ["source", "graph"]
+    assert [each["traits"] for each in described["passes"]] == [["float"], ["int8"]]
     baseline, result = described["figures"]
     assert result["int8_convolutions"] == result["convolutions"] == 27
     assert result["bytes"] == run.artifacts[0].stat().st_size < baseline["bytes"]
@@ -66,15 +67,15 @@ def described_files(run: mbcompress.Result) -> list[Any]:
     return files
 
 
-def test_steps(run: mbcompress.Result, capsys: pytest.CaptureFixture[str]) -> None:
-    pruned, text = info(capsys, run.path / "steps" / "01-prune")
-    assert {"pass": "prune", "of": "step 1 of 2", "stored_as": "source"}.items() <= pruned.items()
+def test_passes(run: mbcompress.Result, capsys: pytest.CaptureFixture[str]) -> None:
+    pruned, text = info(capsys, run.path / "passes" / "01-prune")
+    assert {"pass": "prune", "of": "pass 1 of 2", "stored_as": "source"}.items() <= pruned.items()
     assert pruned["options"]["target_macs"] == 0.7
     assert pruned["layer_counts"] == {"convolutions": 27, "batch_norms": 27, "linear": 1}
-    assert pruned["metrics"]["parameters"] == run.report["steps"][0]["metrics"]["parameters"]
+    assert pruned["metrics"]["parameters"] == run.report["passes"][0]["metrics"]["parameters"]
     assert "features.0.0" in text
     assert "more; --json has all" in text
-    quantized, _ = info(capsys, run.path / "steps" / "02-qat")
+    quantized, _ = info(capsys, run.path / "passes" / "02-qat")
     assert {"stored_as": "graph", "traits": ["int8"], "layers": []}.items() <= quantized.items()
     assert {"int8", "float32"} <= {each["dtype"] for each in quantized["state"]["dtypes"]}
 
@@ -209,10 +210,10 @@ def test_what_cannot_be_described(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert refused(capsys, nowhere) == f"{nowhere}: no such file or directory; for shipped weights, name zoo:NAME"
     note.write_text("hello")
     assert refused(capsys, note).startswith(
-        f"{note}: cannot be described; name a run directory, a step of one, a .onnx"
+        f"{note}: cannot be described; name a run directory, a pass of one, a .onnx"
     )
     assert refused(capsys, tmp_path).endswith(
-        "is neither a run directory (no manifest.json) nor a step (no architecture.json)"
+        "is neither a run directory (no manifest.json) nor a pass of one (no architecture.json)"
     )
     assert "cannot be read: File name too long" in refused(capsys, "x" * 5000)
     for name in ("m.onnx", "s.safetensors", "c.pt"):
@@ -239,23 +240,25 @@ def test_changed_files_are_named(copy_model: Path, capsys: pytest.CaptureFixture
     described, text = info(capsys, copy_model)
     assert described["files"]["changed"] == ["model.onnx", "report.md"]
     assert "changed model.onnx, report.md" in text
-    state = copy_model / "steps" / "02-qat" / "state.safetensors"
+    state = copy_model / "passes" / "02-qat" / "state.safetensors"
     state.write_bytes(b"x")
     assert refused(capsys, state.parent).startswith(f"{state}: was changed after the run: ")
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "steps/../../x"])
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "passes/../../x"])
 def test_manifests_that_point_outside(copy_model: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     manifest = {"files": [{"path": name, "bytes": 1, "sha256": "0"}]}
     (copy_model / "manifest.json").write_text(json.dumps(manifest))
     assert refused(capsys, copy_model) == f"{copy_model / 'manifest.json'}: lists {name!r}, which is outside the run"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"result": 3, "ratio": [], "steps": "x", "artifacts": null}'])
-def test_damaged_reports(copy_model: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"result": 3, "ratio": [], "passes": "x", "artifacts": null}'])
+def test_damaged_reports(
+    copy_model: Path, registry: Registry, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
     (copy_model / "report.json").write_text(content)
     if content.endswith("}"):  # a report with other contents is shown as far as it goes
-        assert describe_artifact(str(copy_model))["figures"][1]["bytes"] is None
+        assert describe_artifact(str(copy_model), registry)["figures"][1]["bytes"] is None
         assert main(["info", str(copy_model)]) == 0
     else:
         assert refused(capsys, copy_model).startswith(f"{copy_model / 'report.json'}: ")
@@ -267,19 +270,19 @@ def test_hashes_that_are_none(copy_model: Path, capsys: pytest.CaptureFixture[st
     for entry in content["files"]:
         entry["sha256"] = "\u202e\x1b[2J"
     manifest.write_text(json.dumps(content))
-    assert refused(capsys, next((copy_model / "steps").iterdir())).isprintable()
+    assert refused(capsys, next((copy_model / "passes").iterdir())).isprintable()
 
 
 def test_metrics_that_are_none(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = next((copy_model / "steps").iterdir()) / "metrics.json"
+    path = next((copy_model / "passes").iterdir()) / "metrics.json"
     path.write_text('{"metrics": 0.5}')
     described, _ = info(capsys, copy_model)
-    assert described["steps"][0]["parameters"] is None
+    assert described["passes"][0]["parameters"] is None
 
 
-def test_a_recipe_that_is_none(copy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_that_is_none(copy_model: Path, registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     (copy_model / "recipe.yaml").write_text(yaml.safe_dump({"passes": {"a": 1}}))
-    assert describe_artifact(str(copy_model))["passes"] == []
+    assert describe_artifact(str(copy_model), registry)["recipe"] == []
     (copy_model / "recipe.yaml").write_text("[")
     assert "recipe.yaml" in refused(capsys, copy_model)
 
@@ -291,7 +294,7 @@ def test_render() -> None:
     assert lines == ["a b: 1,234", "x: y 0.5", "t:", "  k    m", "  1    -", "  yes  z"]
 
 
-@pytest.mark.parametrize("what", ["model.onnx", ".", "steps/01-prune", "steps/02-qat/state.safetensors", "zoo"])
+@pytest.mark.parametrize("what", ["model.onnx", ".", "passes/01-prune", "passes/02-qat/state.safetensors", "zoo"])
 def test_answers_without_torch(run: mbcompress.Result, what: str) -> None:
     path = "zoo:mobilenet_v1_digits" if what == "zoo" else str(run.path / what)
     code = f"import sys\nfrom mbcompress.cli import main\nmain(['info', {path!r}])\nprint('torch' in sys.modules)"
@@ -306,5 +309,5 @@ def test_a_run_without_passes_can_be_loaded(
     images = torch.zeros(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(mbcompress.load(result.path)(images), result.model(images))
-    described, _ = info(capsys, result.path / "steps" / "00-loaded")
-    assert described["of"] == "step 0 of 1"
+    described, _ = info(capsys, result.path / "passes" / "00-loaded")
+    assert described["of"] == "pass 0 of 1"

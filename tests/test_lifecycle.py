@@ -12,7 +12,7 @@ from toys import DIARY, MODEL, Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.pipeline.events import Notifier
+from mbcompress.pipeline.notifier import Notifier
 from mbcompress.registry.discovery import discover
 
 PASSES = [{"prune": {"target_macs": 0.8}}, {"prune": {"target_macs": 0.6}}]
@@ -59,7 +59,7 @@ def test_a_run_is_told_from_start_to_end(diary: Notices, toy: Recipe, tmp_path: 
     assert run.recipe == yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert run.environment == json.loads((tmp_path / "run" / "environment.json").read_text())
     for number, notice in enumerate(diary[1:3], start=1):
-        step = json.loads((tmp_path / "run" / "steps" / f"{number:02}-prune" / "metrics.json").read_text())
+        step = json.loads((tmp_path / "run" / "passes" / f"{number:02}-prune" / "metrics.json").read_text())
         assert notice[2:] == (number, step["name"], step["metrics"], step["seconds"])
     assert diary[2][4]["macs"] < diary[1][4]["macs"]
     *_, name, directory, files = diary[3]
@@ -67,7 +67,7 @@ def test_a_run_is_told_from_start_to_end(diary: Notices, toy: Recipe, tmp_path: 
     assert {"baseline.npy", "manifest.json", "model.npy", "recipe.yaml", "report.html", "report.json"} <= set(files)
     # the diary cleared what it was given
     assert result.report == json.loads((tmp_path / "run" / "report.json").read_text())
-    assert result.report["steps"][1]["metrics"]["macs"] == diary[2][4]["macs"]
+    assert result.report["passes"][1]["metrics"]["macs"] == diary[2][4]["macs"]
 
 
 def test_every_run_has_an_id_of_its_own(diary: Notices, toy: Recipe, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import mbcompress
-from mbcompress.checkpoint.saving import write_step
+from mbcompress.checkpoint.manifest import write_manifest
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.contract.context import Context
 from mbcompress.data.splits import Images
 from mbcompress.graph import count_macs, count_parameters
-from mbcompress.pipeline.run_directory import write_manifest
 from mbcompress.registry.discovery import Registry
 
 SOURCES = {
@@ -49,8 +49,8 @@ def chain(
     for number, (name, options) in enumerate(CHAIN.items(), start=1):
         step = registry.passes.build(name, options, registry)
         model = step.apply(model, context).eval()
-        path = directory / "steps" / f"{number:02}-{name}"
-        write_step(path, {"name": name}, model, SHAPE, INT8 if name == "qat" else FLOAT, source)
+        path = directory / "passes" / f"{number:02}-{name}"
+        save_pass(path, {"name": name}, model, SHAPE, INT8 if name == "qat" else FLOAT, source)
         # the next pass may go on with the model itself
         stages[name] = model if name == "qat" else copy.deepcopy(model), path
     write_manifest(directory)
@@ -103,7 +103,7 @@ FOREIGN = {"tensorflow": TensorFlowMobileNetV2, "hand-written": HandWrittenMobil
 def test_modules_of_strangers_come_back_without_their_class(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = FOREIGN[name]().eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
     assert {"form": "graph", "source": None}.items() <= described(tmp_path / "step").items()
     loaded = mbcompress.load(tmp_path / "step")
     assert difference(model, loaded) == 0
@@ -115,7 +115,7 @@ def test_modules_of_strangers_come_back_without_their_class(name: str, tmp_path:
 
 def test_constants_and_shared_tensors(tmp_path: Path) -> None:
     model = Net().eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
     assert "gain" in described(tmp_path / "step")["constants"]
     assert difference(model, mbcompress.load(tmp_path / "step")) == 0
     assert difference(model, mbcompress.load(tmp_path / "step", model=Net())) == 0
@@ -137,7 +137,7 @@ def test_masks_come_back(tiny_model: Callable[..., Any], registry: Registry, tmp
         if isinstance(module, nn.Conv2d):
             parametrize.register_parametrization(module, "weight", Mask(module.weight))
     spec = {"source": source, "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec) if source else None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec) if source else None)
     loaded = mbcompress.load(tmp_path / "step")
     assert difference(model, loaded) == 0
     masks = [name for name in loaded.state_dict() if name.endswith(".mask")]
@@ -149,7 +149,7 @@ def test_zeroed_weights_come_back_as_zeros(tiny_model: Callable[..., Any], regis
     weight = model.features[0][0].weight
     weight.data[weight.abs() < weight.abs().median()] = 0
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
     loaded = mbcompress.load(tmp_path / "step")
     assert torch.equal(loaded.state_dict()["features.0.0.weight"], weight)
     assert int((weight == 0).sum()) > 100
@@ -162,18 +162,18 @@ def test_a_source_whose_layers_were_exchanged_is_stored_as_a_graph(
     model = tiny_model("mobilenet_v2")
     model.features[0][2] = nn.Hardswish()
     spec = {"source": "mobilenet_v2", "num_classes": 10, "width": 0.25, "input_size": 32}
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, registry.build_model(spec))
     assert described(tmp_path / "step")["form"] == "graph"
     assert difference(model, mbcompress.load(tmp_path / "step")) == 0
 
 
 def test_a_module_that_cannot_be_captured_needs_its_class(tmp_path: Path) -> None:
     model = Net(undecided=True).eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
     assert described(tmp_path / "step")["form"] == "module"
     assert "step: needs the module that was compressed, as in load(path, model=MyNet()): " in refused(tmp_path / "step")
     assert difference(model, mbcompress.load(tmp_path / "step", model=Net())) == 0
-    assert "does not fit the Inception that was given" in refused(tmp_path / "step", Inception())
+    assert "does not fit the Inception in model=" in refused(tmp_path / "step", Inception())
 
 
 def test_a_pruned_module_comes_back_in_its_class(
@@ -183,13 +183,13 @@ def test_a_pruned_module_comes_back_in_its_class(
     model = TensorFlowMobileNetV2().eval()
     prune = registry.passes.build("prune", {"target_parameters": 0.8}, registry)
     pruned = prune.apply(model, make_context(model))
-    write_step(tmp_path / "step", {}, pruned, SHAPE, FLOAT, None)
-    skeleton = TensorFlowMobileNetV2()
-    before = {name: value.shape for name, value in skeleton.state_dict().items()}
-    loaded = mbcompress.load(tmp_path / "step", model=skeleton)
+    save_pass(tmp_path / "step", {}, pruned, SHAPE, FLOAT, None)
+    template = TensorFlowMobileNetV2()
+    before = {name: value.shape for name, value in template.state_dict().items()}
+    loaded = mbcompress.load(tmp_path / "step", model=template)
     assert type(loaded) is TensorFlowMobileNetV2
     assert difference(pruned, loaded) == 0
-    assert {name: value.shape for name, value in skeleton.state_dict().items()} == before  # it was copy_model
+    assert {name: value.shape for name, value in template.state_dict().items()} == before  # it was copy_model
     assert count_parameters(loaded) < count_parameters(model)
 
 
@@ -208,7 +208,7 @@ class Elsewhere(mbcompress.ModelSource):
 
 def test_sources_that_cannot_be_built_again_are_not_asked(tmp_path: Path) -> None:
     model = Net().eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, Elsewhere(num_classes=10))
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, Elsewhere(num_classes=10))
     assert described(tmp_path / "step")["source"] == {"source": "elsewhere", "num_classes": 10}
     assert difference(model, mbcompress.load(tmp_path / "step")) == 0
 
@@ -216,5 +216,5 @@ def test_sources_that_cannot_be_built_again_are_not_asked(tmp_path: Path) -> Non
 def test_writing_leaves_the_model_as_it_is(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
     model = tiny_model("mobilenet_v1").to(memory_format=torch.channels_last)
     strides = [parameter.stride() for parameter in model.parameters()]
-    write_step(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
+    save_pass(tmp_path / "step", {}, model, SHAPE, FLOAT, None)
     assert [parameter.stride() for parameter in model.parameters()] == strides

@@ -1,4 +1,4 @@
-"""Steps that were changed, damaged or made up: one sentence each, at once, and nothing of them is executed."""
+"""Passes that were changed, damaged or forged are refused in one sentence, and nothing of them is executed."""
 
 import json
 import pickle
@@ -13,32 +13,55 @@ from round_trip import FLOAT, INT8, SHAPE, Net, described, difference, refused
 from safetensors.torch import load_file, save_file
 
 import mbcompress
-from mbcompress.checkpoint.saving import write_step
-from mbcompress.pipeline.run_directory import write_manifest
+from mbcompress.checkpoint.manifest import write_manifest
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.registry.discovery import Registry
 
 
 @pytest.fixture
 def run(tiny_model: Callable[..., Any], registry: Registry, tmp_path: Path) -> Path:
-    """Two steps: one stored by its source, one as a graph."""
+    """Two passes: one stored by its source, one as a graph."""
     spec = {"source": "mobilenet_v1", "num_classes": 10, "width": 0.25, "input_size": 32}
     model = tiny_model("mobilenet_v1")
     directory = tmp_path / "run"
-    write_step(directory / "steps" / "01-train", {}, model, SHAPE, FLOAT, registry.build_model(spec))
-    write_step(directory / "steps" / "02-own", {}, Net().eval(), SHAPE, FLOAT, None)
+    save_pass(directory / "passes" / "01-train", {}, model, SHAPE, FLOAT, registry.build_model(spec))
+    save_pass(directory / "passes" / "02-own", {}, Net().eval(), SHAPE, FLOAT, None)
     write_manifest(directory)
     return directory
 
 
 def test_a_run_is_its_last_step(run: Path) -> None:
-    assert difference(mbcompress.load(run), mbcompress.load(run / "steps" / "02-own")) == 0
-    shutil.copytree(run / "steps" / "01-train", run.parent / "taken out")
-    assert difference(mbcompress.load(run.parent / "taken out"), mbcompress.load(run / "steps" / "01-train")) == 0
+    assert difference(mbcompress.load(run), mbcompress.load(run / "passes" / "02-own")) == 0
+    shutil.copytree(run / "passes" / "01-train", run.parent / "taken out")
+    assert difference(mbcompress.load(run.parent / "taken out"), mbcompress.load(run / "passes" / "01-train")) == 0
+
+
+def test_runs_of_version_0_1_are_loaded_and_described(run: Path, registry: Registry) -> None:
+    """They have `steps/` in place of `passes/`, and a report of schema 1."""
+    from mbcompress.info import describe_artifact
+
+    model = mbcompress.load(run)
+    (run / "passes").rename(run / "steps")
+    (run / "report.json").write_text('{"schema": 1, "name": "old", "steps": []}')
+    (run / "environment.json").write_text("{}")
+    for name in ("01-train", "02-own"):
+        (run / "steps" / name / "metrics.json").write_text(f'{{"name": "{name[3:]}", "seconds": 1.5, "metrics": {{}}}}')
+    write_manifest(run)
+    assert difference(mbcompress.load(run), model) == 0
+    assert difference(mbcompress.load(run / "steps" / "02-own"), model) == 0
+    described = describe_artifact(str(run), registry)
+    assert [(row["pass"], row["stored_as"]) for row in described["passes"]] == [
+        ("01-train", "source"),
+        ("02-own", "graph"),
+    ]
+    assert describe_artifact(str(run / "steps" / "01-train"), registry)["of"] == "pass 1 of 2"
+    (run / "steps" / "02-own" / "graph.json").write_text("{}")
+    assert "was changed after the run" in refused(run)
 
 
 @pytest.mark.parametrize("name", ["architecture.json", "graph.json", "state.safetensors"])
 def test_a_changed_file_is_named(run: Path, name: str) -> None:
-    path = run / "steps" / "02-own" / name
+    path = run / "passes" / "02-own" / name
     path.write_bytes(path.read_bytes() + b" ")
     assert refused(run).startswith(f"{path}: was changed after the run: manifest.json has sha256 ")
     path.unlink()
@@ -59,9 +82,12 @@ def test_a_file_that_the_run_did_not_write(run: Path) -> None:
 
 def test_what_is_no_step(tmp_path: Path) -> None:
     assert refused(tmp_path / "none").startswith(f"{tmp_path / 'none'}: no such directory; name a run directory, ")
-    assert refused(tmp_path) == f"{tmp_path}: is neither a run directory (no steps/) nor a step (no architecture.json)"
-    (tmp_path / "steps").mkdir()
-    assert refused(tmp_path) == f"{tmp_path}: is a run directory without steps"
+    assert (
+        refused(tmp_path)
+        == f"{tmp_path}: is neither a run directory (no passes/) nor a pass of one (no architecture.json)"
+    )
+    (tmp_path / "passes").mkdir()
+    assert refused(tmp_path) == f"{tmp_path}: is a run directory without passes"
 
 
 class Bomb:
@@ -92,7 +118,7 @@ def test_hostile_weights(run: Path, capsys: pytest.CaptureFixture[str], content:
 
 def alone(run: Path, name: str) -> Path:
     """A step without the run's manifest, which would refuse every change."""
-    return Path(shutil.copytree(run / "steps" / name, run.parent / name))
+    return Path(shutil.copytree(run / "passes" / name, run.parent / name))
 
 
 def change(path: Path, key: str, value: Any) -> None:
@@ -153,7 +179,7 @@ def test_weights_that_a_source_names_are_not_read(run: Path) -> None:
     step = alone(run, "01-train")
     source = described(step)["source"]
     change(step / "architecture.json", "source", {**source, "weights": "/nobody/has/this.pt"})
-    assert difference(mbcompress.load(step), mbcompress.load(run / "steps" / "01-train")) == 0
+    assert difference(mbcompress.load(step), mbcompress.load(run / "passes" / "01-train")) == 0
 
 
 @pytest.mark.parametrize(
@@ -180,27 +206,30 @@ def nested(levels: int) -> list[Any]:
 
 IMAGES, X, W = {"value": "images"}, {"value": "x"}, {"weight": "head.weight"}
 GRAPHS: dict[str, tuple[Any, str]] = {
-    "reads a file": ([call("aten.from_file.default", "/etc/passwd")], "operator 'aten.from_file.default' is not among"),
-    "python": ([call("builtins.eval", "print(1)")], "operator 'builtins.eval' is not among"),
-    "dunder": ([call("aten.__class__.default", IMAGES)], "operator 'aten.__class__.default' is not among"),
+    "reads a file": (
+        [call("aten.from_file.default", "/etc/passwd")],
+        "operator 'aten.from_file.default' is not one of",
+    ),
+    "python": ([call("builtins.eval", "print(1)")], "operator 'builtins.eval' is not one of"),
+    "dunder": ([call("aten.__class__.default", IMAGES)], "operator 'aten.__class__.default' is not one of"),
     "from the future": ([call("aten.relu.default", {"value": "y"})], "argument {'value': 'y'} names nothing"),
     "of itself": ([call("aten.relu.default", X)], "argument {'value': 'x'} names nothing"),
     "no such weight": ([call("aten.relu.default", {"weight": "../x"})], "argument {'weight': '../x'} names nothing"),
-    "two readings": ([call("aten.relu.default", {**IMAGES, **W})], "names nothing that is there"),
-    "strange argument": ([call("aten.relu.default", {"dtype": "object"})], "names nothing that is there"),
+    "two readings": ([call("aten.relu.default", {**IMAGES, **W})], "names nothing that exists"),
+    "strange argument": ([call("aten.relu.default", {"dtype": "object"})], "names nothing that exists"),
     "one name twice": ([call("aten.relu.default", IMAGES)] * 2, "must have a new 'name'"),
     "kwargs": ([call("aten.relu.default", IMAGES, kwargs=[1])], "'kwargs' must be a mapping"),
     "no list": ("x", "'nodes' must be a list"),
     "no node": ([3], "node 3 must have a new 'name'"),
     "wrong shape": ([call("aten.linear.default", IMAGES, W)], "describes a network that cannot run: "),
     "wrong arguments": ([call("aten.relu.default")], "describes a network that cannot run: "),
-    "no logits": ([call("aten.relu.default", IMAGES)], "gives (2, 3, 32, 32) for two images, not logits (2, K)"),
+    "no logits": ([call("aten.relu.default", IMAGES)], "returns (2, 3, 32, 32) for two images, not logits (2, K)"),
     "deep": ([call("aten.cat.default", nested(90))], "describes a network that cannot run: "),
     "deeper": ([call("aten.cat.default", nested(600))], "nests its arguments too deeply"),
     "too large": ([call("aten.pad.default", IMAGES, [2**62, 2**62])], "describes a network that cannot run: "),
     "too large to run": (
         [call("aten.pad.default", IMAGES, [0, 2**40])],
-        "aten.constant_pad_nd.default gives 2x3x32x1099511627808 for two images, more than 1,073,741,824 elements",
+        "aten.constant_pad_nd.default returns 2x3x32x1099511627808 for two images, more than 1,073,741,824 elements",
     ),
     "too many pieces": (
         [call("aten.pad.default", IMAGES, [0, 2**20], name="wide"), call("aten.split.Tensor", {"value": "wide"}, 1, 3)],
@@ -233,7 +262,7 @@ def test_graphs_with_other_parts_wrong(run: Path) -> None:
     original = (step / "graph.json").read_text()
     for key, value, problem in (
         ("output", {"weight": "head.weight"}, "is not a value"),
-        ("output", {"value": "nowhere"}, "names nothing that is there"),
+        ("output", {"value": "nowhere"}, "names nothing that exists"),
         ("parameters", 3, "'parameters' must be a list of names"),
     ):
         (step / "graph.json").write_text(original)
@@ -264,15 +293,15 @@ def test_other_dtypes_are_refused(run: Path) -> None:
 
 
 def test_a_graph_has_no_class_to_return_to(tmp_path: Path) -> None:
-    write_step(tmp_path / "step", {}, Net().eval(), SHAPE, INT8, None)
+    save_pass(tmp_path / "step", {}, Net().eval(), SHAPE, INT8, None)
     assert refused(tmp_path / "step", Net()) == f"{tmp_path / 'step'}: is no longer a Net but a graph; leave out model="
 
 
 def test_what_cannot_be_stored_says_why(tmp_path: Path) -> None:
     model = Net(undecided=True).eval()
-    write_step(tmp_path / "step", {}, model, SHAPE, INT8, None)
-    assert refused(tmp_path / "step").startswith(f"{tmp_path / 'step'}: holds no model that can be read back: ")
+    save_pass(tmp_path / "step", {}, model, SHAPE, INT8, None)
+    assert refused(tmp_path / "step").startswith(f"{tmp_path / 'step'}: holds no model that can be loaded: ")
     odd = Net().eval()
     odd.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
-    write_step(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
-    assert "its state dict holds phase, which is no tensor of a plain dtype" in refused(tmp_path / "odd")
+    save_pass(tmp_path / "odd", {}, odd, SHAPE, FLOAT, None)
+    assert "its state dict holds phase, which is not a tensor of a plain dtype" in refused(tmp_path / "odd")

@@ -189,7 +189,7 @@ RUNNING = {
     ),
     "pass that changes the output's shape": (
         "import torch; return torch.nn.Sequential(model, torch.nn.Linear(10, 4))",
-        "returned a model whose output changed: (2, 4) for two images, and it was (2, 10); a pass must keep the shape "
+        "returned a model with another output shape: (2, 4) for two images, and it was (2, 10); a pass must keep the shape "
         "of the logits",
     ),
     "pass that returns a model that cannot run": (
@@ -206,7 +206,7 @@ RUNNING = {
 
 @pytest.mark.parametrize("misbehaviour", RUNNING)
 def test_at_run_time(misbehaviour: str, install: Install, tmp_path: Path, tiny_model: Any, make_context: Any) -> None:
-    from mbcompress.pipeline.apply import apply_pass
+    from mbcompress.pipeline.executor import Executor
 
     code, problem = RUNNING[misbehaviour]
     install("mb-squeeze", offers(code))
@@ -216,7 +216,7 @@ def test_at_run_time(misbehaviour: str, install: Install, tmp_path: Path, tiny_m
     plan = resolve(read(recipe), registry)
     model = tiny_model("mobilenet_v1")
     with pytest.raises(PassError) as found:
-        apply_pass(plan, 0, model, make_context(model), registry)
+        list(Executor(plan, registry, tmp_path / "run", model, make_context(model), None).execute())
     message = str(found.value).replace(f"{tmp_path}/", "")
     assert message == f"r.yaml:5:5: pass 'squeeze' ({ORIGIN}) {problem}"
     assert (found.value.__cause__ is not None) == ("raise" in code or "cannot run" in problem)
@@ -275,7 +275,7 @@ def test_a_run_beside_broken_plugins(
     recipe.write_text(json.dumps({**toy, "passes": ["squeeze"]}))
     assert main(["run", str(recipe), "--out", str(tmp_path / "run"), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert [step["name"] for step in json.loads(out)["steps"]] == ["squeeze"]
+    assert [step["name"] for step in json.loads(out)["passes"]] == ["squeeze"]
     assert err == ""
 
 

@@ -11,7 +11,7 @@ from toys import Lines
 from toys import toy as toy
 
 import mbcompress
-from mbcompress.pipeline.events import Notifier
+from mbcompress.pipeline.notifier import Notifier
 
 # SQLAlchemy 2.1 warns about MLflow's own tables
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -67,11 +67,11 @@ def test_a_run_in_a_store(store: Any, toy: dict[str, Any], tmp_path: Path) -> No
     assert run.data.tags["mbcompress.directory"] == str(tmp_path / "run")
 
     report = result.report
-    stages = [report["loaded"], *(step["metrics"] for step in report["steps"])]
+    stages = [report["loaded"], *(step["metrics"] for step in report["passes"])]
     for name in ("validation_top1", "parameters", "macs"):
         assert curve(store, run, name) == [(step, metrics[name]) for step, metrics in enumerate(stages)]
     assert [step for step, _ in curve(store, run, "prune/left")] == [1, 2]
-    assert [seconds for _, seconds in curve(store, run, "seconds")] == [step["seconds"] for step in report["steps"]]
+    assert [seconds for _, seconds in curve(store, run, "seconds")] == [step["seconds"] for step in report["passes"]]
 
     final = run.data.metrics
     for side in ("baseline", "result"):
@@ -104,7 +104,7 @@ def test_a_store_that_fails_at_the_end_does_not_leave_the_run_open(store: Any, t
     with notifier.running():
         pass
     notifier.finished({}, tmp_path)
-    assert progress.lines == ["tracker: mbcompress_run_finished failed, the run goes on without it: KeyError: 'steps'"]
+    assert progress.lines == ["tracker: mbcompress_run_finished failed, the run goes on without it: KeyError: 'passes'"]
     assert runs(store)[0].info.status == "FINISHED"
 
 

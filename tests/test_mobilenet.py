@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from mbcompress import MbcompressError
-from mbcompress.checkpoint.architecture import describe, resize
+from mbcompress.checkpoint.architecture import layer_sizes, resize_layers
 from mbcompress.graph import count_macs, count_parameters
 from mbcompress.registry.discovery import Registry
 
@@ -102,7 +102,7 @@ def test_shrunken_architecture_comes_back_from_its_description(tiny_model: Any, 
     import torch_pruning as tp
 
     model = tiny_model(source)
-    original = describe(model)
+    original = layer_sizes(model)
     example = torch.zeros(1, 3, 32, 32)
     tp.pruner.BasePruner(
         model,
@@ -111,9 +111,9 @@ def test_shrunken_architecture_comes_back_from_its_description(tiny_model: Any, 
         pruning_ratio=0.4,
         ignored_layers=[list(model.modules())[-1]],
     ).step()
-    assert describe(model) != original
+    assert layer_sizes(model) != original
     fresh = tiny_model(source)
-    resize(fresh, describe(model))
+    resize_layers(fresh, layer_sizes(model))
     fresh.load_state_dict(model.state_dict(), assign=True)
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():

@@ -63,8 +63,8 @@ def test_report_has_the_promised_fields(run: mbcompress.Result) -> None:
         "calibration": {"ECE", "NLL"},
         "agreement": {"agreement"},
     }
-    assert [step["name"] for step in report["steps"]] == ["prune", "distill", "qat"]
-    assert all({"name", "seconds", "metrics"} <= set(step) for step in report["steps"])
+    assert [step["name"] for step in report["passes"]] == ["prune", "distill", "qat"]
+    assert all({"name", "seconds", "metrics"} <= set(step) for step in report["passes"])
 
 
 def test_figures_are_those_of_the_files(run: mbcompress.Result) -> None:
@@ -112,7 +112,7 @@ def test_the_compressed_model_and_every_step_come_back(run: mbcompress.Result) -
     with torch.no_grad():
         assert torch.equal(mbcompress.load(run.path)(images), run.model(images))
         for step in ("01-prune", "02-distill", "03-qat"):
-            assert mbcompress.load(run.path / "steps" / step)(images).shape == (2, 10)
+            assert mbcompress.load(run.path / "passes" / step)(images).shape == (2, 10)
 
 
 class OwnNet(nn.Module):

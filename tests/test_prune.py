@@ -229,7 +229,7 @@ def test_a_choice_by_the_clock_is_not_made_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A training that was stopped could not go on with other channels than it began with."""
-    from mbcompress.cache.checkpoints import Checkpoints
+    from mbcompress.cache.checkpoints import CheckpointFolder
     from mbcompress.measure import ExportBenchmark
 
     monkeypatch.setattr("mbcompress_prune.channel_passes.MEASURED_STEPS", 3)
@@ -245,11 +245,11 @@ def test_a_choice_by_the_clock_is_not_made_twice(
                 error * count_macs(model, EXAMPLE) / count_macs(self.context.baseline, EXAMPLE)
             ),
         )
-        pruned = prune.apply(model, replace(context, checkpoints=Checkpoints(tmp_path)))
+        pruned = prune.apply(model, replace(context, checkpoints=CheckpointFolder(tmp_path)))
         shapes.append([parameter.shape for parameter in pruned.parameters()])
     assert shapes[0] == shapes[1]
     (tmp_path / "step-1.decision.json").write_text("{")
-    pruned = prune.apply(model, replace(context, checkpoints=Checkpoints(tmp_path)))
+    pruned = prune.apply(model, replace(context, checkpoints=CheckpointFolder(tmp_path)))
     assert shapes[0] != [parameter.shape for parameter in pruned.parameters()]
 
 
@@ -261,14 +261,14 @@ def test_an_analysis_is_not_lost_when_a_run_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its table and picture are there after a restart, without it being made again."""
-    from mbcompress.cache.checkpoints import Checkpoints
+    from mbcompress.cache.checkpoints import CheckpointFolder
 
     model = tiny_model("mobilenet_v1")
     options = {"scope": "sensitivity", "target_macs": 0.7, "round_to": 8, "sensitivity_ratios": [0.5]}
     prune = registry.passes.build("prune", {**options, "sensitivity_images": 20}, registry)
     runs = []
     for _ in range(2):
-        context = make_context(model, checkpoints=Checkpoints(tmp_path))
+        context = make_context(model, checkpoints=CheckpointFolder(tmp_path))
         runs.append((count_macs(prune.apply(model, context), EXAMPLE), context.files, context.metrics))
         monkeypatch.setattr("mbcompress_prune.sensitivity.analyse", None)
     assert runs[0] == runs[1]
@@ -419,7 +419,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
 ) -> None:
     from mbcompress_prune.channel_passes import Prune
 
-    from mbcompress.cache.keys import step_key
+    from mbcompress.cache.keys import pass_key
 
     given: list[Any] = []
     monkeypatch.setattr(Prune, "apply", lambda self, model, context: given.append((self, model, context)) or model)
@@ -435,7 +435,7 @@ def test_what_follows_belongs_to_a_step_that_looks_ahead(
     assert [[each.name for each in context.later] for _, _, context in given] == [["ptq"], []]
     prune, model, context = given[0]
     keys = {
-        step_key(prune, model, replace(context, later=later), None, "")
+        pass_key(prune, model, replace(context, later=later), None, "")
         for later in (
             (),
             context.later,
@@ -461,13 +461,13 @@ class Unlucky(Pass):
 def test_a_preview_that_fails_is_its_own_passes_fault(
     registry: Registry, tiny_model: Callable[..., Any], make_context: Callable[..., Any]
 ) -> None:
-    from mbcompress.pipeline.apply import apply_checked
+    from mbcompress.contract.apply import apply_pass
 
     model = tiny_model("mobilenet_v1")
     runtimes = (registry.runtimes.build("onnx", {}, registry),)
     prune = registry.passes.build("prune", {"target_size": 0.7}, registry)
     with pytest.raises(PassError, match=r"^the preview of pass 'unlucky' raised ZeroDivisionError: no luck$"):
-        apply_checked(prune, model, make_context(model, runtimes=runtimes, later=(Unlucky(),)), "recipe.yaml:3")
+        apply_pass(prune, model, make_context(model, runtimes=runtimes, later=(Unlucky(),)), "recipe.yaml:3")
 
 
 def test_latency_is_a_ratio_of_files_in_their_runtime(
@@ -490,7 +490,7 @@ def test_blocks_that_matter_least_go_and_come_back_from_files(
     from mbcompress_prune.blocks import residual_blocks
 
     from mbcompress import load
-    from mbcompress.checkpoint.saving import write_step
+    from mbcompress.checkpoint.saving import save_pass
 
     spec = {"source": "mobilenet_v2", "num_classes": 10, "width": 0.5, "input_size": 32, "strides_removed": 2}
     source = registry.build_model({**spec, "weights": "zoo:mobilenet_v2_digits"})
@@ -508,8 +508,8 @@ def test_blocks_that_matter_least_go_and_come_back_from_files(
     assert context.metrics["blocks_removed"] == 1
     with torch.no_grad():
         torch.testing.assert_close(shallow(images), model(images))
-    write_step(tmp_path / "steps" / "01-x", {}, shallow, (3, 32, 32), frozenset({Trait.FLOAT}), source)
-    again = load(tmp_path / "steps" / "01-x")
+    save_pass(tmp_path / "passes" / "01-x", {}, shallow, (3, 32, 32), frozenset({Trait.FLOAT}), source)
+    again = load(tmp_path / "passes" / "01-x")
     assert repr(again) == repr(shallow)
     with torch.no_grad():
         assert torch.equal(again(images), shallow(images))

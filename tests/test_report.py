@@ -234,8 +234,8 @@ def test_outputs_beyond_the_classes_are_shown(report: Report) -> None:
 
 def test_names_cannot_become_markup(report: Report) -> None:
     report["name"] = report["runtime"] = report["model"]["source"] = report["artifacts"][0]["path"] = HOSTILE
-    report["steps"][0]["name"] = HOSTILE
-    report["steps"][1]["metrics"][HOSTILE] = HOSTILE
+    report["passes"][0]["name"] = HOSTILE
+    report["passes"][1]["metrics"][HOSTILE] = HOSTILE
     report["preprocessing"]["classes"] = [HOSTILE] * 1000
     page, markdown = render_html(report), render_markdown(report)
     assert "script" not in read(page).tags
@@ -246,7 +246,7 @@ def test_names_cannot_become_markup(report: Report) -> None:
 
 
 def test_a_line_break_in_a_name_stays_in_its_cell(report: Report) -> None:
-    report["steps"][0]["name"] = "one\n\n# two"
+    report["passes"][0]["name"] = "one\n\n# two"
     assert "| one # two |" in render_markdown(report)
 
 
@@ -282,7 +282,7 @@ def test_pictures_are_well_formed_and_described(report: Report) -> None:
 
 
 def test_tables_of_passes_are_shown(report: Report) -> None:
-    paths = [f"steps/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "broken.csv", "notes.txt")]
+    paths = [f"passes/01-prune/{name}" for name in ("short.csv", "long.csv", "empty.csv", "broken.csv", "notes.txt")]
     report = {**report, "documents": [{"pass": "prune", "path": path} for path in paths]}
     written = {
         paths[0]: b"layer_name,share\n<b>,0.5\n\xff,1\n",
@@ -294,7 +294,7 @@ def test_tables_of_passes_are_shown(report: Report) -> None:
     assert "layer name" in page
     assert "&lt;b&gt;" in page
     assert "The file has 3 more rows" in page
-    assert seen(page).count("prune: steps/01-prune/") == len(paths)
+    assert seen(page).count("prune: passes/01-prune/") == len(paths)
 
 
 def test_rendering_twice_gives_the_same_bytes(report: Report) -> None:
@@ -342,7 +342,7 @@ def test_one_thread_count_gives_one_row(report: Report) -> None:
 
 
 def test_a_run_without_passes_and_budget(report: Report) -> None:
-    report |= {"steps": [], "budget": [], "result": report["baseline"], "model": None}
+    report |= {"passes": [], "budget": [], "result": report["baseline"], "model": None}
     report["ratio"] |= {"latency": 0.999, "size": 1.0}
     report["paired"] = {"baseline_only": 0, "result_only": 0, "p_value": 1.0}
     assert charts.passes_waterfall(report) is None
@@ -352,7 +352,7 @@ def test_a_run_without_passes_and_budget(report: Report) -> None:
 
 
 def test_every_pass_has_a_row(report: Report) -> None:
-    report["steps"] = [{**report["steps"][0], "name": f"pass{number}"} for number in range(12)]
+    report["passes"] = [{**report["passes"][0], "name": f"pass{number}"} for number in range(12)]
     drawn = charts.passes_waterfall(report)
     assert drawn is not None
     assert all(f">pass{number}<" in drawn for number in range(12))
@@ -420,7 +420,7 @@ def test_a_difference_too_small_to_print_is_not_called_the_same() -> None:
 
 
 def test_missing_glyphs_do_not_warn(report: Report) -> None:
-    report["steps"][0]["name"] = "\u6f22$\\frac"
+    report["passes"][0]["name"] = "\u6f22$\\frac"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = charts.passes_waterfall(report)

@@ -1,9 +1,12 @@
 """A training that was stopped anywhere goes on to the same weights, to the last bit."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,16 @@ from typing import Any
 import pytest
 import torch
 from crash import crash
+from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from torch import Tensor, nn
+from toys import toy as toy
 
 from mbcompress import Progress, TrainingConfig
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.data.splits import Images
+from mbcompress.errors import Interrupted
+from mbcompress.pipeline.interruption import handling_signals, raise_interrupted
 from mbcompress.training import Callback, TrainerState, fit
 from mbcompress.training.signals import DeferredSignals
 
@@ -96,7 +104,7 @@ def train(
     context = replace(
         context,
         data=replace(context.data, train=few),
-        checkpoints=Checkpoints(folder, progress, interval),
+        checkpoints=CheckpointFolder(folder, progress, interval) if folder else Checkpoints(),
         progress=progress,
     )
     torch.manual_seed(9)
@@ -198,7 +206,7 @@ def test_a_folder_that_cannot_be_written_costs_the_checkpoint_only(
     state, _ = train(context, tmp_path / "file" / "below", 0.0, told)
     assert_equal(state, train(context, None)[0])
     (line,) = told.lines  # once, not at every step
-    assert line.startswith("cache: the training was not saved: ")
+    assert line.startswith("cache: the training checkpoint was not saved: ")
 
 
 def test_the_first_signal_is_deferred_and_the_second_is_not() -> None:
@@ -223,6 +231,35 @@ def test_the_first_signal_is_deferred_and_the_second_is_not() -> None:
     assert said == ["interrupted: stops after this optimizer step; once more stops at once"] * 2
 
 
+def test_signals_raise_where_a_command_runs() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+    try:
+        with handling_signals(raise_interrupted):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with pytest.raises(Interrupted) as raised:
+                    signal.raise_signal(number)
+                assert raised.value.signal == number
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with handling_signals(raise_interrupted):
+            signal.raise_signal(signal.SIGINT)  # stays ignored
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_install_no_handlers() -> None:
+    handlers = []
+
+    def work() -> None:
+        with handling_signals(raise_interrupted):
+            handlers.extend(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
 RECIPE = """
 model: {source: mobilenet_v1, width: 0.25, num_classes: 10, input_size: 32}
 """
@@ -234,27 +271,55 @@ measure: {baseline_after: 1, rounds: 5, round_ms: 0.1, threads: [1]}
 """
 
 
-def test_a_signal_ends_a_run_at_a_safe_point(tmp_path: Path) -> None:
-    (tmp_path / "long.yaml").write_text(
-        f"{RECIPE}data: {{name: digits}}\npasses: [{{train: {{training: {{epochs: 200}}}}}}]\n"
-    )
+def interrupt(tmp_path: Path, recipe: str, line: str, number: int) -> tuple[int, list[str], float]:
+    """Send a signal to a run when it prints a line: its exit code, the rest of its lines, and seconds to its last line."""
+    (tmp_path / "long.yaml").write_text(recipe)
     environment = {**os.environ, "MBCOMPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mbcompress", "run", "long.yaml", "--out", "run"]
+    foreground = signal.signal(signal.SIGINT, signal.default_int_handler)  # which the process inherits
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, foreground)
         assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("train, epoch 1/200"):
+        for text in process.stderr:
+            if text.startswith(line):
                 break
-        process.send_signal(signal.SIGTERM)
-        rest = process.stderr.read()
-    assert process.returncode == 143
-    assert rest.splitlines()[-2:] == [
+        time.sleep(0.3)  # the line itself is written completely
+        start = time.monotonic()
+        process.send_signal(number)
+        rest = []
+        for text in process.stderr:
+            rest.append(text.rstrip())
+            if text.startswith("mbcompress: interrupted"):
+                seconds = time.monotonic() - start
+    return process.returncode, rest, seconds
+
+
+def test_a_signal_ends_a_training_that_is_saved(tmp_path: Path) -> None:
+    recipe = f"{RECIPE}data: {{name: digits}}\npasses: [{{train: {{training: {{epochs: 200}}}}}}]\n"
+    code, lines, _ = interrupt(tmp_path, recipe, "train, epoch 1/200", signal.SIGTERM)
+    assert code == 143
+    assert lines[-2:] == [
         "interrupted: stops after this optimizer step; once more stops at once",
-        "mbcompress: interrupted; the same command goes on where this one was",
+        "mbcompress: interrupted; the same command resumes it",
     ]
     assert not (tmp_path / "run").exists()
-    (saved,) = (tmp_path / "cache" / "trainings").glob("*/*.checkpoint")
+    (saved,) = (tmp_path / "cache" / "checkpoints").glob("*/*.checkpoint")
     assert saved.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "work", ["import time; print('busy', flush=True); time.sleep(60)", "print('busy')\n        while True: pass"]
+)
+def test_a_signal_ends_a_pass_without_progress(
+    work: str, toy: dict[str, Any], install: Install, tmp_path: Path
+) -> None:
+    install("mb-squeeze", SQUEEZE.replace("return model", work) + OFFERS_SQUEEZE)
+    recipe = json.dumps({**toy, "passes": ["squeeze"]})
+    code, lines, seconds = interrupt(tmp_path, recipe, "squeeze: busy", signal.SIGINT)
+    assert code == 130
+    assert lines == ["mbcompress: interrupted; the same command resumes it"]
+    assert seconds < 5  # a fraction of a second on a machine that does nothing else
+    assert not (tmp_path / "run").exists()
 
 
 def test_runs_that_are_killed_end_like_one_that_was_not(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mbcompress import Progress, Trait, WeightCount
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
 from mbcompress.contract.training import TrainingConfig
 from mbcompress.data.splits import Images
 from mbcompress.registry.discovery import Registry
@@ -270,7 +270,7 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
 
     def train(folder: Path | None, left: int = 1000) -> tuple[dict[str, Tensor], Any]:
         model = Net().eval()
-        context = few(make_context(model), checkpoints=Checkpoints(folder, Progress(), 0.0))
+        context = few(make_context(model), checkpoints=CheckpointFolder(folder, Progress(), 0.0))
         rule = GradualZeros(PRUNED, PRUNED, Selection(scope), 0.7, 2 / 3, 3)
         history = fit(model, context, training, objective=Dies(left), callbacks=[rule], label="sparsify")
         return model.state_dict(), history

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from plugin_packages import Install
 from pydantic import Field, ValidationError
-from strangers import Install
 
 from mbcompress.cli import main
 from mbcompress.contract.datasets import Dataset

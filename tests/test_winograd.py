@@ -15,8 +15,9 @@ from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from torch import nn
 
 from mbcompress import MbcompressError, load
-from mbcompress.checkpoint.saving import write_step
-from mbcompress.checkpoint.stored import open_step
+from mbcompress.checkpoint.operators import operator_sets
+from mbcompress.checkpoint.pass_directory import open_pass
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.contract.traits import Trait
 from mbcompress.graph import ExportedGraph, count_macs, export_graph
 from mbcompress.measure import processor
@@ -264,13 +265,13 @@ def test_a_model_without_such_layers_is_refused(make_context: Model) -> None:
         Winograd().apply(model, make_context(model))
 
 
-def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> None:
+def test_the_result_comes_back_from_files(tiny_model: Model, registry: Registry, tmp_path: Path) -> None:
     model = tiny_model("mobilenet_v2")
     graph = export_graph(model, torch.zeros(2, 3, 32, 32), "test")
     layers, _ = find_depthwise(graph)
     changed = ExportedGraph(replace_depthwise(graph, {layers[0].name: "f2", layers[2].name: "f2x2"}, layers)).eval()
-    write_step(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None)
-    assert open_step(tmp_path / "01-winograd").architecture().form == "graph"
+    save_pass(tmp_path / "01-winograd", {}, changed, (3, 32, 32), frozenset(), None, operator_sets(registry))
+    assert open_pass(tmp_path / "01-winograd").architecture().form == "graph"
     stored = json.loads((tmp_path / "01-winograd" / "graph.json").read_text())
     assert [node["operator"] for node in stored["nodes"]].count("mbcompress.depthwise3x3.default") == 2
     again = load(tmp_path / "01-winograd")
@@ -280,11 +281,11 @@ def test_the_result_comes_back_from_files(tiny_model: Model, tmp_path: Path) -> 
 
 
 def test_operators_without_a_plugin_are_refused(tmp_path: Path, tiny_model: Model) -> None:
-    write_step(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
+    save_pass(tmp_path / "01-own", {}, tiny_model("mobilenet_v1"), (3, 32, 32), frozenset(), None)
     path = tmp_path / "01-own" / "graph.json"
     for name in ("mbcompress.other.default", "unknown.op.default", "aten.from_file.default"):
         path.write_text(path.read_text().replace("aten.relu6_.default", name).replace("aten.hardtanh_.default", name))
-        with pytest.raises(MbcompressError, match=f"operator '{name}' is not among those"):
+        with pytest.raises(MbcompressError, match=f"operator '{name}' is not one of those"):
             load(tmp_path / "01-own")
         path.write_text(path.read_text().replace(name, "aten.relu6_.default"))
 

@@ -1,5 +1,8 @@
-"""What is kept between runs so that no work is lost: finished steps, trainings on their way, decoded images.
+"""The cache: finished passes, training checkpoints and decoded images, kept between runs in one folder.
 
-Everything lies in one folder, which may be deleted at any time: what is missing is computed again. `keys` says what a
-step depends on, `store` keeps finished steps, `checkpoints` what a training has reached, and `upkeep` lists and evicts.
+The folder may be deleted at any time: what is missing is computed again.
+
+In: a pass, its model and context; `keys` hashes all that the result depends on. Out: the files of a finished pass
+(`store`), checkpoints of a training (`checkpoints`), what to evict (`eviction`). May import: contract, graph, and the
+processor's description from measure.
 """

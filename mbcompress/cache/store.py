@@ -1,4 +1,4 @@
-"""Finished steps by key: written whole or not at all, verified when they are read, computed by one run at a time."""
+"""Finished passes by key: written whole or not at all, verified when read, computed by one run at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mbcompress.cache.checkpoints import DEFAULT_SECONDS, Checkpoints
+from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.cache.settings import DEFAULT_CHECKPOINT_SECONDS
 from mbcompress.errors import MbcompressError
 from mbcompress.files import sha256, write_json
 
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
 
     from mbcompress.contract.progress import Progress
 
-STEPS, TRAININGS, LOCKS = "steps", "trainings", "locks"
+PASSES, CHECKPOINTS, LOCKS = "passes", "checkpoints", "locks"
 ENTRY = "entry.json"
 POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Store:
-    """The steps of one cache folder.
+    """The finished passes of one cache folder.
 
     Attributes:
         root: the folder, which need not exist.
-        progress: told of what is damaged and of what cannot be kept.
-        interval: how often a training is saved on its way, in seconds.
+        progress: receives a line about entries that are damaged or cannot be written.
+        interval: seconds between two checkpoints of a training.
     """
 
     root: Path
     progress: Progress
-    interval: float = DEFAULT_SECONDS
+    interval: float = DEFAULT_CHECKPOINT_SECONDS
 
     @contextmanager
     def claimed(self, key: str, name: str) -> Iterator[None]:
-        """Nobody else computes or evicts the step `key` while the block runs; waits for whoever does.
+        """Lock the entry `key` while the block runs; waits for another run that holds it.
 
-        A process that dies gives its claims up. Where the folder cannot be written, the block runs without a claim.
+        A process that dies releases its locks. Where the folder cannot be written, the block runs without a lock.
         """
         lock = lock_of(self.root, key)
         try:
@@ -60,7 +61,7 @@ class Store:
             lock.release()
 
     def _acquire(self, lock: FileLock, name: str) -> None:
-        label = f"{name}: another run is at the same step, waiting for it"
+        label = f"{name}: waiting for another run that computes the same pass"
         for attempt in itertools.count():
             if attempt == 1:
                 self.progress.say(label)
@@ -69,49 +70,49 @@ class Store:
                 return
 
     def find(self, key: str, name: str) -> Path | None:
-        """The directory of a finished step, if it is there and what was written; it counts as used now."""
-        place = self.root / STEPS / key
-        if not place.is_dir():
+        """The directory of a finished pass, if it is there and undamaged; marks it as used now."""
+        entry = self.root / PASSES / key
+        if not entry.is_dir():
             return None
         try:
-            listed = json.loads((place / ENTRY).read_text())["files"]
-            damaged = [file for file, digest in listed.items() if sha256(place / file) != digest]
-            os.utime(place / ENTRY)
+            listed = json.loads((entry / ENTRY).read_text())["files"]
+            damaged = [name for name, digest in listed.items() if sha256(entry / name) != digest]
+            os.utime(entry / ENTRY)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damaged = [f"{ENTRY}: {error}"]
         if damaged:
             self.progress.say(f"cache: the entry of {name!r} is damaged ({damaged[0]}); it is computed again")
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(entry, ignore_errors=True)
             return None
-        return place
+        return entry
 
     def keep(self, key: str, name: str, write: Callable[[Path], None]) -> Path | None:
-        """Let `write` fill a directory, and make it the entry of `key`; None if there is no room or no right to it."""
-        steps = self.root / STEPS
-        beside = None
+        """Make the directory that `write` fills the entry of `key`; None without room or permission for it."""
+        passes = self.root / PASSES
+        partial = None
         try:
-            steps.mkdir(parents=True, exist_ok=True)
-            beside = steps / tempfile.mkdtemp(prefix=f".{key}-", dir=steps)
-            write(beside)
-            files = {path.name: sha256(path) for path in sorted(beside.iterdir())}
-            write_json(beside / ENTRY, {"schema": 1, "pass": name, "files": files})
-            beside.rename(steps / key)
+            passes.mkdir(parents=True, exist_ok=True)
+            partial = passes / tempfile.mkdtemp(prefix=f".{key}-", dir=passes)
+            write(partial)
+            files = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+            write_json(partial / ENTRY, {"schema": 1, "pass": name, "files": files})
+            partial.rename(passes / key)
         except (OSError, MbcompressError) as error:
-            if beside is not None:
-                shutil.rmtree(beside, ignore_errors=True)
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
             self.progress.say(f"cache: {name!r} was not kept: {error}")
             return None
-        return steps / key
+        return passes / key
 
-    def checkpoints(self, key: str) -> Checkpoints:
-        """Those of the trainings of the step."""
-        return Checkpoints(self.root / TRAININGS / key, self.progress, self.interval)
+    def checkpoints(self, key: str) -> CheckpointFolder:
+        """Checkpoints of the trainings of a pass."""
+        return CheckpointFolder(self.root / CHECKPOINTS / key, self.progress, self.interval)
 
-    def forget_checkpoints(self, key: str) -> None:
-        """The step is finished."""
-        shutil.rmtree(self.root / TRAININGS / key, ignore_errors=True)
+    def delete_checkpoints(self, key: str) -> None:
+        """Delete the checkpoints of a pass that is finished."""
+        shutil.rmtree(self.root / CHECKPOINTS / key, ignore_errors=True)
 
 
 def lock_of(root: Path, key: str) -> FileLock:
-    """What whoever computes, reads or evicts the step `key` holds."""
+    """The lock that a process holds while it computes, reads or evicts the entry `key`."""
     return FileLock(root / LOCKS / f"{key}.lock")

@@ -1,4 +1,4 @@
-"""A pruned model as data: the channel counts of each layer, from which the shrunken network can be built again."""
+"""A pruned model as data: the sizes of its layers, from which the network can be built again."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,17 +11,17 @@ LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.PReLU)
 Sizes = Mapping[str, Mapping[str, int]]
 
 
-def describe(model: nn.Module) -> dict[str, dict[str, int]]:
+def layer_sizes(model: nn.Module) -> dict[str, dict[str, int]]:
     """Sizes of every layer with channels, by module name."""
     return {name: _sizes(module) for name, module in model.named_modules() if isinstance(module, LAYERS)}
 
 
-def bypassed(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that pass their input on."""
+def identities(model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that are `nn.Identity`."""
     return tuple(name for name, module in model.named_modules() if type(module) is nn.Identity)
 
 
-def bypass(model: nn.Module, names: Iterable[str]) -> None:
+def set_identities(model: nn.Module, names: Iterable[str]) -> None:
     """Replace the named modules of `model` by `nn.Identity`, in place.
 
     Raises:
@@ -50,25 +50,25 @@ def _sizes(module: nn.Module) -> dict[str, int]:
     raise TypeError(type(module))
 
 
-def resize(model: nn.Module, description: Sizes) -> None:
-    """Give the layers of `model` the described sizes, in place.
+def resize_layers(model: nn.Module, sizes: Sizes) -> None:
+    """Give the layers of `model` these sizes, in place.
 
-    Tensors whose shape changes are left without storage, on the meta device: weights are to be loaded afterwards, and a
-    description that claims a billion channels costs nothing.
+    Tensors that change their shape move to the meta device, without storage: weights are to be loaded afterwards, and
+    sizes that claim a billion channels cost nothing.
 
     Raises:
-        MbcompressError: a described layer is not in the model, or is of another kind.
+        MbcompressError: a layer is not in the model, or is of another kind.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
-    for name, sizes in description.items():
+    for name, layer in sizes.items():
         if name not in modules:
             raise MbcompressError(unknown("layer", name, list(modules)[:3]))
         module = modules[name]
-        if set(sizes) != set(_sizes(module)):
+        if set(layer) != set(_sizes(module)):
             raise MbcompressError(
-                f"layer {shown(name)} is a {type(module).__name__}, but has {brief(', '.join(sizes))}"
+                f"layer {shown(name)} is a {type(module).__name__}, but has {brief(', '.join(layer))}"
             )
-        for attribute, size in sizes.items():
+        for attribute, size in layer.items():
             setattr(module, attribute, size)
         for key, shape in _shapes(module).items():
             old = getattr(module, key)

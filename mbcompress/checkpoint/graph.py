@@ -1,8 +1,8 @@
-"""A network as a list of operator calls: data that can be stored, read back, and executed without running its code.
+"""A network as a list of operator calls: data that can be stored, loaded and run without executing code of the file.
 
-`torch.export.load` is not used for it: it unpickles weights and constants with `weights_only=False`. Nor is a
-`torch.fx.GraphModule` built from what was read: that writes Python source, with the names it is given, and executes it.
-A stored graph is interpreted instead. Tracers see the same operators, so it can be exported again.
+`torch.export.load` would unpickle weights and constants with `weights_only=False`, and a `torch.fx.GraphModule` would
+generate Python source from the names in the file. A stored graph is interpreted instead. Tracers see the same
+operators, so it can be exported again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mbcompress.checkpoint.operators import ITEM, Operator, operator_named
+from mbcompress.checkpoint.operators import ITEM, Operator, Operators, find_operator
 from mbcompress.errors import MbcompressError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 INPUT = "images"
-NAME = re.compile(r"\w+(\.\w+){0,31}")  # deeper modules than anybody writes would exhaust the stack
+NAME = re.compile(r"\w+(\.\w+){0,31}")  # deeper nesting would exhaust the stack
 NUMBERS = "float32 float16 bfloat16 float64 uint8 int8 int16 int32 int64 bool"
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBERS.split()}
 FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, torch.preserve_format)}
@@ -30,7 +30,7 @@ FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, t
 
 @dataclass(frozen=True)
 class Value:
-    """What an earlier call, or the input, gave."""
+    """The result of an earlier call, or the input."""
 
     name: str
 
@@ -44,7 +44,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Call:
-    """`name = operator(*args, **kwargs)`; `last_use` are the values that nobody reads afterwards."""
+    """`name = operator(*args, **kwargs)`; `last_use` are the values that no later call reads."""
 
     name: str
     operator: Operator
@@ -54,7 +54,7 @@ class Call:
 
 
 def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
-    """Inverse of the encoding in `mbcompress.checkpoint.capture`; `known` are the values that exist by now."""
+    """Inverse of the encoding in `mbcompress.checkpoint.serialize`; `known` are the values that exist so far."""
     match value:
         case None | bool() | int() | str() | float():
             return value
@@ -70,25 +70,26 @@ def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
             return FORMATS[name]
         case {"float": "inf" | "-inf" | "nan" as text, **rest} if not rest:
             return float(text)
-    raise MbcompressError(f"argument {shown(value)} names nothing that is there")
+    raise MbcompressError(f"argument {shown(value)} names nothing that exists")
 
 
 class GraphNetwork(nn.Module):
-    """A stored graph, alive: (N, C, H, W) float32 -> (N, K).
+    """Runs a stored graph: (N, C, H, W) float32 -> (N, K).
 
-    It was captured in eval mode: `train()` and `eval()` cannot change what it computes.
+    It was exported in eval mode: `train()` and `eval()` do not change what it computes.
 
     Args:
-        document: what `capture` gave.
+        document: as `serialize` returns it.
         tensors: at least those that the document names; under the same names in the state dict.
+        operators: that the graph may use besides the listed ones.
 
     Raises:
-        MbcompressError: the document is not a graph, or names operators or tensors that it may not.
+        MbcompressError: the document is not a graph, or names operators or tensors that it may not use.
     """
 
-    def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor], operators: Operators) -> None:
         super().__init__()
-        calls = list(_read_calls(document, tensors))
+        calls = list(_read_calls(document, tensors, operators))
         result = _decode(document.get("output"), {INPUT, *(call.name for call in calls)}, tensors)
         if not isinstance(result, Value):
             raise MbcompressError(f"output {shown(document.get('output'))} is not a value")
@@ -102,7 +103,7 @@ class GraphNetwork(nn.Module):
             _attach(self, name, tensors[name], learned=name in learned)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) float32 -> (N, K): one call after the other; what nobody needs any more is let go."""
+        """(N, C, H, W) float32 -> (N, K): one call after the other; values are freed after their last use."""
         values: dict[str, Any] = {INPUT: images}
         for call in self.graph_calls:
             arguments = [self._resolve(each, values) for each in call.args]
@@ -124,7 +125,7 @@ class GraphNetwork(nn.Module):
         return argument
 
 
-def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[Call]:
+def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor], operators: Operators) -> Iterator[Call]:
     nodes = document.get("nodes")
     if not isinstance(nodes, list):
         raise MbcompressError("'nodes' must be a list")
@@ -136,9 +137,9 @@ def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> I
             case _:
                 raise MbcompressError(f"node {shown(node)} must have a new 'name', an 'operator' and 'args'")
         try:
-            function = operator_named(kind)
+            function = find_operator(kind, operators)
         except KeyError:
-            raise MbcompressError(f"operator {shown(kind)} is not among those that a stored graph may hold") from None
+            raise MbcompressError(f"operator {shown(kind)} is not one of those that a stored graph may use") from None
         if not isinstance(kwargs, dict):
             raise MbcompressError(f"node {shown(name)}: 'kwargs' must be a mapping")
         if kind == ITEM and not _picks(args):
@@ -149,7 +150,7 @@ def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> I
 
 
 def _picks(args: list[Any]) -> bool:
-    """Whether these pick one of several outputs; from lists written out, calls could build lists that always double."""
+    """Whether these pick one of several outputs; from literal lists, calls could build lists that double each time."""
     match args:
         case [{"value": str()}, int()]:
             return True
@@ -157,7 +158,7 @@ def _picks(args: list[Any]) -> bool:
 
 
 def _with_last_uses(calls: list[Call], result: str) -> list[Call]:
-    """The same calls, each with the values that can be forgotten after it."""
+    """The same calls, each with the values that can be freed after it."""
     alive = {result}
     reversed_calls = []
     for call in reversed(calls):

@@ -1,23 +1,31 @@
-"""Operators that a stored graph may name: functions of tensors, none of which reads files or runs code.
+"""Operators that a stored graph may use: functions of tensors, none of which reads files or runs code.
 
-`aten` has operators that do (`from_file` maps a file into memory), so a name counts only if it is listed here, or
-offered by an installed plugin.
+`aten` has operators that do (`from_file` maps a file into memory), so only names that are listed here, or in an
+operator set of an installed plugin, are allowed.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed, which torchao converts to
 
-from mbcompress.registry.discovery import discover
+from mbcompress.contract.operators import OperatorSet
+from mbcompress.graph.operators import register_operators
 from mbcompress.registry.registry import TORCHS_OWN
 
+if TYPE_CHECKING:
+    from mbcompress.registry.registry import Registry
+
 Operator = Callable[..., Any]
+Operators = Mapping[str, OperatorSet]
+"""Operator sets by namespace."""
+
+NO_OPERATORS: Operators = MappingProxyType({})
 
 LAYERS = """
     conv2d.default conv2d.padding conv_transpose2d.input linear.default matmul.default einsum.default
@@ -58,14 +66,18 @@ ITEM = "getitem"
 """Picks one of several outputs, as those of `chunk`."""
 
 
-def name_of(function: object) -> str:
-    """The name under which `operator_named` finds a node's target, if it is allowed."""
+def operator_sets(registry: Registry) -> Operators:
+    """The operator sets of installed plugins."""
+    return {name: operator_set for name, (_, operator_set) in registry.operators.items()}
+
+
+def operator_name(function: object) -> str:
+    """The name by which `find_operator` finds the target of a node, if it is allowed."""
     return ITEM if function is operator.getitem else str(function)
 
 
-@cache
-def operator_named(name: str) -> Operator:
-    """The operator.
+def find_operator(name: str, operators: Operators) -> Operator:
+    """The operator of this name; registers it with torch if it is a plugin's.
 
     Raises:
         KeyError: it is not allowed.
@@ -73,27 +85,19 @@ def operator_named(name: str) -> Operator:
     if name == ITEM:
         return operator.getitem
     if name not in ALLOWED:
-        _register(name)
+        _register(name, operators)
     namespace, packet, overload = name.split(".")
-    found: Operator = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
-    return found
+    function: Operator = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+    return function
 
 
-def _register(name: str) -> None:
-    """Have the plugin that offers an operator make it known to torch.
-
-    Raises:
-        KeyError: no installed plugin offers it.
-    """
+def _register(name: str, operators: Operators) -> None:
     namespace = name.partition(".")[0]
-    if namespace in TORCHS_OWN:
+    if namespace in TORCHS_OWN or name not in operators[namespace].operators:
         raise KeyError(name)
-    _, offered = discover().operators[namespace]
-    if name not in offered.operators:
-        raise KeyError(name)
-    offered.register()
+    register_operators([operators[namespace]])
 
 
-def changes_its_input(function: object) -> bool:
-    """Whether the operator works in place, so that it matters even where nobody reads its result."""
+def is_in_place(function: object) -> bool:
+    """Whether the operator changes its input, so that it counts even if its result is not used."""
     return isinstance(function, torch._ops.OpOverload) and function._schema.is_mutable

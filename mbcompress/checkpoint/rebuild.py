@@ -1,58 +1,65 @@
-"""Builds the model of a step again, from data alone: a source's options, a stored graph, or the caller's module."""
+"""Builds a stored model again from data alone: a source's options, a graph, or the caller's module."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mbcompress.checkpoint.architecture import Sizes, bypass, resize
-from mbcompress.checkpoint.bounds import Bounded
+from mbcompress.checkpoint.architecture import Sizes, resize_layers, set_identities
 from mbcompress.checkpoint.graph import GraphNetwork
 from mbcompress.checkpoint.weights import COUNTER, check_fit
 from mbcompress.errors import MbcompressError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mbcompress.checkpoint.operators import Operators
     from mbcompress.contract.models import ModelSource
 
 Shape = tuple[int, int, int]
+
+MAX_ELEMENTS = 2**30
+"""Of one tensor, for two images: 4 GiB of float32."""
+
+MAX_PIECES = 4096
+"""That `split` and `chunk` may cut a tensor into."""
 
 
 def from_source(
     source: ModelSource,
     layers: Sizes,
-    without: Iterable[str],
+    identities: Iterable[str],
     state: Mapping[str, Tensor],
     shape: Shape,
     place: Path,
 ) -> nn.Module:
     """The network of `source`, its layers resized, with the weights of `state`; `source.weights` is not read.
 
-    The network is built and run once on the meta device, where nothing has storage: what does not fit together is found
-    before anything is allocated, and no random numbers are drawn.
+    The network is built and run once on the meta device, without storage: mismatches are found before anything is
+    allocated, and no random numbers are drawn.
 
     Args:
         source: of a class that is `rebuildable`.
-        layers: what `architecture.describe` gave.
-        without: what `architecture.bypassed` gave.
+        layers: as `architecture.layer_sizes` returns them.
+        identities: as `architecture.identities` returns them.
         state: the state dict.
         shape: channels, height, width of the input.
-        place: what to name in an error.
+        place: the file, for error messages.
 
     Raises:
-        MbcompressError: the sizes or the weights are not those of the network.
+        MbcompressError: the sizes or the weights do not fit the network.
     """
     if "weights" in type(source).model_fields:
         source = source.model_copy(update={"weights": None})
     with torch.device("meta"):
         model = source.load()
-    expected = f"{source.name} with the described layers"
-    _resize(model, layers, without, place, expected)
+    expected = f"{source.name} with these layer sizes"
+    _resize(model, layers, identities, place, expected)
     check_fit(state, model.state_dict(), place, expected)
     _check_runs(model, shape, place)
     _assign(model, state, place)
@@ -60,35 +67,37 @@ def from_source(
 
 
 def from_module(
-    skeleton: nn.Module, layers: Sizes, without: Iterable[str], state: Mapping[str, Tensor], place: Path
+    template: nn.Module, layers: Sizes, identities: Iterable[str], state: Mapping[str, Tensor], place: Path
 ) -> nn.Module:
-    """A copy of `skeleton`, its layers resized, with the weights of `state`; arguments and errors as above."""
-    model = copy.deepcopy(skeleton).cpu()
-    expected = f"the {type(skeleton).__name__} that was given"
-    _resize(model, layers, without, place, expected)
+    """A copy of `template`, its layers resized, with the weights of `state`; arguments and errors as above."""
+    model = copy.deepcopy(template).cpu()
+    expected = f"the {type(template).__name__} in model="
+    _resize(model, layers, identities, place, expected)
     check_fit(state, model.state_dict(), place, expected)
     _assign(model, state, place)
     return model.eval()
 
 
-def from_graph(document: object, state: Mapping[str, Tensor], shape: Shape, place: Path) -> nn.Module:
-    """The network that a stored graph describes, with the tensors of `state`; arguments and errors as above."""
+def from_graph(
+    document: object, state: Mapping[str, Tensor], shape: Shape, place: Path, operators: Operators
+) -> nn.Module:
+    """The network of a stored graph, with the tensors of `state`; arguments and errors as above."""
     if not isinstance(document, dict):
         raise MbcompressError(f"{place}: must hold a mapping")
     try:
-        empty = GraphNetwork(document, {name: tensor.to("meta") for name, tensor in state.items()})
+        empty = GraphNetwork(document, {name: tensor.to("meta") for name, tensor in state.items()}, operators)
     except MbcompressError as error:
         raise MbcompressError(f"{place}: {error}") from None
     except RecursionError:
         raise MbcompressError(f"{place}: nests its arguments too deeply") from None
     _check_runs(empty, shape, place)
-    return GraphNetwork(document, state).eval()
+    return GraphNetwork(document, state, operators).eval()
 
 
-def _resize(model: nn.Module, layers: Sizes, without: Iterable[str], place: Path, expected: str) -> None:
+def _resize(model: nn.Module, layers: Sizes, identities: Iterable[str], place: Path, expected: str) -> None:
     try:
-        bypass(model, without)
-        resize(model, layers)
+        set_identities(model, identities)
+        resize_layers(model, layers)
     except MbcompressError as error:
         raise MbcompressError(f"{place}: does not fit {expected}: {error}") from None
 
@@ -98,15 +107,15 @@ def _check_runs(model: nn.Module, shape: Shape, place: Path) -> None:
     try:
         with torch.no_grad(), Bounded():  # type: ignore[no-untyped-call]  # torch's own __init__
             logits = model(torch.empty(2, *shape, device="meta"))
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    except Exception as error:  # torch's operators raise half a dozen classes for arguments that do not fit
+        outputs = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    except Exception as error:  # torch's operators raise many classes for invalid arguments
         raise MbcompressError(f"{place}: describes a network that cannot run: {first_line(error)}") from None
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 2:
-        raise MbcompressError(f"{place}: describes a network that gives {found} for two images, not logits (2, K)")
+        raise MbcompressError(f"{place}: describes a network that returns {outputs} for two images, not logits (2, K)")
 
 
 def _assign(model: nn.Module, state: Mapping[str, Tensor], place: Path) -> None:
-    """Make the tensors of `state` those of the model, in their own dtypes."""
+    """Give the model the tensors of `state`, which must have its dtypes."""
     own = model.state_dict()
     counters = {name: torch.zeros(()).long() for name in own if name not in state and name.endswith(COUNTER)}
     other = [name for name, tensor in state.items() if tensor.dtype != own[name].dtype]
@@ -117,3 +126,24 @@ def _assign(model: nn.Module, state: Mapping[str, Tensor], place: Path) -> None:
     lacking = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
     if lacking:
         raise MbcompressError(f"{place}: has no values for {', '.join(lacking[:3])}")
+
+
+class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as is all of torch's module
+    """Raises MbcompressError at an operator with a result beyond `MAX_ELEMENTS` or `MAX_PIECES`."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.split.Tensor:
+            _check_pieces(*args)
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.numel() > MAX_ELEMENTS:
+            shape = "x".join(map(str, result.shape))
+            raise MbcompressError(f"{func} returns {shape} for two images, more than {MAX_ELEMENTS:,} elements")
+        return result
+
+
+def _check_pieces(tensor: Tensor, size: int, dim: int = 0) -> None:
+    pieces = tensor.shape[dim] // max(size, 1)
+    if pieces > MAX_PIECES:
+        raise MbcompressError(f"splits a tensor into {pieces} pieces, more than {MAX_PIECES}")

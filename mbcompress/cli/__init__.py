@@ -1,7 +1,9 @@
-"""The command line: one module a command; errors of the user's become one sentence here and nowhere else.
+"""The command line: one module per command; user errors become one sentence here and nowhere else.
 
-Exit codes: 0 fine, 1 a bug of ours or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed, 130
+Exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed, 130
 interrupted by Ctrl-C and 143 by SIGTERM.
+
+In: arguments. Out: an exit code. May import: every room.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mbcompress.cli import cache, doctor, info, passes, plugin, plugins, rerun, run, schema, validate
 from mbcompress.errors import Interrupted, MbcompressError, PassError
+from mbcompress.pipeline.interruption import handling_signals, raise_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +37,7 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, without reading plugins."""
+    """The parser of all commands; reads no plugins."""
     parser = argparse.ArgumentParser(
         prog="mbcompress",
         description="Compress MobileNets by recipes of pluggable passes, and report what the file really does.",
@@ -51,10 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    # read when torch is imported: waiting threads must not keep cores busy that others share
+    # read when torch is imported: waiting threads must not keep shared cores busy
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code: int = options.execute(options)
+        with handling_signals(raise_interrupted):
+            code: int = options.execute(options)
         sys.stdout.flush()
     except MbcompressError as error:
         print(f"mbcompress: {error}", file=sys.stderr)
@@ -65,12 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mbcompress: {error}", file=sys.stderr)
         return BUG
     except KeyboardInterrupt as interrupt:
-        kept = options.command == "run" and not options.no_cache
-        hint = "; the same command goes on where this one was" if kept else ""
+        cached = options.command == "run" and not options.no_cache
+        hint = "; the same command resumes it" if cached else ""
         print(f"mbcompress: interrupted{hint}", file=sys.stderr)
         return SIGNALLED + (interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT)
     except BrokenPipeError:
-        # the reader of our output has gone, as in `mbcompress passes | head`
+        # the reader of the output has ended, as in `mbcompress passes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     return code

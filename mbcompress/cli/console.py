@@ -1,12 +1,9 @@
-"""Progress bars, and silence from libraries that talk to nobody in particular."""
+"""Progress on the terminal: bars, lines for a log, or nothing."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 import time
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -16,7 +13,6 @@ from rich.progress import Progress as Bars
 
 from mbcompress.cli.printing import lines_of
 from mbcompress.contract.progress import Progress
-from mbcompress.pipeline.interruption import Interruption, Stoppable, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +21,7 @@ T = TypeVar("T")
 
 
 class BarProgress(Progress):
-    """Bars with time left on a terminal; each goes away when it is done."""
+    """Bars with the remaining time; each disappears when it is done."""
 
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
@@ -84,7 +80,7 @@ class LineProgress(Progress):
 
 
 class SilentProgress(Progress):
-    """Nothing, not even what passes print: standard output belongs to the report."""
+    """Nothing, not even what passes print: standard output is for the report."""
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
@@ -95,15 +91,8 @@ class SilentProgress(Progress):
 
 @contextmanager
 def front(*, shown: bool) -> Iterator[Progress]:
-    """Progress if wanted, libraries that keep to themselves, and a wish to end that is heard, while the block runs."""
-    interruption = Interruption()
-    with _quiet_libraries(), _progress(shown=shown) as progress, listening(interruption, progress.say):
-        yield Stoppable(progress, interruption)
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Progress]:
-    console = Console(file=sys.stderr)  # this very stream, whatever passes' output is redirected to
+    """The progress of a command: bars on a terminal, lines in a log file, or nothing."""
+    console = Console(file=sys.stderr)  # now, before the output of passes is redirected
     if not shown:
         yield SilentProgress()
     elif not console.is_terminal:
@@ -112,18 +101,3 @@ def _progress(*, shown: bool) -> Iterator[Progress]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
             yield BarProgress(bars)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Hide what torch and torchao say of their own internals; MBCOMPRESS_DEBUG=1 shows it."""
-    if os.environ.get("MBCOMPRESS_DEBUG"):
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torch  # noqa: F401  # sets the levels of its loggers, so ours must come after
-
-        for name in ("torch", "torchao", "onnxscript", "onnx_ir"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        yield

@@ -1,4 +1,4 @@
-"""`mbcompress info PATH`: what an artifact is, how large, and how it was made."""
+"""`mbcompress info PATH`: describe an artifact, its size and how it was made."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WIDTH, ROWS = 110, 12
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "info", help="describe a run, a step, a model file or zoo weights", description=__doc__
+        "info", help="describe a run, a pass, a model file or zoo weights", description=__doc__
     )
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a run directory, a step of one, a .onnx or .safetensors file, a PyTorch checkpoint, or zoo:NAME",
+        help="a run directory, a pass of one, a .onnx or .safetensors file, a PyTorch checkpoint, or zoo:NAME",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON on standard output")
     parser.set_defaults(execute=execute)
@@ -30,20 +30,21 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def execute(options: argparse.Namespace) -> int:
     """Describe one artifact."""
     from mbcompress.info import describe_artifact
+    from mbcompress.registry.discovery import discover
 
-    described = describe_artifact(options.path)
+    described = describe_artifact(options.path, discover())
     if options.json:
         json.dump(described, sys.stdout, indent=2)
         print()
     else:
         for line in render(described):
-            # names in a stranger's file must not reach the terminal as commands
+            # names in a file must not reach the terminal as escape sequences
             print("".join(character if character.isprintable() else " " for character in line))
     return 0
 
 
 def render(described: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Lines for a reader: short mappings on one line, lists of mappings as tables, and what is empty left out."""
+    """Lines of text: short mappings on one line, lists of mappings as tables; empty values are left out."""
     for key, value in described.items():
         label = f"{indent}{key.replace('_', ' ')}:"
         if value in (None, "", [], {}):

@@ -1,4 +1,4 @@
-"""What passes print becomes lines that say whose they are, so that bars and JSON stay whole."""
+"""Turns what passes print into lines with the name of the pass, so that progress bars and JSON stay intact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Lines(io.RawIOBase):
-    """Hands on every finished line; of a line that was overwritten with carriage returns, what it ended as."""
+    """Calls `say` with every finished line; of a line with carriage returns, with its last state."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
@@ -31,7 +31,7 @@ class _Lines(io.RawIOBase):
         return len(written)
 
     def end(self) -> None:
-        """Hand on what has no line break after it."""
+        """Call `say` with an unfinished last line."""
         self._finish(self.rest)
         self.rest = b""
 
@@ -44,9 +44,9 @@ class _Lines(io.RawIOBase):
 
 @contextmanager
 def lines_of(speaker: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Standard output and error of the block as lines `speaker: …`; MBCOMPRESS_DEBUG=1 leaves them as they are.
+    """Redirect standard output and error of the block to lines `speaker: …`; not with MBCOMPRESS_DEBUG=1.
 
-    Only what Python prints is seen; a library that writes to the file descriptors itself is not.
+    A library that writes to the file descriptors itself is not redirected.
     """
     if os.environ.get("MBCOMPRESS_DEBUG"):  # a debugger in a pass needs the terminal
         yield
@@ -57,5 +57,5 @@ def lines_of(speaker: str, say: Callable[[str], None]) -> Iterator[None]:
         with redirect_stdout(stream), redirect_stderr(stream):
             yield
     finally:
-        stream.flush()  # not closed: a logger of the pass may hold it for longer
+        stream.flush()  # not closed: a logger of the pass may still hold it
         lines.end()

@@ -1,4 +1,4 @@
-"""The arguments that `run` and `validate` share: a recipe and its overrides."""
+"""Recipe and overrides on the command line of `run` and `validate`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_plan(options: argparse.Namespace) -> tuple[recipes.Recipe, Registry]:
-    """Read, override and resolve."""
+    """Read, override and resolve the recipe."""
     document = recipes.override(recipes.read(options.recipe), options.override)
     registry = registry_for(options)
     return recipes.resolve(document, registry), registry

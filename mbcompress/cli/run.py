@@ -1,4 +1,4 @@
-"""`mbcompress run RECIPE`: carry out a recipe and report."""
+"""`mbcompress run RECIPE`: run a recipe and report."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbcompress.cli.allocator import keep_freed_memory
 from mbcompress.cli.recipes import add_recipe_arguments, read_plan
-from mbcompress.pipeline.launcher import behind_main, is_main
+from mbcompress.pipeline.processes import behind_main, is_main
 
 if TYPE_CHECKING:
     import argparse
 
-    from mbcompress.pipeline.result import Result
+    from mbcompress.pipeline.launch import Result
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("run", help="carry out a recipe, export, measure and report", description=__doc__)
+    parser = commands.add_parser("run", help="run a recipe, export, measure and report", description=__doc__)
     add_recipe_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument(
-        "--no-cache", action="store_true", help="compute every pass, and keep none of them for later runs"
-    )
+    parser.add_argument("--no-cache", action="store_true", help="compute every pass, and keep none for later runs")
     parser.add_argument("--json", action="store_true", help="print report.json on standard output, and nothing else")
     parser.set_defaults(execute=execute)
 
@@ -43,14 +42,14 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run, show, and return 3 if a limit was missed; of several processes, main alone shows and returns it."""
-    with behind_main():
+    """Run, print the result, and return 3 if a limit was missed; of several processes, the main one returns alone."""
+    with behind_main(), keep_freed_memory():
         plan, registry = read_plan(options)
-        from mbcompress.api import run_plan
         from mbcompress.cli.console import front
+        from mbcompress.pipeline.launch import launch
 
         shown = is_main() and not (options.quiet or options.json)
-        result = run_plan(plan, registry, options.out, options.device, front(shown=shown), cache=not options.no_cache)
+        result = launch(plan, registry, options.out, options.device, front(shown=shown), cache=not options.no_cache)
     if options.json:
         json.dump(result.report, sys.stdout, indent=2)
         print()
@@ -77,9 +76,9 @@ def _verdict(result: Result) -> int:
     several = bool(result.report["other_runtimes"])
     for gate in result.missed:
         side = "at most" if gate["name"] == "accuracy_drop" else "at least"
-        found = (
+        problem = (
             f"must be {side} {gate['limit']:g}, measured {against_limit(gate['measured'], gate['limit'], 2, met=False)}"
         )
         where = f", in {gate['runtime']}" if several else ""
-        print(f"mbcompress: budget missed: {gate['name']} {found}{where}", file=sys.stderr)
+        print(f"mbcompress: budget missed: {gate['name']} {problem}{where}", file=sys.stderr)
     return BUDGET_MISSED if result.missed else FINE

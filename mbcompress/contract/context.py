@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.cache.checkpoints import Checkpoints
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.contract.process_group import ProcessGroup
 from mbcompress.contract.progress import Progress
 from mbcompress.contract.traits import INITIAL, Trait

@@ -1,4 +1,4 @@
-"""The events of a run that plugins can listen to, and the `Run` that every event names."""
+"""The run that the lifecycle hooks are told of, and the names of those hooks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LIFECYCLE = ("mbcompress_run_started", "mbcompress_pass_finished", "mbcompress_run_failed", "mbcompress_run_finished")
-"""Names of the hooks that are called during a run."""
 
 Listener = Callable[..., object]
-"""A plugin's implementation of one of these hooks; called with keyword arguments."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as listeners see it.
+    """A run, as the lifecycle hooks receive it.
 
     Attributes:
-        name: the recipe's.
-        recipe: the resolved recipe, with every default and override, as in recipe.yaml.
-        environment: versions, processor, threads, seed and plugins, as in environment.json.
-        id: unique to this run, so that a listener can tell the events of two runs apart.
+        name: of the recipe.
+        recipe: as resolved, with all defaults and overrides; the content of recipe.yaml.
+        environment: versions, processor, threads, seed and plugins; the content of environment.json.
+        id: unique to this run, by which a plugin can keep state from one hook to the next.
     """
 
     name: str

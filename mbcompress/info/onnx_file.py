@@ -1,4 +1,4 @@
-"""An ONNX file as it is on disk, without a runtime."""
+"""Describes an ONNX file without a runtime."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from math import prod
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.checkpoint.stored import read_bounded
 from mbcompress.errors import MbcompressError, first_line, shown
+from mbcompress.files import read_bounded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +20,10 @@ INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:
-    """Operators, inputs, outputs, constants by dtype, and how many convolutions are written for integers.
+    """Operators, inputs, outputs, initializers by dtype, and the number of int8 convolutions.
 
     Raises:
-        MbcompressError: the file is no ONNX model.
+        MbcompressError: the file is not an ONNX model.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # onnx brings it
@@ -57,7 +57,7 @@ def _described(model: ModelProto, path: Path) -> dict[str, Any]:
 
 
 def _as_text(described: Any) -> Any:
-    """The same with every name as text: protobuf gives one that is not UTF-8 as bytes."""
+    """The same with every name as text: protobuf returns names that are not UTF-8 as bytes."""
     match described:
         case bytes():
             return described.decode("utf-8", "replace")
@@ -72,14 +72,14 @@ def _external_data(model: ModelProto, path: Path) -> list[str]:
     """Names of files that hold tensors of the model; they are not read.
 
     Raises:
-        MbcompressError: one of them is not below the directory of the model, where no runtime should read it.
+        MbcompressError: one of them is not below the directory of the model, and no runtime should read it.
     """
     from onnx.external_data_helper import uses_external_data
 
     places: dict[str, None] = {}
     for tensor in filter(uses_external_data, model.graph.initializer):
         location = _as_text(next((entry.value for entry in tensor.external_data if entry.key == "location"), ""))
-        # a path of either kind of system: the file may have been made for the other one
+        # of either kind of system: the file may have been made on the other one
         for pure in (PurePosixPath(location), PureWindowsPath(location)):
             if not location or pure.anchor or ".." in pure.parts:
                 raise MbcompressError(
@@ -91,7 +91,7 @@ def _external_data(model: ModelProto, path: Path) -> list[str]:
 
 
 def _dtype(number: int) -> str:
-    """The name of a dtype; a number that ONNX has none for stays one."""
+    """The name of a dtype, or the number of an unknown one."""
     from onnx import TensorProto
 
     known = number in TensorProto.DataType.values()
@@ -105,7 +105,7 @@ def _value(value: ValueInfoProto) -> dict[str, Any]:
 
 
 def _convolutions(graph: GraphProto) -> dict[str, int]:
-    """Convolutions in all, and those that are integer operators or stand between dequantized inputs and weights."""
+    """The number of convolutions, and of those that are integer operators or have dequantized inputs and weights."""
     producers = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type in ("Conv", *INTEGER_CONVOLUTIONS)]
     return {"total": len(convolutions), "int8": sum(_is_integer(node, producers) for node in convolutions)}

@@ -1,30 +1,21 @@
-"""A run directory: what was made of what, by which passes, and whether its files are still those of the run."""
+"""Describes a run directory: its passes, its figures, and which files were changed since."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mbcompress.checkpoint.stored import (
-    ARCHITECTURE,
-    LARGEST_JSON,
-    Manifest,
-    StoredStep,
-    list_steps,
-    parse_json,
-    read_bounded,
-    read_manifest,
-)
+from mbcompress.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from mbcompress.checkpoint.pass_directory import ARCHITECTURE, METRICS, PassDirectory, list_passes
 from mbcompress.errors import MbcompressError, shown
-from mbcompress.files import sha256
-from mbcompress.info.step import passes_of
-from mbcompress.pipeline.run_directory import MANIFEST
+from mbcompress.files import LARGEST_JSON, parse_json, read_bounded, sha256
+from mbcompress.info.passes import ENVIRONMENT, recipe_passes
 
-REPORT, ENVIRONMENT = "report.json", "environment.json"
+REPORT = "report.json"
 
 
 def describe_run(path: Path) -> dict[str, Any]:
-    """The report's figures, the recipe, versions, steps, artifacts, and which files were changed since.
+    """Figures of the report, recipe, versions, passes, artifacts, and which files were changed since.
 
     Raises:
         MbcompressError: the run is incomplete or its documents are damaged.
@@ -41,8 +32,8 @@ def describe_run(path: Path) -> dict[str, Any]:
         "architecture": report.get("model"),
         "data": _without(report.get("data"), "sha256"),
         "preprocessing": report.get("preprocessing"),
-        "passes": passes_of(root),
-        "steps": [_step(each, manifest) for each in list_steps(root)] if (root / "steps").is_dir() else [],
+        "recipe": recipe_passes(root),
+        "passes": [_pass(path, manifest) for path in list_passes(root)],
         "figures": [_figures(side, report.get(side)) for side in ("baseline", "result")],
         "ratio": _without(report.get("ratio"), "latency_by_threads"),
         "artifacts": report.get("artifacts", []),
@@ -53,7 +44,7 @@ def describe_run(path: Path) -> dict[str, Any]:
 
 
 def changed_files(manifest: Manifest) -> list[str]:
-    """Names of files that are missing or differ from what the run wrote."""
+    """Names of files that are missing, or not as the run wrote them."""
     return [name for name, entry in manifest.files.items() if not _is_as_listed(manifest.root, name, entry.sha256)]
 
 
@@ -72,17 +63,16 @@ def _document(path: Path) -> dict[str, Any]:
     return content
 
 
-def _step(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """A line about one step."""
-    step = StoredStep(path, manifest)
-    metrics = _document(path / "metrics.json")
+def _pass(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """A line about one pass."""
+    metrics = _document(path / METRICS)
     figures = metrics.get("metrics")
     if not isinstance(figures, dict):
         figures = {}
-    row = {"step": path.name, "seconds": metrics.get("seconds")}
+    row = {"pass": path.name, "seconds": metrics.get("seconds")}
     row |= {key: figures.get(key) for key in ("validation_top1", "parameters", "macs")}
     if (path / ARCHITECTURE).is_file():
-        architecture = step.architecture()
+        architecture = PassDirectory(path, manifest).architecture()
         row |= {"stored_as": architecture.form, "traits": architecture.traits}
     return row
 

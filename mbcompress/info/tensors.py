@@ -1,4 +1,4 @@
-"""Files of tensors: names, shapes, dtypes, bytes, and how many values are zero."""
+"""Describes files of tensors: names, shapes, dtypes, bytes, and the number of zeros."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BITS = re.compile(r"\d+")  # in the name of a dtype; a BOOL takes a byte
 
 
 class Entry(NamedTuple):
-    """One tensor; `zeros` is None where its values cannot be read with numpy."""
+    """One tensor; `zeros` is None if NumPy cannot read its values."""
 
     name: str
     dtype: str
@@ -36,17 +36,17 @@ class Entry(NamedTuple):
 
 
 def describe_safetensors(path: Path) -> dict[str, Any]:
-    """What a .safetensors file holds.
+    """Tensors of a .safetensors file.
 
     Raises:
-        MbcompressError: it is none: its header does not agree with its size, or is no header.
+        MbcompressError: its header is damaged, or does not match its size.
     """
     try:
         with safetensors.safe_open(path, framework="np") as file:
             entries = sorted(_entries(file))
     except OSError as error:
         raise MbcompressError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # beside SafetensorError, what NumPy raises for shapes that it has no arrays for
+    except Exception as error:  # besides SafetensorError, NumPy's own for shapes that no array can have
         raise MbcompressError(f"{path}: is not a readable safetensors file: {brief(first_line(error))}") from None
     return {"kind": "safetensors", "path": str(path), "bytes": path.stat().st_size, **summarize(entries)}
 
@@ -64,7 +64,7 @@ def _entries(file: Any) -> Iterator[Entry]:
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """What a PyTorch checkpoint holds, read in weights-only mode.
+    """Tensors of a PyTorch checkpoint, read in weights-only mode.
 
     Raises:
         MbcompressError: it holds more than tensors, or is damaged.
@@ -92,7 +92,7 @@ def _zeros(tensor: Tensor) -> int | None:
 
 
 def summarize(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Totals by dtype, the share of zeros among weights (tensors of two dimensions or more), and every tensor."""
+    """Totals by dtype, the share of zeros in weights (tensors of two dimensions or more), and every tensor."""
     entries = list(entries)
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from mbcompress.contract.apply import preview_pass
 from mbcompress.contract.progress import Progress
 from mbcompress.graph import prepare_for_export
 from mbcompress.measure.engine import Engine
@@ -89,11 +90,9 @@ class ExportBenchmark:
 
     def _previewed(self, model: nn.Module) -> nn.Module:
         """The model after the previews of the later passes."""
-        from mbcompress.pipeline.apply import preview_checked
-
         quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
         for later in self.context.later:
-            model = preview_checked(later, model, quiet)
+            model = preview_pass(later, model, quiet)
         return model
 
     def _ratios(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:

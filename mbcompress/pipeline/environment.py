@@ -1,4 +1,4 @@
-"""What a run's figures depend on beside its recipe."""
+"""What the figures of a run depend on besides its recipe: the content of environment.json."""
 
 import importlib.metadata
 import os
@@ -9,15 +9,15 @@ from mbcompress.measure.cpu import processor
 from mbcompress.registry.discovery import Registry
 
 REPEATABLE = (
-    "weights and accuracy are the same to the last bit wherever python, libraries, plugins, cpu flags, torch_threads, "
-    "processes, device and seed are as here; times and memory never are"
+    "weights and accuracy are the same to the last bit where python, libraries, plugins, cpu flags, torch_threads, "
+    "processes, device and seed are the same; times and memory vary"
 )
 INSTRUCTIONS = ("avx", "amx", "sse4", "fma")
 LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxruntime", "numpy")
 
 
-def describe_environment(registry: Registry, device: str, seed: int, processes: int) -> dict[str, Any]:
-    """Versions, processor, threads, processes, seed and plugins, for environment.json."""
+def describe_environment(registry: Registry, device: str, seed: int, world_size: int) -> dict[str, Any]:
+    """Versions, processor, threads, processes, seed and plugins."""
     import torch
 
     return {
@@ -32,7 +32,7 @@ def describe_environment(registry: Registry, device: str, seed: int, processes: 
         "cpu": describe_cpu(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "processes": processes,
+        "processes": world_size,
         "device": device,
         "seed": seed,
         "repeatable": REPEATABLE,
@@ -48,5 +48,5 @@ def _version(distribution: str) -> str | None:
 
 def describe_cpu() -> dict[str, Any]:
     """Model name and instruction sets."""
-    found = processor()
-    return {"model": found.model, "flags": sorted(flag for flag in found.flags or () if flag.startswith(INSTRUCTIONS))}
+    cpu = processor()
+    return {"model": cpu.model, "flags": sorted(flag for flag in cpu.flags or () if flag.startswith(INSTRUCTIONS))}

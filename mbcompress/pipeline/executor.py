@@ -1,38 +1,43 @@
-"""Carries out the passes of a plan, each from the cache if it was done before.
+"""Executes the passes of a plan, each from the cache if it was computed before.
 
-What goes into the next pass is always the model as it was stored, whether it was computed just now or in another run,
-so that a run that was killed and one that was not cannot differ. Where several processes carry out a run, main sends
-the others the files of each step.
+The next pass always receives the model as it was stored, whether the pass was computed now or taken from the cache, so
+that a run that was killed and resumed cannot differ from one that was not. The same holds for several processes: all
+compute a pass, and the others load the files that the main process has written.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from mbcompress.cache.checkpoints import Checkpoints
-from mbcompress.cache.keys import data_fingerprint, step_key
+from mbcompress.cache.fingerprints import data_fingerprint
+from mbcompress.cache.keys import pass_key
 from mbcompress.cache.store import ENTRY, Store
-from mbcompress.checkpoint.restoring import load
-from mbcompress.checkpoint.saving import same_answers, write_step
-from mbcompress.checkpoint.stored import METRICS, open_step
+from mbcompress.checkpoint.loading import load
+from mbcompress.checkpoint.operators import operator_sets
+from mbcompress.checkpoint.pass_directory import METRICS, PASSES, open_pass
+from mbcompress.checkpoint.saving import outputs_equal, save_pass
+from mbcompress.contract.apply import apply_pass
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.contract.passes import Pass
 from mbcompress.contract.traits import INITIAL, Trait
 from mbcompress.data.seed import seed_everything
-from mbcompress.errors import MbcompressError
+from mbcompress.errors import Location, MbcompressError, RecipeError
 from mbcompress.files import write_atomically
 from mbcompress.graph import copy_model, count_macs, count_parameters, prepare_for_export
-from mbcompress.pipeline.apply import apply_pass
+from mbcompress.pipeline.preflight import frozen_copy
+from mbcompress.pipeline.processes import share_files
 from mbcompress.training import evaluate
 from mbcompress.training.distributed import equalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mbcompress.contract.context import Context
@@ -43,7 +48,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Stage:
+class SizedModel:
     """A model between two passes, with its size."""
 
     model: nn.Module
@@ -51,32 +56,42 @@ class Stage:
     macs: int
 
 
-def stage_of(model: nn.Module, context: Context) -> Stage:
-    """`model` with its size."""
-    return Stage(model, count_parameters(model), count_macs(model, context.example()))
+@dataclass(frozen=True)
+class Work:
+    """One pass to execute.
+
+    Attributes:
+        label: its place in the recipe.
+        directory: for its files.
+        context: of this pass alone.
+        traits: of the model after it.
+        store: the cache; None if the result cannot be kept.
+        key: in the cache.
+    """
+
+    component: Pass
+    label: str
+    directory: Path
+    context: Context
+    traits: frozenset[Trait]
+    store: Store | None
+    key: str
 
 
-def metrics_of(stage: Stage, context: Context) -> Record:
-    """What is reported of every stage: accuracy on the validation split, and the size."""
-    score = evaluate(stage.model, context.data.validation, context.data.normalization, context.device)
-    return {
-        "validation_top1": score.top1,
-        "validation_images": score.count,
-        "parameters": stage.parameters,
-        "macs": stage.macs,
-    }
-
-
-class Steps:
+class Executor:
     """The passes of a plan, one after the other.
 
     Args:
-        plan: whose passes they are.
-        registry: where the plan's components came from.
-        directory: of the run; each step gets a directory below `steps`.
+        plan: the passes.
+        registry: that the plan's components came from.
+        directory: of the run; each pass gets a directory below `passes`.
         model: as it was loaded, on the context's device.
-        context: of the run; each pass gets metrics, a seed and checkpoints of its own.
-        store: where finished steps are kept; None to compute everything, and in processes other than main.
+        context: of the run; each pass gets its own metrics, seed and checkpoints.
+        store: the cache; None to compute all passes. Other processes than the main one have none.
+
+    Attributes:
+        current: the model after the last pass that was executed.
+        loaded: the record of the model before all passes.
     """
 
     def __init__(
@@ -90,170 +105,171 @@ class Steps:
     ) -> None:
         self.plan = plan
         self.registry = registry
-        self.directory = directory / "steps"
+        self.directory = directory / PASSES
         self.context = context
         self.store = store
-        self.stage = stage_of(model, context)
-        self.traits = INITIAL
         self.process_group = context.process_group
-        metrics = metrics_of(self.stage, context) if self.process_group.is_main_process else {}
-        self.loaded: Record = {"name": "loaded", "seconds": 0.0, "metrics": metrics}
-        # what is stored must be found again by name, which somebody's own class is not
+        self.current = self._sized(model)
+        self.traits = INITIAL
+        self.loaded = self._record("loaded", 0.0)
+        # a stored source is found again by name, which only an installed class is
         self._source = plan.model if plan.model and registry.models.origin_of(plan.model) else None
-        self._skeleton = copy_model(model).cpu()
+        self._operators = operator_sets(registry)
+        self._template = copy_model(model).cpu()
         self._data = data_fingerprint(context.data) if store else ""
 
-    def carry_out(self) -> Iterator[Record]:
-        """A record of each pass, when it is done; `stage` is then the model that it gave."""
+    def execute(self) -> Iterator[Record]:
+        """Execute the passes; yields the record of each when `current` is its model."""
         for index in range(len(self.plan.passes)):
-            yield self._carry_out(index)
-        if not self.plan.passes and self.process_group.is_main_process:  # the result of a run can always be read back
-            self._write(self.directory / "00-loaded", self.loaded, self.stage.model)
+            work = self._work(index)
+            record = self._execute(work)
+            self.traits = work.traits
+            yield record
+        if not self.plan.passes and self.process_group.is_main_process:  # so that every run can be loaded
+            self._save(self.directory / "00-loaded", self.loaded, self.current.model, INITIAL)
 
-    def rebase(self) -> Stage:
-        """Make the model as it is now the baseline of the passes that follow, and give it."""
-        baseline = replace(self.stage, model=frozen(self.stage.model))
-        self.context = replace(self.context, baseline=baseline.model)
-        return baseline
+    def rebase(self) -> SizedModel:
+        """Make the current model the baseline of the passes that follow, and return a copy of it."""
+        self.context = replace(self.context, baseline=frozen_copy(self.current.model))
+        return replace(self.current, model=copy_model(self.context.baseline))
 
-    def _carry_out(self, index: int) -> Record:
-        step = self.plan.passes[index]
-        place = self.directory / f"{index + 1:02}-{step.name}"
+    def _work(self, index: int) -> Work:
+        component = self.plan.passes[index]
+        later = self.plan.passes[index + 1 :] if component.looks_ahead else ()
         context = replace(
             self.context,
             metrics={},
             files={},
             traits=self.traits,
-            runtimes=self.context.runtimes if step.uses_runtimes else (),
-            later=_with_preview(self.plan.passes[index + 1 :]) if step.looks_ahead else (),
+            runtimes=self.context.runtimes if component.uses_runtimes else (),
+            later=tuple(each for each in later if type(each).preview is not Pass.preview),
             seed=self.plan.seed + index + 1,
-            pass_name=step.name,
-            checkpoints=Checkpoints(),
+            pass_name=component.name,
         )
-        traits = (self.traits - step.destroys) | step.provides
-        origin = self.registry.passes.origin_of(step)
-        key = step_key(step, self.stage.model, context, origin, self._data, self.plan.model) if self.store else None
-        if not self.process_group.is_main_process:
-            record = self._follow(index, context, place)
-        elif self.store is None or key is None:
-            record, _ = self._compute(index, context, traits, place)
+        origin = self.registry.passes.origin_of(component)
+        location = self.plan.locations[index] if self.plan.locations else Location(self.plan.name)
+        directory = self.directory / f"{index + 1:02}-{component.name}"
+        traits = (self.traits - component.destroys) | component.provides
+        key = None
+        if self.store:
+            key = pass_key(component, self.current.model, context, origin, self._data, self.plan.model)
+        store = self.store if key else None
+        return Work(component, str(location), directory, context, traits, store, key or "")
+
+    def _execute(self, work: Work) -> Record:
+        name = work.component.name
+        with work.store.claimed(work.key, name) if work.store else nullcontext():
+            entry = work.store.find(work.key, name) if work.store else None
+            if self.process_group.broadcast_object(lambda: entry is not None):
+                return self._restore(work, entry)
+            return self._compute(work)
+
+    def _restore(self, work: Work, entry: Path | None) -> Record:
+        """The record of a pass in the cache; only the main process has its entry."""
+        if entry is not None:
+            _copy_files(entry, work.directory)
+        share_files(work.directory, self.process_group)
+        self.current = self._sized(self._load(work.directory).to(self.context.device))
+        return {**json.loads((work.directory / METRICS).read_text()), "cached": True}
+
+    def _compute(self, work: Work) -> Record:
+        checkpoints = work.store.checkpoints(work.key) if work.store else Checkpoints()
+        context = replace(work.context, checkpoints=checkpoints)
+        seed_everything(context.seed)
+        changed = self._apply(work, context)
+        seconds = context.checkpoints.seconds
+        self.current = self._sized(changed)
+        record = self._record(work.component.name, seconds, context)
+        reloaded = None
+        if self.process_group.is_main_process:
+            self._save(work.directory, record, changed, work.traits)
+            for name, text in context.files.items():
+                write_atomically(work.directory / name, text)
+            reloaded = self._reload(work, changed)
+        if self.process_group.broadcast_object(lambda: reloaded is not None):
+            share_files(work.directory, self.process_group)
+            stored = self._load(work.directory) if reloaded is None else reloaded
+            self.current = self._sized(stored.to(self.context.device))
+            self._keep(work)
         else:
-            with self.store.claimed(key, step.name):
-                found = self.store.find(key, step.name)
-                if found is None:
-                    context = replace(context, checkpoints=self.store.checkpoints(key))
-                    record, kept = self._compute(index, context, traits, place)
-                    if kept and _is_finite(self.stage, context):
-                        self.store.keep(key, step.name, lambda entry: _copy(place, entry))
-                    self.store.forget_checkpoints(key)
-                else:
-                    record = self._take(found, place, context)
-        self.traits = traits
+            equalize(changed, self.process_group)
+        if work.store:
+            work.store.delete_checkpoints(work.key)
+        return {**record, "cached": False}
+
+    def _apply(self, work: Work, context: Context) -> nn.Module:
+        """The model that a pass returns.
+
+        Raises:
+            MbcompressError: the pass cannot do to this model what its options say; with its place in the recipe.
+            PassError: the pass has broken its contract.
+        """
+        component = work.component
+        origin = self.registry.passes.origin_of(component)
+        label = f"{work.label}: pass {component.name!r}" + (f" ({origin})" if origin else "")
+        try:
+            return apply_pass(component, self.current.model, context, label)
+        except MbcompressError as error:
+            if not isinstance(error, RecipeError):
+                error.args = (f"{work.label}: {error}", *error.args[1:])  # it keeps its class, for callers
+            raise
+
+    def _record(self, name: str, seconds: float, context: Context | None = None) -> Record:
+        """What is reported of the current model; the main process alone evaluates it."""
+        record: Record = {"name": name, "seconds": seconds, "metrics": {}}
+        if self.process_group.is_main_process:
+            data = self.context.data
+            score = evaluate(self.current.model, data.validation, data.normalization, self.context.device)
+            record["metrics"] |= {"validation_top1": score.top1, "validation_images": score.count}
+        record["metrics"] |= {"parameters": self.current.parameters, "macs": self.current.macs}
+        if context:
+            record["metrics"] |= context.metrics
+            record |= {"files": sorted(context.files)} if context.files else {}
         return record
 
-    def _take(self, found: Path, place: Path, context: Context) -> Record:
-        """The step as another run has left it."""
-        self._main_says(computed_together=False)
-        _copy(found, place)
-        record: Record = json.loads((place / METRICS).read_text())
-        self.stage = self._read(place, context)
-        self._send(place)
-        return {**record, "cached": True}
+    def _save(self, directory: Path, record: Record, model: nn.Module, traits: frozenset[Trait]) -> None:
+        save_pass(directory, record, model, self.context.input_shape, traits, self._source, self._operators)
 
-    def _read(self, place: Path, context: Context) -> Stage:
-        return stage_of(load(place, model=self._skeleton_for(place)).to(context.device), context)
+    def _load(self, directory: Path) -> nn.Module:
+        """The model in the directory of a pass, in the caller's class where its files alone are not enough."""
+        architecture = open_pass(directory).architecture()
+        alone = architecture.form == "source" or architecture.layers is None
+        return load(directory, model=None if alone else self._template, registry=self.registry)
 
-    def _follow(self, index: int, context: Context, place: Path) -> Record:
-        """The same step in another process than main; its record is empty."""
-        if self._main_says():
-            seed_everything(context.seed)
-            self.stage = stage_of(apply_pass(self.plan, index, self.stage.model, context, self.registry), context)
-        if files := self._receive():
-            place.mkdir(parents=True)
-            for name, content in files.items():
-                (place / name).write_bytes(content)
-            self.stage = self._read(place, context)
-        else:
-            equalize(self.stage.model, self.process_group)
-        return {}
-
-    def _main_says(self, *, computed_together: bool = False) -> bool:
-        """What main gives here, in every process."""
-        return self.process_group.broadcast_object(lambda: computed_together)
-
-    def _send(self, place: Path) -> None:
-        """From main to the others: the files of a step, which is what the next pass goes on with."""
-        self.process_group.broadcast_object(lambda: {path.name: path.read_bytes() for path in place.iterdir()})
-
-    def _receive(self) -> dict[str, bytes]:
-        return self.process_group.broadcast_object(dict[str, bytes])
-
-    def _compute(self, index: int, context: Context, traits: frozenset[Trait], place: Path) -> tuple[Record, bool]:
-        """The step's record, and whether its files give the model that the next pass goes on with."""
-        self._main_says(computed_together=True)
-        seed_everything(context.seed)
-        changed = apply_pass(self.plan, index, self.stage.model, context, self.registry)
-        seconds = context.checkpoints.seconds
-        self.stage = stage_of(changed, context)
-        metrics = {**metrics_of(self.stage, context), **context.metrics}
-        record = {"name": self.plan.passes[index].name, "seconds": seconds, "metrics": metrics}
-        if context.files:
-            record["files"] = sorted(context.files)
-        self._write(place, record, changed, traits)
-        for name, text in context.files.items():
-            write_atomically(place / name, text)
-        if again := self._reopened(place, changed, context, traits):
-            self.stage = stage_of(again, context)
-            self._send(place)
-        else:
-            self._receive()  # as the others do, who learn that there are no files
-            equalize(changed, self.process_group)
-        return {**record, "cached": False}, again is not None
-
-    def _write(self, place: Path, record: Record, model: nn.Module, traits: frozenset[Trait] = INITIAL) -> None:
-        write_step(place, record, model, self.context.input_shape, traits, self._source)
-
-    def _reopened(self, place: Path, model: nn.Module, context: Context, traits: frozenset[Trait]) -> nn.Module | None:
-        """The model as its files give it, if later passes can do with that one all that they can do with `model`."""
+    def _reload(self, work: Work, model: nn.Module) -> nn.Module | None:
+        """The stored model, if it equals `model` for all that later passes can do with it."""
         plain = prepare_for_export(model)
         try:
-            again = load(place, model=self._skeleton_for(place))
+            stored = self._load(work.directory)
         except MbcompressError:
             return None
-        if Trait.FLOAT in traits and not _alike(again, plain):
+        if Trait.FLOAT in work.traits and not _same_layers(stored, plain):
             return None
-        return again.to(context.device) if same_answers(again, plain, context.input_shape) else None
+        return stored if outputs_equal(stored, plain, self.context.input_shape) else None
 
-    def _skeleton_for(self, place: Path) -> nn.Module | None:
-        """The caller's module, in whose class a float step of it comes back; None where files alone will do."""
-        architecture = open_step(place).architecture()
-        return None if architecture.form == "source" or architecture.layers is None else self._skeleton
+    def _keep(self, work: Work) -> None:
+        if work.store and self._is_finite():
+            work.store.keep(work.key, work.component.name, lambda entry: _copy_files(work.directory, entry))
 
+    def _is_finite(self) -> bool:
+        model = self.current.model
+        tensors = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
+        with torch.no_grad():
+            tensors.append(model(self.context.example(2)))
+        return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
 
-def frozen(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, without gradients."""
-    return copy_model(model).eval().requires_grad_(False)
-
-
-def _with_preview(passes: Sequence[Pass]) -> tuple[Pass, ...]:
-    return tuple(each for each in passes if type(each).preview is not Pass.preview)
-
-
-def _alike(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two models have the same layers with the same settings, and learn the same parameters."""
-    learned = [[name for name, each in model.named_parameters() if each.requires_grad] for model in (one, other)]
-    return type(one) is type(other) and repr(one) == repr(other) and learned[0] == learned[1]
+    def _sized(self, model: nn.Module) -> SizedModel:
+        return SizedModel(model, count_parameters(model), count_macs(model, self.context.example()))
 
 
-def _is_finite(stage: Stage, context: Context) -> bool:
-    tensors = [value for value in stage.model.state_dict().values() if isinstance(value, torch.Tensor)]
-    with torch.no_grad():
-        tensors.append(stage.model(context.example(2)))
-    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
+def _same_layers(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models have the same layers with the same settings, and train the same parameters."""
+    trained = [[name for name, p in model.named_parameters() if p.requires_grad] for model in (one, other)]
+    return type(one) is type(other) and repr(one) == repr(other) and trained[0] == trained[1]
 
 
-def _copy(source: Path, target: Path) -> None:
-    """The files of a step, without what the cache adds to them."""
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a pass, without the cache's own."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name != ENTRY:

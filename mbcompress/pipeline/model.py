@@ -1,20 +1,65 @@
-"""Makes a module that was written for other purposes fit to be trained and evaluated here."""
+"""Loads the model of a run and adapts it to training here."""
+
+from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mbcompress.data.seed import fork_rng
-from mbcompress.errors import MbcompressError, first_line
+from mbcompress.errors import MbcompressError, brief, first_line
 from mbcompress.graph import to_channels_last
+
+if TYPE_CHECKING:
+    from mbcompress.contract.models import ModelSource
+
+
+def load_model(source: ModelSource | None, module: nn.Module | None) -> nn.Module:
+    """A copy, in eval mode, of the caller's module, or else of the model of the source.
+
+    Raises:
+        MbcompressError: it cannot be copied.
+    """
+    if module is None:
+        assert source is not None  # a plan has one of the two
+        module = source.load()
+    try:
+        return copy.deepcopy(module).eval()
+    except Exception as error:  # a user's module may raise anything
+        raise MbcompressError(
+            f"model: cannot be copied ({type(error).__name__}: {brief(first_line(error))}); every attribute must be "
+            "copyable; replace torch.nn.utils.weight_norm by torch.nn.utils.parametrizations.weight_norm, for example"
+        ) from error
+
+
+def count_outputs(model: nn.Module, example: Tensor) -> int:
+    """The number of logits per image, by a forward pass on the CPU.
+
+    Args:
+        example: (2, C, H, W) float32.
+
+    Raises:
+        MbcompressError: the model cannot run, or does not return logits.
+    """
+    try:
+        with torch.no_grad():
+            logits = model.cpu()(example)
+    except Exception as error:  # a user's module may raise anything
+        shape = tuple(example.shape[1:])
+        raise MbcompressError(f"model: cannot run on images of shape {shape}: {first_line(error)}") from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 2:
+        shown = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+        raise MbcompressError(f"model: must return logits of shape (N, num_classes), got {shown}")
+    return int(logits.shape[1])
 
 
 def prepare_model(model: nn.Module, example: Tensor) -> None:
-    """Unfreeze a module that is frozen as a whole, and let it take channels_last memory, in place.
+    """Unfreeze a module that is frozen as a whole, and make it run in channels_last memory, in place.
 
-    A module that is frozen in part stays so: somebody meant it. Training runs in channels_last, in which a `view` of a
-    feature map fails; a module that has one gets hooks that bring the map back to NCHW before it is viewed.
+    A module that is frozen in part stays so, as its author intended. Training runs in channels_last, in which a `view`
+    of a feature map fails; a module with one gets hooks that convert feature maps back to NCHW before the view.
 
     Args:
         model: in eval mode, on the CPU; runs on `example`.
@@ -25,40 +70,39 @@ def prepare_model(model: nn.Module, example: Tensor) -> None:
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         model.requires_grad_(True)
-    if _problem(model, example) is None:
+    if _channels_last_error(model, example) is None:
         return
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(_contiguous_output)
     model.register_forward_pre_hook(_contiguous_input)
-    if problem := _problem(model, example):
+    if error := _channels_last_error(model, example):
         raise MbcompressError(
-            f"model: cannot run in channels_last memory, which training uses: {problem}; "
+            f"model: cannot run in channels_last memory, which training uses: {error}; "
             "call reshape or flatten in place of view"
         )
 
 
-def check_training(model: nn.Module, example: Tensor, label: str) -> None:
-    """Refuse a model that answers with more than logits in training mode; a copy of it is tried.
+def check_training_mode(model: nn.Module, example: Tensor, label: str) -> None:
+    """Refuse a model that returns more than logits in training mode, by a forward pass of a copy.
 
     Args:
         example: (N, C, H, W) float32 on the CPU, N at least 2.
-        label: what the sentence begins with.
+        label: the beginning of the error message.
 
     Raises:
         MbcompressError: it does.
     """
     with fork_rng(()), torch.no_grad():
-        answer = copy.deepcopy(model).train()(example)
-    if not isinstance(answer, Tensor):
+        output = copy.deepcopy(model).train()(example)
+    if not isinstance(output, Tensor):
         raise MbcompressError(
-            f"{label}: in training the model answers with {type(answer).__name__} in place of logits alone, as "
+            f"{label}: in training mode the model returns {type(output).__name__} in place of logits alone, as "
             "networks with auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
         )
 
 
-def _problem(model: nn.Module, example: Tensor) -> str | None:
-    """What a copy of the model raises in channels_last."""
+def _channels_last_error(model: nn.Module, example: Tensor) -> str | None:
     trial = to_channels_last(copy.deepcopy(model))
     try:
         with torch.no_grad():

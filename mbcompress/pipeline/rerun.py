@@ -1,45 +1,48 @@
-"""Whether two runs of one recipe came to the same: accuracy, weights and files; and where their machines differ."""
+"""Compares two runs of one recipe: accuracy, weights and files, and their environments."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.checkpoint.stored import LARGEST_JSON, STATE, parse_json, read_manifest
+from mbcompress.checkpoint.manifest import read_manifest
+from mbcompress.checkpoint.pass_directory import EARLIER, PASSES, STATE
+from mbcompress.files import parse_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mbcompress.checkpoint.stored import Manifest
+    from mbcompress.checkpoint.manifest import Manifest
 
 SIDES = ("baseline", "result")
 ENVIRONMENT = ("python", "platform", "libraries", "plugins", "cpu", "torch_threads", "processes", "device")
-"""What of environment.json can change the last bit of a weight."""
+"""Entries of environment.json that can change the last bit of a weight."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was compared, in words."""
+    """One comparison, in words."""
 
-    what: str
+    subject: str
     first: str
     second: str
 
     @property
     def same(self) -> bool:
-        """Whether it came out the same."""
+        """Whether both are equal."""
         return self.first == self.second
 
 
 def compare_runs(first: Path, second: Path) -> list[Finding]:
-    """What should be the same in two runs of one recipe: accuracy, and the bytes of weights and artifacts.
+    """Compare what two runs of one recipe should share: accuracy, and the bytes of weights and artifacts.
 
     Args:
         first: a run directory.
-        second: the run directory of its repetition.
+        second: the run directory of the repetition.
 
     Raises:
-        MbcompressError: one of them is no run directory, or was changed.
+        MbcompressError: one of them is not a run directory, or was changed.
     """
     manifests = [read_manifest(path) for path in (first, second)]
     reports = [_document(manifest, "report.json") for manifest in manifests]
@@ -47,26 +50,31 @@ def compare_runs(first: Path, second: Path) -> list[Finding]:
         Finding(f"top-1 of the {side}", *(_correct(report[side]["accuracy"]["top1"]) for report in reports))
         for side in SIDES
     ]
-    names = [{name for name in manifest.files if _is_compared(name, reports[0])} for manifest in manifests]
-    for name in sorted(set.union(*names)):
-        entries = [manifest.files.get(name) for manifest in manifests]
-        findings.append(Finding(name, *(entry.sha256[:12] if entry else "absent" for entry in entries)))
+    digests = [_digests(manifest, report) for manifest, report in zip(manifests, reports, strict=True)]
+    for name in sorted({*digests[0], *digests[1]}):
+        findings.append(Finding(name, *(digest.get(name, "absent")[:12] for digest in digests)))
     return findings
 
 
 def compare_environments(first: Path, second: Path) -> list[Finding]:
-    """Where the machines and libraries of two runs differ, in what can change the last bit of a weight."""
-    ours, theirs = (_document(read_manifest(path), "environment.json") for path in (first, second))
-    found = [Finding(name, _text(ours.get(name)), _text(theirs.get(name))) for name in ENVIRONMENT]
-    return [finding for finding in found if not finding.same]
+    """Differences of two environments that can change the last bit of a weight."""
+    one, other = (_document(read_manifest(path), "environment.json") for path in (first, second))
+    findings = [Finding(name, _text(one.get(name)), _text(other.get(name))) for name in ENVIRONMENT]
+    return [finding for finding in findings if not finding.same]
 
 
 def _document(manifest: Manifest, name: str) -> Any:
-    return parse_json(manifest.read(manifest.root / name, LARGEST_JSON), manifest.root / name)
+    return parse_json(manifest.read(manifest.root / name), manifest.root / name)
 
 
-def _is_compared(name: str, report: dict[str, Any]) -> bool:
-    return name.endswith(f"/{STATE}") or name in {artifact["path"] for artifact in report["artifacts"]}
+def _digests(manifest: Manifest, report: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of weights and artifacts by name, with `steps/` of earlier versions as `passes/`."""
+    artifacts = {artifact["path"] for artifact in report["artifacts"]}
+    return {
+        re.sub(rf"^{EARLIER}/", f"{PASSES}/", name): entry.sha256
+        for name, entry in manifest.files.items()
+        if name.endswith(f"/{STATE}") or name in artifacts
+    }
 
 
 def _correct(top1: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Where a run is written: out of sight until it is complete, so no half-written run is ever found."""
+"""The run directory: its files are hidden until the run is complete."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from mbcompress.checkpoint.manifest import MANIFEST
 from mbcompress.errors import MbcompressError
-from mbcompress.files import sha256, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUNS = Path("runs")
-MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 LOCK = ".lock"
 STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
-"""What follows the name of a recipe in the name of a run's directory."""
+"""The part of a run directory's name after that of the recipe."""
 
 
 def default_directory(name: str) -> Path:
-    """A directory that does not exist yet: `runs/NAME-DATE-TIME`; or that of a run of this name that was killed."""
+    """`runs/NAME-DATE-TIME`, which does not exist yet, or the directory of a run of this name that was killed."""
     for path in sorted(RUNS.glob(f"{escape(name)}-*")):
         if STAMP.fullmatch(path.name.removeprefix(name)) and _was_killed(path):
             return path
@@ -38,9 +37,9 @@ def default_directory(name: str) -> Path:
 
 
 def _was_killed(directory: Path) -> bool:
-    """Whether a run was written here by a process that is no more."""
+    """Whether the process of the run in this directory has died."""
     try:
-        if not (directory / LOCK).exists() or _others(directory):
+        if not (directory / LOCK).exists() or _has_other_files(directory):
             return False
         with FileLock(directory / LOCK, timeout=0):
             return True
@@ -48,24 +47,26 @@ def _was_killed(directory: Path) -> bool:
         return False
 
 
-def _others(directory: Path) -> bool:
-    """Whether a directory holds anything but what a run that is being written leaves there."""
-    ours = {PARTIAL, LOCK, *_moved(directory)}
-    return any(path.name not in ours for path in directory.iterdir())
+def _has_other_files(directory: Path) -> bool:
+    """Whether a directory holds files that are not of an unfinished run."""
+    own = {PARTIAL, LOCK, *_moved(directory)}
+    return any(path.name not in own for path in directory.iterdir())
 
 
 def _moved(directory: Path) -> set[str]:
-    """What a run that was killed while its files moved up may have moved; its manifest is the last and still below."""
+    """Files that a run may have moved up before it was killed; its manifest moves last and is still below."""
     try:
         listed = json.loads((directory / PARTIAL / MANIFEST).read_text())["files"]
         names = {str(entry["path"]).partition("/")[0] for entry in listed}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    return {name for name in names if name not in ("", ".", "..") and Path(name).name == name}  # anybody may write one
+    return {
+        name for name in names if name not in ("", ".", "..") and Path(name).name == name
+    }  # the manifest may be forged
 
 
 def _clear(directory: Path) -> None:
-    """Remove what a run that was killed has left, but for its lock."""
+    """Remove the files of a run that was killed, but not its lock."""
     for name in _moved(directory):
         path = directory / name
         if path.is_dir() and not path.is_symlink():
@@ -77,11 +78,10 @@ def _clear(directory: Path) -> None:
 
 @contextmanager
 def provisional(directory: Path) -> Iterator[Path]:
-    """Claim `directory`, and yield a hidden one inside whose files move up if the block succeeds.
+    """Claim `directory`, and yield a hidden directory inside; its files move up if the block succeeds.
 
-    Nobody else can claim the same directory meanwhile; the claim of a process that was killed is taken over. If the
-    block fails, what it wrote goes away, and the directory too unless it was there before: it may be a mount point or a
-    link to one.
+    No other run can claim the same directory meanwhile; the claim of a process that was killed is taken over. If the
+    block fails, its files are removed, and the directory too unless it existed before, as a mount point or a link may.
 
     Raises:
         MbcompressError: `directory` is in use or cannot be made.
@@ -90,14 +90,14 @@ def provisional(directory: Path) -> Iterator[Path]:
     existed = True
     try:
         existed = directory.exists()
-        if existed and (not directory.is_dir() or _others(directory)):
-            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
+        if existed and (not directory.is_dir() or _has_other_files(directory)):
+            raise MbcompressError(f"{directory}: is not empty; choose another --out, or empty it first")
         existed = existed and not (directory / LOCK).exists()  # else a run that was killed has made it
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        if _others(directory):  # a run that has just ended
+        if _has_other_files(directory):  # a run that has just ended
             lock.release()
-            raise MbcompressError(f"{directory}: already holds something; choose another --out, or remove it first")
+            raise MbcompressError(f"{directory}: is not empty; choose another --out, or empty it first")
         _clear(directory)
         partial.mkdir()
     except Timeout:
@@ -121,18 +121,3 @@ def provisional(directory: Path) -> Iterator[Path]:
         raise
     finally:
         lock.release()
-
-
-def list_files(directory: Path) -> list[dict[str, Any]]:
-    """Path, bytes and sha256 of every file below, in order of their names."""
-    return [describe_file(path, directory) for path in sorted(directory.rglob("*")) if path.is_file()]
-
-
-def describe_file(path: Path, root: Path) -> dict[str, Any]:
-    """{'path' relative to `root`, 'bytes', 'sha256'}."""
-    return {"path": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
-def write_manifest(directory: Path) -> None:
-    """`manifest.json`: every file of the run with its hash."""
-    write_json(directory / MANIFEST, {"files": list_files(directory)})

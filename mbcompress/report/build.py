@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mbcompress.pipeline.run_directory import describe_file
+from mbcompress.files import describe_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mbcompress.data.splits import Splits
     from mbcompress.recipe.model import Recipe
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def build_report(
@@ -40,7 +40,7 @@ def build_report(
         directory: holds the exported files.
     """
     first = comparisons[0]
-    loaded, *steps = records
+    loaded, *passes = records
     mapping = plan.to_mapping()
     return {
         "schema": SCHEMA,
@@ -59,11 +59,11 @@ def build_report(
         "environment": environment,
         "budget": [gate for pair in zip(plan.export, comparisons, strict=True) for gate in _gates(plan, *pair)],
         "loaded": loaded["metrics"],
-        "steps": steps,
+        "passes": passes,
         "other_runtimes": comparisons[1:],
         "runtimes": runtimes,
         "artifacts": _artifacts(plan, directory),
-        "documents": _documents(steps, directory),
+        "documents": _documents(passes, directory),
     }
 
 
@@ -79,12 +79,12 @@ def _preprocessing(splits: Splits, outputs: int) -> dict[str, Any]:
     }
 
 
-def _documents(steps: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
+def _documents(passes: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]]:
     """The documents of the passes."""
     return [
-        {"pass": step["name"], **describe_file(directory / "steps" / f"{number:02}-{step['name']}" / name, directory)}
-        for number, step in enumerate(steps, start=1)
-        for name in step.get("files", ())
+        {"pass": each["name"], **describe_file(directory / "passes" / f"{number:02}-{each['name']}" / name, directory)}
+        for number, each in enumerate(passes, start=1)
+        for name in each.get("files", ())
     ]
 
 

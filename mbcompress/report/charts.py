@@ -89,7 +89,7 @@ def _label(axes: Any, name: str, measured: dict[str, Any], *, above: bool) -> No
 
 def passes_waterfall(report: dict[str, Any]) -> str | None:
     """MACs, parameters and validation accuracy of the loaded model and after each pass; None without passes."""
-    if not report["steps"]:
+    if not report["passes"]:
         return None
     rows = pass_rows(report)
     described = "; ".join(

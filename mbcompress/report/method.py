@@ -27,7 +27,7 @@ def _baseline(report: dict[str, Any]) -> str:
     if after == 0:
         which = "The baseline is the model as loaded. "
     elif after is not None:
-        names = ", ".join(step["name"] for step in report["steps"][:after])
+        names = ", ".join(step["name"] for step in report["passes"][:after])
         which = f"The baseline is the model after the first {_passes(after)} ({names}). "
     return f"{which}Baseline and result are exported the same way and measured as files in {runtime}."
 

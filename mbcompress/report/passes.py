@@ -56,7 +56,7 @@ def validation_images(report: dict[str, Any]) -> int:
 def pass_rows(report: dict[str, Any]) -> list[PassRow]:
     """One row for the loaded model, then one for each pass."""
     loaded = report["loaded"]
-    records = [{"name": "loaded", "seconds": None, "metrics": loaded}, *report["steps"]]
+    records = [{"name": "loaded", "seconds": None, "metrics": loaded}, *report["passes"]]
     return [_row(record, previous["metrics"], loaded) for previous, record in pairwise([records[0], *records])]
 
 

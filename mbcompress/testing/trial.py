@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mbcompress.contract.apply import apply_pass
 from mbcompress.contract.traits import INITIAL
 from mbcompress.data.seed import fork_rng, seed_everything
 from mbcompress.errors import MbcompressError
-from mbcompress.pipeline.apply import apply_checked
 from mbcompress.testing.result import Skipped
 from mbcompress.testing.tiny import SEED, SHAPE, probe, tiny_context, tiny_model
 from mbcompress.testing.writes import watched
@@ -81,7 +81,7 @@ class Trial:
         try:
             with fork_rng(()), watched() as touched:
                 seed_everything(SEED)
-                return apply_checked(self.pass_, model, context, "")
+                return apply_pass(self.pass_, model, context, "")
         except MbcompressError as error:
             raise Skipped(f"the pass rejects this model: {error}") from None
         finally:
@@ -116,5 +116,5 @@ def _with(
     for cls, _ in registry.passes:
         if trait in cls.provides and cls.requires <= traits and cls.examples:
             provider = registry.passes.build(cls.name, cls.examples[0], registry)
-            return apply_checked(provider, model, tiny_context(model), ""), (traits - cls.destroys) | cls.provides
+            return apply_pass(provider, model, tiny_context(model), ""), (traits - cls.destroys) | cls.provides
     raise Skipped(f"it requires the trait {str(trait)!r}, which no installed pass provides")

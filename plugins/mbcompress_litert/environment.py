@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mbcompress import MbcompressError
-from mbcompress.cache.place import cache_folder
+from mbcompress.files import cache_folder
 
 if TYPE_CHECKING:
     from mbcompress import Progress

@@ -14,6 +14,7 @@ from fuzzing.suites import Reading
 from mbcompress.checkpoint.weights import load_weights
 from mbcompress.cli.info import render
 from mbcompress.info import describe_artifact
+from mbcompress.registry.registry import Registry
 
 DTYPES = (
     "F64",
@@ -42,7 +43,7 @@ def network() -> nn.Sequential:
 
 def describe(path: Path) -> None:
     """`mbcompress info`, to the last line that it prints."""
-    described = describe_artifact(str(path))
+    described = describe_artifact(str(path), Registry())
     json.dumps(described)
     for _ in render(described):
         pass

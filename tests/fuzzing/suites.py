@@ -25,11 +25,11 @@ def build(suite: str, folder: Path) -> list[tuple[int, Target]]:
         case "weights":
             from fuzzing.checkpoints import Checkpoints, Pickles, Strange
             from fuzzing.onnx_files import OnnxFiles
+            from fuzzing.passes import Passes, Runs
             from fuzzing.safetensors_files import Safetensors
-            from fuzzing.steps import Runs, Steps
 
             weights = [(6, Safetensors()), (4, Checkpoints()), (4, Pickles()), (1, Strange())]
-            return [*weights, (4, Steps(folder)), (1, Runs(folder)), (3, OnnxFiles())]
+            return [*weights, (4, Passes(folder)), (1, Runs(folder)), (3, OnnxFiles())]
         case "images":
             from fuzzing.archives import Archives, CifarFiles
             from fuzzing.images import Images

@@ -1,4 +1,4 @@
-"""From a live model to the stored graph of `mbcompress.checkpoint.graph`, by way of torch.export."""
+"""Serializes a model to the graph that `mbcompress.checkpoint.graph` runs, by torch.export."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ import torch
 from torch import Tensor, fx, nn
 
 from mbcompress.checkpoint.graph import DTYPES, FORMATS, INPUT
-from mbcompress.checkpoint.operators import changes_its_input, name_of, operator_named
+from mbcompress.checkpoint.operators import Operators, find_operator, is_in_place, operator_name
 from mbcompress.errors import MbcompressError, shown
 from mbcompress.graph import export_program
 
 
-def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `model` computes in eval mode, as a JSON document and the tensors it names.
+def serialize(
+    model: nn.Module, input_shape: tuple[int, int, int], operators: Operators
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The computation of `model` in eval mode as a JSON document, and the tensors that it names.
 
     Args:
         model: (N, C, H, W) float32 -> (N, K), on the CPU.
         input_shape: C, H, W.
+        operators: that the graph may use besides the listed ones.
 
     Raises:
-        MbcompressError: torch.export cannot capture it, or it uses something that a stored graph cannot hold.
+        MbcompressError: torch.export fails, or the model uses something that a stored graph cannot hold.
     """
     module = export_program(model, torch.zeros(2, *input_shape), "storage").module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    encoder = _Encoder()
+    encoder = _Encoder(operators)
     nodes = [encoder.call(node) for node in _alive(module.graph) if node.op == "call_function"]
     tensors = {name: operator.attrgetter(name)(module) for name in sorted(encoder.weights)}
     learned = {name for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -41,34 +44,35 @@ def capture(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[s
 
 
 def _result(graph: fx.Graph) -> fx.Node:
-    """The node whose value is returned: the output is a tuple of one."""
+    """The node that is returned, in a tuple of one."""
     returned = graph.output_node().args[0]
     if isinstance(returned, list | tuple) and len(returned) == 1 and isinstance(returned[0], fx.Node):
         return returned[0]
-    raise MbcompressError("the model returns something else than one tensor")
+    raise MbcompressError("the model must return one tensor")
 
 
 def _alive(graph: fx.Graph) -> list[fx.Node]:
-    """Nodes that the result depends on, in order; assertions of the exporter are not among them."""
+    """Nodes that the result depends on, in order, without assertions of the exporter."""
     needed = {_result(graph)}
     for node in reversed(graph.nodes):
-        if node in needed or changes_its_input(node.target):
+        if node in needed or is_in_place(node.target):
             needed.update([node, *node.all_input_nodes])
     return [node for node in graph.nodes if node in needed]
 
 
 class _Encoder:
-    """From nodes of torch.fx to JSON; remembers which tensors they name."""
+    """Encodes nodes of torch.fx as JSON, and collects the tensors that they name."""
 
-    def __init__(self) -> None:
+    def __init__(self, operators: Operators) -> None:
+        self.operators = operators
         self.weights: set[str] = set()
 
     def call(self, node: fx.Node) -> dict[str, Any]:
-        name = name_of(node.target)
+        name = operator_name(node.target)
         try:
-            operator_named(name)
+            find_operator(name, self.operators)
         except KeyError:
-            raise MbcompressError(f"operator {name} is not among those that a stored graph may hold") from None
+            raise MbcompressError(f"operator {name} is not one of those that a stored graph may use") from None
         kwargs = {key: self.encode(value) for key, value in node.kwargs.items()}
         args = [self.encode(value) for value in node.args]
         return {"name": node.name, "operator": name, "args": args, **({"kwargs": kwargs} if kwargs else {})}
@@ -92,4 +96,4 @@ class _Encoder:
                 return {"dtype": name}
             case torch.memory_format() if (name := str(value).removeprefix("torch.")) in FORMATS:
                 return {"memory_format": name}
-        raise MbcompressError(f"argument {shown(value)} is not one that a stored graph may hold")
+        raise MbcompressError(f"argument {shown(value)} cannot be stored in a graph")

@@ -1,4 +1,4 @@
-"""Damaged steps, read back by `mbcompress.load`, and damaged runs, described by `mbcompress info`."""
+"""Damaged passes, loaded by `mbcompress.load`, and damaged runs, described by `mbcompress info`."""
 
 import json
 import shutil
@@ -13,9 +13,9 @@ import mbcompress
 from fuzzing import damage
 from fuzzing.safetensors_files import describe
 from fuzzing.suites import Reading
-from mbcompress.checkpoint.saving import write_step
+from mbcompress.checkpoint.manifest import write_manifest
+from mbcompress.checkpoint.saving import save_pass
 from mbcompress.contract.traits import Trait
-from mbcompress.pipeline.run_directory import write_manifest
 from mbcompress.registry.discovery import discover
 
 SHAPE = (3, 32, 32)
@@ -39,21 +39,21 @@ class Own(nn.Module):
         return logits
 
 
-class Steps:
+class Passes:
     """Without a manifest, whose hashes would refuse every change at once."""
 
     def __init__(self, folder: Path) -> None:
         source = discover().build_model(SPEC)
         traits = frozenset({Trait.FLOAT})
-        self.steps = {"source": folder / "by-source", "graph": folder / "by-graph"}
-        write_step(self.steps["source"], {"name": "train"}, source.load().eval(), SHAPE, traits, source)
-        write_step(self.steps["graph"], {"name": "own"}, Own().eval(), SHAPE, frozenset({Trait.INT8}), None)
+        self.passes = {"source": folder / "by-source", "graph": folder / "by-graph"}
+        save_pass(self.passes["source"], {"name": "train"}, source.load().eval(), SHAPE, traits, source)
+        save_pass(self.passes["graph"], {"name": "own"}, Own().eval(), SHAPE, frozenset({Trait.INT8}), None)
 
     def prepare(self, random: Random, folder: Path) -> Reading:
         form = random.choice(("source", "graph", "graph"))
-        step = Path(shutil.copytree(self.steps[form], folder / "step"))
-        name = random.choice([path.name for path in sorted(step.iterdir()) if path.name != "metrics.json"])
-        path = step / random.choice((name, "graph.json" if form == "graph" else name))
+        place = Path(shutil.copytree(self.passes[form], folder / "pass"))
+        name = random.choice([path.name for path in sorted(place.iterdir()) if path.name != "metrics.json"])
+        path = place / random.choice((name, "graph.json" if form == "graph" else name))
         if path.suffix == ".json" and random.random() < 0.85:
             content = json.loads(path.read_text())
             graph = path.name == "graph.json" and random.random() < 0.6
@@ -61,21 +61,21 @@ class Steps:
         else:
             path.write_bytes(damage.in_bytes(random, path.read_bytes()))
         if random.random() < 0.3:
-            return lambda: describe(step)
-        return lambda: mbcompress.load(step)
+            return lambda: describe(place)
+        return lambda: mbcompress.load(place)
 
 
 class Runs:
     """The documents of a run, with its manifest."""
 
-    DOCUMENTS = ("manifest.json", "report.json", "environment.json", "recipe.yaml", "steps/01-own/metrics.json")
+    DOCUMENTS = ("manifest.json", "report.json", "environment.json", "recipe.yaml", "passes/01-own/metrics.json")
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
         self.run.mkdir()
         own = Own().eval()
         metrics = {"name": "own", "seconds": 1.5, "metrics": {"validation_top1": 0.5, "parameters": 9, "macs": 9}}
-        write_step(self.run / "steps" / "01-own", metrics, own, SHAPE, frozenset({Trait.INT8}), None)
+        save_pass(self.run / "passes" / "01-own", metrics, own, SHAPE, frozenset({Trait.INT8}), None)
         side = {"accuracy": {"top1": {"value": 0.5}}, "size_bytes": 9, "latency": {"median_ms": 1.0}}
         report = {"name": "x", "data": {"name": "digits"}, "baseline": side, "result": side, "ratio": {"size": 2.0}}
         (self.run / "report.json").write_text(json.dumps(report))
@@ -92,7 +92,7 @@ class Runs:
             path.write_bytes(damage.in_bytes(random, path.read_bytes()))
         if path.name != "manifest.json" and random.random() < 0.7:
             write_manifest(run)
-        shown = random.choice((run, run, run / "steps" / "01-own"))
+        shown = random.choice((run, run, run / "passes" / "01-own"))
         return lambda: describe(shown)
 
 

@@ -1,4 +1,4 @@
-"""What the cache holds, and how it is kept small: what was not used for longest goes first."""
+"""Lists the cache and keeps it small: the least recently used entries are evicted first."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from mbcompress.cache.store import ENTRY, STEPS, TRAININGS, lock_of
+from mbcompress.cache.store import CHECKPOINTS, ENTRY, PASSES, lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 IMAGES = "images"
-"""Decoded images, which datasets keep; read in one go, so that they need no lock."""
+"""Images that datasets have decoded; each file is read at once, so it needs no lock."""
+
+EARLIER = "steps", "trainings"
+"""Folders of earlier versions, which are never read but can be evicted."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something that the cache holds.
+    """An entry of the cache.
 
     Attributes:
-        kind: 'step', 'training' or 'images'.
-        name: the pass that the step is of, if that is known.
-        used: when it was last used, in seconds since 1970.
+        kind: 'pass', 'checkpoints' or 'images'.
+        name: the pass, if known.
+        used: time of the last use, in seconds since 1970.
     """
 
     kind: str
@@ -39,29 +42,29 @@ class Item:
 
 
 def items(root: Path) -> list[Item]:
-    """Everything that is in the cache, what was used last first."""
-    found = [*_steps(root), *_trainings(root), *_images(root)]
-    return sorted(found, key=lambda item: item.used, reverse=True)
+    """All entries of the cache, the most recently used first."""
+    listed = [*_passes(root), *_checkpoints(root), *_images(root)]
+    return sorted(listed, key=lambda item: item.used, reverse=True)
 
 
 def evict(root: Path, limit: int) -> list[Item]:
-    """Remove what was not used for longest until at most `limit` bytes are left, and say what went.
+    """Remove the least recently used entries until at most `limit` bytes are left, and return them.
 
-    What a running process uses stays.
+    Entries that a running process uses stay.
     """
-    found = items(root)
-    total, gone = sum(item.bytes for item in found), []
-    for item in reversed(found):
+    listed = items(root)
+    total, evicted = sum(item.bytes for item in listed), []
+    for item in reversed(listed):
         if total <= limit:
             break
         if _remove(root, item):
             total -= item.bytes
-            gone.append(item)
-    return gone
+            evicted.append(item)
+    return evicted
 
 
 def _remove(root: Path, item: Item) -> bool:
-    """Whether the item is gone; one that is in use is not."""
+    """Remove an entry; False if it is in use or cannot be removed."""
     lock: FileLock = lock_of(root, item.key)
     try:
         if item.kind == "images":
@@ -77,26 +80,26 @@ def _remove(root: Path, item: Item) -> bool:
         lock.release()
 
 
-def _steps(root: Path) -> Iterator[Item]:
-    for path in _listing(root / STEPS):
+def _passes(root: Path) -> Iterator[Item]:
+    for path in [*_listing(root / PASSES), *_listing(root / EARLIER[0])]:
         with suppress(OSError):  # another process may remove it at any time
             used = (path / ENTRY).stat().st_mtime if (path / ENTRY).exists() else 0.0
             key = path.name.removeprefix(".").partition("-")[0]  # one that was never finished is called '.KEY-…'
-            yield Item("step", key, _name(path), path, _size(path), used)
+            yield Item("pass", key, _name(path), path, _size(path), used)
 
 
-def _trainings(root: Path) -> Iterator[Item]:
-    for path in _listing(root / TRAININGS):
+def _checkpoints(root: Path) -> Iterator[Item]:
+    for path in [*_listing(root / CHECKPOINTS), *_listing(root / EARLIER[1])]:
         with suppress(OSError):
             used = max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
-            yield Item("training", path.name, "", path, _size(path), used)
+            yield Item("checkpoints", path.name, "", path, _size(path), used)
 
 
 def _images(root: Path) -> Iterator[Item]:
     for path in _listing(root / IMAGES):
         with suppress(OSError):
             status = path.stat()
-            yield Item(IMAGES, path.stem, "", path, status.st_size, status.st_mtime)
+            yield Item("images", path.stem, "", path, status.st_size, status.st_mtime)
 
 
 def _listing(folder: Path) -> list[Path]:
