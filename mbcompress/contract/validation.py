@@ -75,7 +75,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], noun: str) -> SpecErr
     if detail["type"] == "extra_forbidden":
         *branches, name = detail["loc"]
         parents = _without_branches(branches)
-        text = _unknown_option(name, _model_at(model, parents), "option" if parents else noun)
+        text = _unknown_option(str(name), _model_at(model, parents), model, "option" if parents else noun)
         return SpecError((*parents, name), text, at_key=True)
     path = _without_branches(detail["loc"])
     context = detail.get("ctx", {})
@@ -103,15 +103,15 @@ def _sentence(kind: str, message: str, value: object, context: dict[str, Any]) -
     return f"{text[0].lower()}{text[1:]}, got {shown(value)}"
 
 
-def _unknown_option(name: PathPart, model: type[BaseModel] | None, noun: str) -> str:
-    """Names the option that was meant: the new name of an old one, or the same name inside a nested group."""
-    if model is None:
+def _unknown_option(name: str, group: type[BaseModel] | None, root: type[BaseModel], noun: str) -> str:
+    """Names the option that was meant: the new name of an old one, or the same name in another group."""
+    if group is None:
         return unknown(noun, name, ())
-    new = RENAMED.get(str(name))
-    paths = [repr(path) for path in _paths_to(new or str(name), model)]
-    words = "it is now" if new else "did you mean"
-    hint = f"{words} {' or '.join(paths)}{'' if new else '?'}" if paths else ""
-    return unknown(noun, name, model.model_fields, hint)
+    new = RENAMED.get(name)
+    paths = list(_paths_to(new or name, group)) or list(_paths_to(name, root))
+    choices = " or ".join(repr(path) for path in paths)
+    hint = "" if not paths else f"it is now {choices}" if new else f"did you mean {choices}?"
+    return unknown(noun, name, group.model_fields, hint)
 
 
 def _paths_to(name: str, model: type[BaseModel]) -> Iterator[str]:
