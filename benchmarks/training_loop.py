@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mbcompress import Augmentation, Context, Development, Images, Normalization, TrainingConfig
+from mbcompress import Augmentation, Context, Images, Normalization, TrainingConfig
 from mbcompress.cache.checkpoints import CheckpointFolder
 from mbcompress.cli.allocator import keep_freed_memory
+from mbcompress.data.splits import Development
 from mbcompress.registry.discovery import discover
 from mbcompress.training import CrossEntropy
 from mbcompress.training.optim import build_optimizer

@@ -50,7 +50,7 @@ class Hub(ModelSource):
         return 3, self.input_size, self.input_size
 
     def load(self) -> nn.Module:
-        from mbcompress.checkpoint.weights import load_weights
+        from mbcompress import load_weights
 
         model = self._built()
         if self.weights is not None:

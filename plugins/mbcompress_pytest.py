@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from mbcompress import Context
-    from mbcompress.registry.discovery import Registry
+    from mbcompress import Context, Registry
 
 
 @pytest.fixture(scope="session")
 def mbcompress_registry() -> Registry:
     """The registry of all installed components."""
-    from mbcompress.registry.discovery import discover
+    from mbcompress import discover
 
     return discover()
 

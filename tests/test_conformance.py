@@ -9,7 +9,8 @@ import pytest
 from plugin_packages import OFFERS_SQUEEZE, SQUEEZE, Install
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mbcompress import Component, MbcompressError
+from mbcompress import MbcompressError
+from mbcompress.contract.options import Component
 from mbcompress.registry.discovery import Registry, discover
 from mbcompress.testing import CheckResult, check_component, check_plugin
 from mbcompress.testing.imports import check_imports

@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mbcompress.checkpoint.weights import read_weights
 from mbcompress.cli import main
+from mbcompress.contract.weights import read_weights
 from mbcompress.errors import MbcompressError
 
 REFUSED = (
@@ -156,7 +156,7 @@ def test_dtypes_that_are_not_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_names_are_cut_and_made_printable(tmp_path: Path) -> None:
-    from mbcompress.checkpoint.weights import load_weights
+    from mbcompress.contract.weights import load_weights
 
     path = tmp_path / "w.safetensors"
     save_file({"a\nb\x1b[2J" * 500: torch.zeros(1)}, path)

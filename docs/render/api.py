@@ -66,7 +66,7 @@ def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
 def _exports(module: str) -> Iterator[tuple[str, str]]:
     """Public names of a module, and the module that defines each: `__all__`, or what has documentation."""
     tree = _tree(module)
-    listed = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    listed = [n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
     if not listed:
         yield from ((name, module) for name, _ in members(tree))
         return

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mbcompress.checkpoint.architecture import Sizes, resize_layers, set_identities
 from mbcompress.checkpoint.graph import GraphNetwork
-from mbcompress.checkpoint.weights import COUNTER, check_fit
+from mbcompress.contract.weights import COUNTER, check_fit
 from mbcompress.errors import MbcompressError, first_line
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ class ArchitectureSource(ModelSource):
 
     def load(self) -> nn.Module:
         """Build the network in eval mode and load its weights."""
-        from mbcompress.checkpoint.weights import load_weights
+        from mbcompress.contract.weights import load_weights
 
         model = self.build()
         if self.weights is not None:

@@ -69,7 +69,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         MbcompressError: it holds more than tensors, or is damaged.
     """
-    from mbcompress.checkpoint.weights import read_weights
+    from mbcompress.contract.weights import read_weights
 
     entries = [
         Entry(

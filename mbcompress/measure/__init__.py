@@ -8,6 +8,7 @@ May import: contract, registry, data, graph. Nothing here imports torch at modul
 from mbcompress.measure.benchmark import ExportBenchmark
 from mbcompress.measure.compare import Artifact, Comparison, compare
 from mbcompress.measure.cpu import CPUINFO, Processor, processor
+from mbcompress.measure.interleaving import Times, time_interleaved
 from mbcompress.measure.metrics import Metrics
 from mbcompress.measure.runtimes import compare_runtimes
 
@@ -18,7 +19,9 @@ __all__ = [
     "ExportBenchmark",
     "Metrics",
     "Processor",
+    "Times",
     "compare",
     "compare_runtimes",
     "processor",
+    "time_interleaved",
 ]

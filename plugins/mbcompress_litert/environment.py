@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mbcompress import MbcompressError
-from mbcompress.files import cache_folder
+from mbcompress.data import cache_folder
 
 if TYPE_CHECKING:
     from mbcompress import Progress

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mbcompress import DistillationConfig, MbcompressError, Pass, TrainingConfig, Trait
-from mbcompress.contract.unsupported import Unsupported, report_unsupported
+from mbcompress import DistillationConfig, MbcompressError, Pass, TrainingConfig, Trait, Unsupported, report_unsupported
 
 from .targets import Targets, measured_target
 

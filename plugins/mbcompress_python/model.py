@@ -47,7 +47,7 @@ class PythonModel(ModelSource):
     def load(self) -> nn.Module:
         from torch import nn
 
-        from mbcompress.checkpoint.weights import load_weights
+        from mbcompress import load_weights
 
         model = target.call(self.target, self.args)
         if not isinstance(model, nn.Module):

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mbcompress import Options
-from mbcompress.contract.unsupported import Unsupported
+from mbcompress import Options, Unsupported
 
 
 class Autotune(Options):

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from mbcompress import MbcompressError
-from mbcompress.contract.unsupported import report_unsupported
+from mbcompress import MbcompressError, report_unsupported
 from mbcompress.graph import ExportedGraph, copy_model
 from mbcompress.training import Score, evaluate
 

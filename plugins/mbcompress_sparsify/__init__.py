@@ -18,9 +18,10 @@ from mbcompress import (
     TrainingConfig,
     TrainingPass,
     Trait,
+    Unsupported,
     hookimpl,
+    report_unsupported,
 )
-from mbcompress.contract.unsupported import Unsupported, report_unsupported
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mbcompress.graph import run_with_hook
-from mbcompress.measure.interleaving import time_interleaved
+from mbcompress.measure import time_interleaved
 
 from .operators import operator
 from .reference import APPLIED, pack

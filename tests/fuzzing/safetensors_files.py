@@ -11,8 +11,8 @@ from torch import nn
 
 from fuzzing import damage
 from fuzzing.suites import Reading
-from mbcompress.checkpoint.weights import load_weights
 from mbcompress.cli.info import render
+from mbcompress.contract.weights import load_weights
 from mbcompress.info import describe_artifact
 from mbcompress.registry.registry import Registry
 
