@@ -1,6 +1,7 @@
 """Tests of the plugin guide: its modules are installed as a package, and everything on the page runs."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_every_module_of_the_guide_is_found(extended: Registry) -> None:
         kind.name: {cls.name for cls, origin in kind if origin.distribution == "mb-clip"} for kind in extended.kinds
     }
     assert theirs == {
-        "pass": {"clip", "band"},
+        "pass": {"clip", "band", "palettize"},
         "model source": {"smallnet"},
         "dataset": {"stripes"},
         "runtime": {"onnx_reference"},
@@ -96,7 +97,7 @@ def test_the_recipe_of_the_guide(
     guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It runs on the guide's small network, the pass works, and the diary is written."""
-    (block,) = [block for block in blocks(GUIDE, "yaml") if block.file]
+    (block,) = [block for block in blocks(GUIDE, "yaml") if block.file == "clip.yaml"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MB_DIARY", "diary.txt")
     Path("clip.yaml").write_text(block.code)
@@ -105,12 +106,33 @@ def test_the_recipe_of_the_guide(
     assert capsys.readouterr().err == ""
     from safetensors.torch import load_file
 
-    state = load_file("run/steps/01-clip/state.safetensors")
+    state = load_file("run/passes/01-clip/state.safetensors")
     kernels = [value.abs() for value in state.values() if value.dim() == 4]
     assert all((kernel == kernel.max()).float().mean() > 0.2 for kernel in kernels)  # uniform before: 42 % clipped
     diary = Path("diary.txt").read_text().splitlines()
     assert [line.split()[1] for line in diary] == ["clip", "1.00"]
     assert diary[1].endswith("times smaller, in run")
+
+
+def test_the_pass_that_trains(
+    guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trained weights are on few centroids, in the run's files too, and the pass is short."""
+    code = "".join(block.code for block in MODULES if block.file in ("mb_palettize.py", "mb_clusters.py"))
+    assert 40 < len([line for line in code.splitlines() if line.strip()]) < 60
+    (block,) = [block for block in blocks(GUIDE, "yaml") if block.file == "palettize.yaml"]
+    monkeypatch.chdir(tmp_path)
+    Path("palettize.yaml").write_text(block.code)
+    small = ["-o", "model={source: smallnet, num_classes: 10}", "-o", "passes.palettize.bits=3", "-o", "data.test=0.5"]
+    assert main(["run", "palettize.yaml", "--out", "run", "--quiet", *small]) == 0
+    assert capsys.readouterr().err == ""
+    from safetensors.torch import load_file
+
+    state = load_file("run/passes/01-palettize/state.safetensors")
+    weights = [value for value in state.values() if value.dim() > 1]
+    assert weights
+    assert all(len(weight.unique()) <= 8 for weight in weights)
+    assert json.loads(Path("run/passes/01-palettize/metrics.json").read_text())["metrics"]["best_epoch"] > 0
 
 
 def test_the_message_of_the_guide(
