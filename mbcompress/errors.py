@@ -1,6 +1,6 @@
-"""Errors that the user can mend: each is one sentence that says where, what was found and what would be right.
+"""Errors that the user can fix. Each message is one sentence: where, what was found, and what is expected.
 
-Anything else that is raised is a bug of ours or of a plugin's, and keeps its traceback.
+Any other exception is a bug in mbcompress or a plugin, and keeps its traceback.
 """
 
 import difflib
@@ -19,19 +19,19 @@ MEMORY_ADVICE = "lower 'batch_size', or close other programs"
 
 
 class MbcompressError(Exception):
-    """Bad input, in a sentence for the person who gave it. The command line prints it and exits with 2."""
+    """Bad input, described in one sentence. The command line prints it and exits with code 2."""
 
 
 LIMITS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""Errors of the system that nobody's code can avoid: no room, a file too large, a read-only disk."""
+"""Operating-system errors that are not bugs: no space left, file too large, read-only file system."""
 
 
 @contextmanager
 def system_limits() -> Iterator[None]:
-    """What the system refuses while the block runs is one sentence, whoever met it.
+    """Turn system errors raised in the block into an `MbcompressError`.
 
     Raises:
-        MbcompressError: no room is left, on a disk or in memory.
+        MbcompressError: the disk is full or cannot be written, or memory ran out.
     """
     try:
         yield
@@ -46,13 +46,13 @@ def system_limits() -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether Python, NumPy or torch say that memory is short; torch has no class for it on the CPU."""
+    """Whether Python, NumPy or torch ran out of memory; torch has no exception class for this on the CPU."""
     short = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return short or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM has arrived; `signal` is its number."""
+    """SIGINT or SIGTERM was received; `signal` is its number."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
@@ -64,20 +64,20 @@ class TrainingDivergedError(MbcompressError):
 
 
 class ProcessLostError(MbcompressError):
-    """Another process of the run has ended, and with it the run."""
+    """Another process of the run has exited, which ends the run."""
 
 
 class PassError(Exception):
-    """A pass has broken its contract: the bug is its plugin's, which the message names with the recipe's line."""
+    """A pass violates its contract: a bug in its plugin. The message names the plugin and the recipe's line."""
 
 
 class MetricError(PassError):
-    """A metric has broken its contract, in the same way."""
+    """A metric violates its contract: a bug in its plugin."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """A place in a recipe: a file with line and column (both from 1), or an override given on the command line."""
+    """A place in a recipe: a file with line and column (both 1-based), or an override on the command line."""
 
     source: str
     line: int | None = None
@@ -88,9 +88,9 @@ class Location:
 
 
 class SpecError(MbcompressError, ValueError):
-    """Something is wrong at `path` inside a specification; the reader of that specification adds the location.
+    """An invalid value at `path` inside a specification; the code that reads the specification adds the location.
 
-    A ValueError, so that pydantic adds where the specification stands in options that hold it.
+    A ValueError, so that pydantic prepends the path of the enclosing options.
     """
 
     def __init__(self, path: tuple[PathPart, ...], problem: str, *, at_key: bool = False) -> None:
@@ -100,12 +100,12 @@ class SpecError(MbcompressError, ValueError):
         self.at_key = at_key
 
     def under(self, *prefix: PathPart) -> "SpecError":
-        """The same problem, seen from an enclosing specification."""
+        """Return the same error with `prefix` prepended to its path."""
         return SpecError((*prefix, *self.path), self.problem, at_key=self.at_key)
 
 
 class RecipeError(MbcompressError):
-    """A recipe that cannot run, with the place that is to be mended."""
+    """A recipe that cannot run, with the location of the error."""
 
     def __init__(self, location: Location, problem: str) -> None:
         super().__init__(f"{location}: {problem}")
@@ -123,22 +123,22 @@ def dotted(path: Iterable[PathPart]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value on one line and of bounded length, with `null` and `true` as YAML writes them."""
+    """Format a value on one line of bounded length, with `null`, `true` and `false` as in YAML."""
     try:
         text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or thousands of levels
+    except (ValueError, RecursionError):  # integers with thousands of digits, or very deep nesting
         return "something too large to show"
     return brief(text)
 
 
 def brief(text: str, longest: int = LONGEST_SHOWN) -> str:
-    """Text on one line and of bounded length, without what a terminal would take for a command."""
+    """Shorten text to one line of bounded length; control characters become U+FFFD."""
     text = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, cut to the line that fits into a sentence of ours."""
+    """Return the first line of an error's message, or its class name if the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

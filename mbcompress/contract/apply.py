@@ -1,4 +1,4 @@
-"""Applies a pass and checks that it keeps the contract; errors name the pass."""
+"""Apply a pass and check that it follows the contract; errors name the pass."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 def apply_pass(component: Pass, model: nn.Module, context: Context, label: str) -> nn.Module:
-    """The model that a pass returns, in eval mode.
+    """Apply a pass and return its model in eval mode.
 
     Args:
         component: the pass.
-        label: the beginning of the message of a PassError.
+        label: prefix of PassError messages.
 
     Raises:
-        MbcompressError: as the pass raises it, or memory is short.
-        PassError: the pass raised anything else, returned a module with other outputs or none at all, or reported
-            metrics that are not finite numbers.
+        MbcompressError: raised by the pass, or out of memory.
+        PassError: the pass raised another exception, did not return a module, changed the shape of the logits, or
+            reported metrics that are not finite numbers.
     """
     with context.progress.attributed(component.name):
         changed = _call(partial(component.apply, model, context), component, label)
@@ -46,7 +46,7 @@ def apply_pass(component: Pass, model: nn.Module, context: Context, label: str) 
 
 
 def preview_pass(component: Pass, model: nn.Module, context: Context) -> nn.Module:
-    """The model that a later pass would make of this one, in eval mode; raises as `apply_pass`."""
+    """Return a later pass's preview of this model, in eval mode; raises the same errors as `apply_pass`."""
     label = f"the preview of pass {component.name!r}"
     changed = _call(partial(component.preview, model, context), component, label).eval()
     _check_outputs(changed, context, label)
@@ -72,7 +72,7 @@ def _call(change: Callable[[], object], component: Pass, label: str) -> nn.Modul
 
 
 def _check_outputs(model: nn.Module, context: Context, label: str) -> None:
-    """Logits for two images must have the same shape as before all passes."""
+    """Check that the logits for two images have the same shape as the baseline's."""
     import torch
 
     example = context.example(2)

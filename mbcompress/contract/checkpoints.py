@@ -1,4 +1,4 @@
-"""Checkpoints of the trainings of a pass, by which a run that was killed resumes. These keep nothing."""
+"""Checkpoints of the trainings of a pass, to resume a killed run. These base classes store nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoint:
-    """The checkpoint of one training; this one is never saved."""
+    """The checkpoint of one training. This base class never saves."""
 
     @property
     def due(self) -> bool:
@@ -20,38 +20,38 @@ class Checkpoint:
         return False
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and facts that were saved; None if there are none that can be trusted."""
+        """Return the saved tensors and facts; None if there are none or they are damaged."""
         return None
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Save.
+        """Save a checkpoint.
 
         Args:
             tensors: on any device.
-            facts: beside them, in types that JSON holds.
+            facts: everything else, JSON-serializable.
         """
 
 
 class Checkpoints:
-    """The checkpoints and decisions of one pass; `mbcompress.cache.checkpoints` keeps them in a folder."""
+    """The checkpoints and decisions of one pass; `mbcompress.cache.checkpoints` stores them on disk."""
 
     def __init__(self) -> None:
         self.earlier_seconds = 0.0
-        """Time that earlier processes spent on the pass."""
-        self._start = time.monotonic()  # changes of the system clock do not affect it
+        """Seconds that earlier, interrupted processes spent on the pass."""
+        self._start = time.monotonic()  # not affected by changes of the system clock
 
     @property
     def seconds(self) -> float:
-        """Time spent on the pass so far, in all processes."""
+        """Seconds spent on the pass so far, including earlier processes."""
         return self.earlier_seconds + time.monotonic() - self._start
 
     def open(self, label: str) -> Checkpoint:
-        """The checkpoint of a training; a second call with the same label opens another one."""
+        """Return the checkpoint of a training; a second call with the same label returns a different one."""
         return Checkpoint()
 
     def decision(self, name: str) -> dict[str, Any] | None:
-        """The decision that was kept under this name; None if there is none that can be read."""
+        """Return the decision stored under this name; None if there is none or it cannot be read."""
         return None
 
     def keep_decision(self, name: str, decision: dict[str, Any]) -> None:
-        """Keep a decision under this name."""
+        """Store a decision under this name."""

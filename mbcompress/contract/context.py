@@ -1,4 +1,4 @@
-"""What a pass is given beside the model."""
+"""Context: what a pass receives besides the model."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """Data, device, seed and teachers of a run.
+    """Data, device, seed and teachers for a pass.
 
     Attributes:
-        data: the splits that choices may depend on.
-        baseline: the model as it was loaded, in eval mode, on `device`, without gradients.
+        data: all splits except the test split.
+        baseline: the model as loaded, frozen, in eval mode, on `device`.
         input_shape: channels, height, width.
-        metrics: named numbers of this pass; what a pass writes here appears in the report.
-        traits: what can be said of the model that the pass is given.
-        runtimes: what the result will be exported for, in the recipe's order.
+        metrics: metrics of this pass by name, shown in the report.
+        traits: traits of the model that the pass receives.
+        runtimes: the runtimes that the result is exported to, in the recipe's order; empty unless the pass sets
+            `uses_runtimes`.
         pass_name: the name of the pass.
-        later: of the passes that follow this one those that offer a preview, if it looks ahead.
-        files: small documents of this pass by name: what a pass puts here is written beside the model of the step, and
-            pictures (.svg) and tables (.csv in UTF-8, with a line of names) appear in the report.
-        checkpoints: where trainings of this pass are saved on their way; `mbcompress.training.fit` does so.
-        process_group: the processes that run the pass together, each from its beginning to its end;
-            `mbcompress.training.fit` divides its batches among them. What a pass decides by a clock or by chance is
-            decided on the main process: `process_group.broadcast_object`.
+        later: the later passes that implement `preview`; empty unless this pass sets `looks_ahead`.
+        files: text files of this pass by name, written next to its model; pictures (.svg) and tables (.csv in UTF-8
+            with a header row) are shown in the report.
+        checkpoints: stores training checkpoints of this pass; used by `mbcompress.training.fit`.
+        process_group: the processes that run the pass; each executes all of it, and `mbcompress.training.fit` divides
+            batches among them. Make decisions that depend on time or randomness on the main process, with
+            `process_group.broadcast_object`.
     """
 
     data: Development
@@ -72,17 +73,17 @@ class Context:
         callbacks: Sequence[Callback] = (),
         label: str | None = None,
     ) -> nn.Module:
-        """Train `model` in place and return it with its best weights, in eval mode.
+        """Train `model` in place and return it in eval mode with its best weights.
 
-        The epoch that they are of becomes the metric `best_epoch`, 0 for before the training.
+        Sets the metric `best_epoch`; 0 means the weights before training.
 
         Args:
             model: (N, C, H, W) float images -> (N, num_classes) logits, on `device`.
-            training: the settings, an option of the pass.
-            objective: (model, batch) -> scalar loss; None is cross-entropy, and what `distillation` adds to it.
-            distillation: what is learned from a teacher; None for the labels alone.
-            callbacks: called around the optimizer steps, see `mbcompress.training.Callback`.
-            label: names the training in progress, errors and files; the pass's name by default.
+            training: the training configuration, usually an option of the pass.
+            objective: (model, batch) -> scalar loss; by default cross-entropy, with `distillation` if given.
+            distillation: knowledge distillation from a teacher; None trains on the labels only.
+            callbacks: called around optimizer steps; see `mbcompress.training.Callback`.
+            label: name of the training in progress, errors and file names; by default the pass's name.
 
         Raises:
             TrainingDivergedError: the loss became NaN or infinite.
@@ -102,16 +103,16 @@ class Context:
         return model
 
     def example(self, batch: int = 1) -> Tensor:
-        """Zeros of the input's shape: (batch, C, H, W) float32 on `device`."""
+        """Return an all-zero input: (batch, C, H, W) float32 on `device`."""
         import torch
 
         return torch.zeros(batch, *self.input_shape, device=self.device)
 
     def calibration_batches(self, batch_size: int = 64) -> Iterator[Tensor]:
-        """The calibration images, normalised, in order: (N, C, H, W) float32 on `device`.
+        """Yield the normalized calibration images in order: (N, C, H, W) float32 on `device`.
 
         Args:
-            batch_size: the most images of a batch; all have as many, or one less.
+            batch_size: maximum batch size; batch sizes differ by at most one image.
         """
         import numpy as np
         import torch
@@ -121,14 +122,14 @@ class Context:
             yield torch.from_numpy(self.data.normalization.apply(pixels[places])).to(self.device)
 
     def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
-        """What `decide` gives, or gave in a process that was stopped while this pass was at work.
+        """Return the result of `decide`, or its stored result if this pass was interrupted and resumed.
 
-        For choices around a training that would come out otherwise the next time, such as those by a clock: the
-        training could not go on. And for those that take long.
+        Use it for decisions that training depends on and that could differ on resume, such as decisions based on
+        timing, and for slow ones.
 
         Args:
-            name: of the choice, one of its own in this pass.
-            decide: gives anything that JSON holds, and may add to `files` and `metrics`; every process calls it.
+            name: name of the decision, unique within the pass.
+            decide: returns a JSON-serializable value and can add to `files` and `metrics`; called by every process.
         """
         found = self.process_group.broadcast_object(lambda: self.checkpoints.decision(name))
         if found is None:
@@ -142,24 +143,24 @@ class Context:
         return found["decision"]
 
     def teacher(self, reference: str | ModelSource) -> nn.Module:
-        """The model that an option of type `Teacher` names, frozen, in eval mode, on `device`.
+        """Load the model that an option of type `Teacher` names: frozen, in eval mode, on `device`.
 
         Raises:
-            MbcompressError: it cannot take this run's images, or answers with another number of classes.
+            MbcompressError: the teacher does not accept the images of this run, or has a different number of classes.
         """
         model = self.baseline if isinstance(reference, str) else reference.load()
         model = model.to(self.device).eval().requires_grad_(False)
         wanted = self.baseline(self.example()).shape
         try:
             given = model(self.example()).shape
-        except Exception as error:  # a stranger's network may check its sizes in its own way
+        except Exception as error:  # a model can reject an input size with any exception
             shape = "x".join(str(size) for size in self.input_shape)
             raise MbcompressError(f"teacher: cannot take images of {shape}: {first_line(error)}") from error
         if given != wanted:
-            raise MbcompressError(f"teacher: answers with {given[-1]} classes, the model with {wanted[-1]}")
+            raise MbcompressError(f"teacher: has {given[-1]} classes, but the model has {wanted[-1]}")
         return model
 
 
 def _news(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What has come or changed."""
+    """Entries that were added or changed."""
     return {name: value for name, value in now.items() if name not in before or before[name] != value}

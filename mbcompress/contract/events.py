@@ -1,4 +1,4 @@
-"""The run that the lifecycle hooks are told of, and the names of those hooks."""
+"""The run that lifecycle hooks receive, and the names of these hooks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Listener = Callable[..., object]
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as the lifecycle hooks receive it.
+    """A run, passed to the lifecycle hooks.
 
     Attributes:
-        name: of the recipe.
-        recipe: as resolved, with all defaults and overrides; the content of recipe.yaml.
+        name: name of the recipe.
+        recipe: the resolved recipe with all defaults and overrides; the content of recipe.yaml.
         environment: versions, processor, threads, seed and plugins; the content of environment.json.
-        id: unique to this run, by which a plugin can keep state from one hook to the next.
+        id: unique ID of this run, for plugins that keep state between hooks.
     """
 
     name: str

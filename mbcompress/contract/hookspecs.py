@@ -7,9 +7,9 @@
         return [MyPass]
 
 An entry point in the group `mbcompress` names the plugin's module. Hooks in the plural return classes, never instances.
-The others announce the events of a run and return nothing: they are called in the process and thread of the run, which
-waits for them. An implementation declares only the arguments it uses. If it raises, the run continues and reports the
-error with the plugin's name.
+The others are lifecycle hooks and return nothing. They are called synchronously, in the process and thread of the run.
+An implementation declares only the arguments it uses. If it raises, the run reports the error with the plugin's name
+and continues.
 """
 
 from collections.abc import Mapping
@@ -57,38 +57,38 @@ def mbcompress_metrics() -> list[type[Metric]]:  # type: ignore[empty-body]
 
 @hookspec
 def mbcompress_operators() -> list[type[OperatorSet]]:  # type: ignore[empty-body]
-    """Return the custom torch operators that models of this plugin's passes use, so that these can be saved."""
+    """Return the custom torch operators used by models of this plugin's passes, so that they can be saved."""
 
 
 @hookspec
 def mbcompress_run_started(run: Run) -> None:
-    """A run starts: its recipe is valid, neither model nor data are loaded yet."""
+    """Called when a run starts: the recipe is valid; model and data are not loaded yet."""
 
 
 @hookspec
 def mbcompress_pass_finished(run: Run, index: int, name: str, metrics: Mapping[str, float], seconds: float) -> None:
-    """A pass has finished and its model has been evaluated.
+    """Called when a pass has finished and its model has been evaluated.
 
     Args:
-        run: the run, the same in all of these hooks.
-        index: position of the pass from 1, as in the name of its directory.
+        run: the run; the same object in all lifecycle hooks.
+        index: 1-based position of the pass, as in the name of its directory.
         name: name of the pass.
         metrics: `validation_top1`, `validation_images`, `parameters`, `macs` and the pass's own metrics.
-        seconds: how long the pass took.
+        seconds: duration of the pass.
     """
 
 
 @hookspec
 def mbcompress_run_failed(run: Run, error: BaseException) -> None:
-    """The run ends with an error or an interrupt; its files are removed."""
+    """Called when the run ends with an error or an interrupt; its files are removed."""
 
 
 @hookspec
 def mbcompress_run_finished(run: Run, report: Mapping[str, Any], directory: Path) -> None:
-    """The run has finished successfully.
+    """Called when the run has finished successfully.
 
     Args:
-        run: the run, the same in all of these hooks.
+        run: the run; the same object in all lifecycle hooks.
         report: the content of report.json.
-        directory: the complete run directory under its final name; its files may be read and copied.
+        directory: the complete run directory under its final name; files can be read and copied.
     """

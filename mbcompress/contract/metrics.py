@@ -1,4 +1,4 @@
-"""Metric: figures computed from the predictions of the exported files, in addition to accuracy."""
+"""Metric: values computed from the predictions of the exported files, in addition to accuracy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Predictions(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A figure for the report.
+    """A value for the report.
 
     Attributes:
-        value: the result's value; the report shows NaN and infinity as undefined.
+        value: the value of the result; the report shows NaN and infinity as undefined.
         unit: '%', 'nats', or '' for a plain number.
-        better: whether higher or lower values are better; None if neither is.
-        baseline: the baseline's value; None if the figure compares the two models.
+        better: whether higher or lower values are better; None if neither.
+        baseline: the value of the baseline; None if the metric compares the two models.
     """
 
     value: float
@@ -47,8 +47,8 @@ class Metric(Component):
 
     @abstractmethod
     def measure(self, predictions: Predictions) -> dict[str, Measured]:
-        """Return figures by name, with the same names for all predictions.
+        """Return values by name; the names must not depend on the predictions.
 
-        Called once for each runtime of the recipe, and before the passes on random logits, so that a broken metric
+        Called once per runtime of the recipe, and once before the passes on random logits, so that a broken metric
         fails early.
         """

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 MAX_CLASSES = 100_000
-"""The most classes of a model, and the bound of class numbers in data."""
+"""Maximum number of classes of a model, and of class indices in data."""
 
 
 class ModelSource(Component):
     """Where a model comes from."""
 
     rebuildable: ClassVar[bool] = False
-    """Whether the options (but for `weights`) determine the architecture, and building it reads no files and runs no
+    """Whether the options (except `weights`) determine the architecture, and building it neither reads files nor runs
     code that an option names. Models of such sources are saved as options and channel counts, all others as graphs.
     `load` must also work under `torch.device("meta")`."""
 
     zoo: ClassVar[Zoo | None] = None
-    """Bundled pretrained weights, which `mbcompress info zoo:NAME` describes."""
+    """Bundled pretrained weights; `mbcompress info zoo:NAME` describes them."""
 
     num_classes: int = Field(ge=2, le=MAX_CLASSES, description="Number of classes, the width of the last layer.")
 
     @property
     def pretrained(self) -> bool:
-        """Whether `load` returns trained weights, fit for a teacher, rather than random ones."""
+        """Whether `load` returns trained weights, as a teacher needs, rather than random ones."""
         return True
 
     @property
@@ -52,12 +52,12 @@ class ModelSource(Component):
         """Build the float model with its weights, on the CPU.
 
         Raises:
-            MbcompressError: the weights are missing, damaged, or of another architecture.
+            MbcompressError: the weights are missing, damaged, or for another architecture.
         """
 
 
 class ArchitectureSource(ModelSource):
-    """A source with an architecture and bundled weights of its own; subclasses set `zoo` and write `build`."""
+    """A source with its own architecture and bundled weights; subclasses set `zoo` and implement `build`."""
 
     rebuildable: ClassVar[bool] = True
     zoo: ClassVar[Zoo]
@@ -73,21 +73,21 @@ class ArchitectureSource(ModelSource):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Build the network with random weights."""
+        """Build the model with random weights."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """RGB and square."""
+        """(3, input_size, input_size)."""
         return 3, self.input_size, self.input_size
 
     @property
     def pretrained(self) -> bool:
-        """Whether there are weights to load."""
+        """Whether `weights` is set."""
         return self.weights is not None
 
     @property
     def trained_on(self) -> Mapping[str, Any] | None:
-        """The dataset on the card of bundled weights."""
+        """The training dataset from the card of bundled weights."""
         return self.zoo.trained_on(self.weights)
 
     @field_validator("weights")
@@ -103,7 +103,7 @@ class ArchitectureSource(ModelSource):
         return self
 
     def load(self) -> nn.Module:
-        """Build the network in eval mode and load its weights."""
+        """Build the model in eval mode and load its weights."""
         from mbcompress.contract.weights import load_weights
 
         model = self.build()

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class OperatorSet(ABC):
     """Custom torch operators of a plugin, so that models that use them can be saved, loaded and exported.
 
-    The operators' code is the plugin's, which the user has installed: a stored graph names operators and contains no
-    code. Only `register` may import torch.
+    A stored graph contains only operator names; the code comes from the installed plugin. Only `register` may import
+    torch.
     """
 
     name: ClassVar[str]
@@ -29,10 +29,10 @@ class OperatorSet(ABC):
 
     @property
     def library(self) -> Path | None:
-        """A shared library that registers the operators when it is loaded, to ship with exported files."""
+        """A shared library that registers the operators when loaded, shipped with exported files; None if none."""
         return None
 
     @property
     def status(self) -> str:
-        """How the operators run here, or why they are slow, for `mbcompress doctor`."""
+        """How the operators run on this machine, or why they are slow; shown by `mbcompress doctor`."""
         return "in Python"

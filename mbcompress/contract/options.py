@@ -1,4 +1,4 @@
-"""Options: the frozen pydantic models that components are. A component *is* its options."""
+"""Options: frozen pydantic models. A component *is* its options."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mbcompress.errors import shown
 
 
 class Options(BaseModel):
-    """Settings with a name, a type, a default and a description each; unknown ones are refused.
+    """Options declared as pydantic fields with descriptions; unknown options are rejected.
 
-    Where the default of a field is an `Options` object, a mapping that is given for the field changes that object: what
-    the mapping leaves out is as in the default of this field, not as in the class of the default.
+    If a field's default is an `Options` object, a mapping for that field is merged into this default: missing keys keep
+    the values of the field's default, not of its class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Describe a nested group by its class where its field has no description."""
+        """Use the class summary of nested options as the description of fields that have none."""
         for field in cls.model_fields.values():
             if field.description is None and isinstance(field.default, Options):
                 field.description = type(field.default).summary()
@@ -32,7 +32,7 @@ class Options(BaseModel):
         return (cls.__doc__ or "").strip().partition("\n")[0]
 
     def as_written(self) -> dict[str, Any]:
-        """Return the options as a recipe would hold them; an object that YAML cannot hold is described."""
+        """Return the options as in a recipe; objects that YAML cannot represent become descriptions."""
         return self.model_dump(mode="json", fallback=shown)
 
     @field_validator("*", mode="before")
@@ -60,10 +60,10 @@ def _merged(default: object, value: Any) -> Any:
 
 
 class Component(Options):
-    """Something a recipe can name. Subclasses set `name` and declare their options as pydantic fields."""
+    """A component that recipes refer to by `name`; subclasses declare their options as pydantic fields."""
 
     name: ClassVar[str]
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
-    """Options to try the component with. `({},)`, the defaults, suits components whose options all have a useful
-    default; `()` says that the component cannot be tried without something of the user's, such as a file."""
+    """Options that tests create the component with. `({},)` uses the defaults; `()` means that the component cannot be
+    tested without user input, such as a file."""

@@ -1,4 +1,4 @@
-"""Pass: takes a model, gives a model."""
+"""Pass: takes a model and returns a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Pass(Component):
-    """One step of a recipe: takes a model, gives a model.
+    """A compression pass: takes a model and returns a model.
 
-    `requires`, `provides` and `destroys` say what the step needs of the model and what it does to it; a chain in which
-    a step lacks what it requires is refused before anything is loaded.
+    `requires`, `provides` and `destroys` declare traits of the model. A recipe in which a pass lacks a required trait
+    is rejected before anything is loaded.
     """
 
     requires: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
@@ -26,39 +26,39 @@ class Pass(Component):
     destroys: ClassVar[frozenset[Trait]] = frozenset()
 
     consumes_input: ClassVar[bool] = False
-    """Whether `apply` changes the model that it is given, so that nobody can use that one any more."""
+    """Whether `apply` modifies its input model in place."""
 
     uses_runtimes: ClassVar[bool] = False
-    """Whether what `apply` does depends on the runtimes that the result is for: `context.runtimes` is empty if not."""
+    """Whether `apply` depends on the recipe's runtimes; if not, `context.runtimes` is empty."""
 
     runs_in: ClassVar[frozenset[str] | None] = None
-    """Names of the runtimes that can execute what `apply` gives; None where any can. A recipe that exports for another
-    one is refused."""
+    """Names of the runtimes that support the result; None if all do. A recipe that exports to another runtime is
+    rejected."""
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether what `apply` does depends on the passes that follow: `context.later` is empty if not."""
+        """Whether `apply` depends on the passes that follow; if not, `context.later` is empty."""
         return False
 
     @abstractmethod
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        """Return the compressed model; `model` itself stays as it is unless `consumes_input` is set.
+        """Return the compressed model; `model` must not change unless `consumes_input` is set.
 
         Args:
             model: (N, C, H, W) float images -> (N, num_classes) logits, in eval mode.
             context: data (never the test split), device, seed, teachers, progress.
 
         Raises:
-            MbcompressError: what the user asked for cannot be done to this model; say what would be possible.
+            MbcompressError: the options cannot be applied to this model; the message says what is possible.
         """
 
     def preview(self, model: nn.Module, context: Context) -> nn.Module:
-        """A stand-in for what `apply` would make of `model`, whose exported file is as large and as fast.
+        """Return an untrained stand-in for the result of `apply`, with the same file size and latency.
 
-        For passes before this one that measure files: without training, in seconds. It is for passes that hold the
-        same network in other numbers, as int8 does; others leave it out. `model` stays as it is.
+        Earlier passes export and measure it, so it must take seconds at most. Implement it for passes that change the
+        number format, such as quantization; the default returns `model`. `model` must not change.
 
         Raises:
-            MbcompressError: what the user asked for cannot be done to this model.
+            MbcompressError: the options cannot be applied to this model.
         """
         return model

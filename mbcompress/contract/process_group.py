@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class ProcessGroup:
-    """A single process, without communication; `mbcompress.training.distributed` has the group of several.
+    """A single process, without communication; `mbcompress.training.distributed` implements several processes.
 
     Attributes:
         rank: rank of this process; rank 0 is the main process.
@@ -34,11 +34,11 @@ class ProcessGroup:
         return self.rank, self.world_size
 
     def broadcast_object(self, make: Callable[[], T]) -> T:
-        """Call `make` on the main process only, and return its result on every process."""
+        """Call `make` on the main process only and return its result on every process."""
         return make()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """Return the sum of the tensors of all processes, bit-identical on each; all tensors have the same shape."""
+        """Return the sum of a tensor over all processes, bit-identical on each; shapes must be equal."""
         return tensor
 
     def any(self, flag: bool) -> bool:

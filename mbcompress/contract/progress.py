@@ -16,12 +16,12 @@ class Progress:
 
     @contextmanager
     def busy(self, label: str) -> Iterator[None]:
-        """Show that work of unknown duration is running while the block runs."""
+        """Show that work of unknown duration is in progress while the block runs."""
         yield
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
-        """Label what is printed while the block runs with `speaker`; the default does not change the output."""
+        """Label output printed in the block with `speaker`; the default does not change the output."""
         yield
 
     def say(self, text: str) -> None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class ConvolutionCount(NamedTuple):
-    """Convolutions in the engine's graph, and how many of them run on integers."""
+    """Number of convolutions in the engine's graph, and how many of them run in int8."""
 
     total: int
     int8: int
 
 
 class WeightCount(NamedTuple):
-    """Weights of convolutions and matrix products in a file, and how many of them are zero."""
+    """Number of convolution and matmul weights in a file, and how many of them are zero."""
 
     total: int
     zero: int
@@ -35,21 +35,21 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, images: np.ndarray) -> np.ndarray:
-        """(N, C, H, W) float32 -> (N, num_classes) float32 logits."""
+        """Run inference: (N, C, H, W) float32 -> (N, num_classes) float32 logits."""
 
 
 class Runtime(Component):
     """A file format for deployment, and the engine that runs it.
 
-    `open`, `convolutions` and `zero_weights` run in a process that holds only the engine, where latency and memory are
-    measured. They must not import torch, unless the engine `needs_torch`.
+    `open`, `convolutions` and `zero_weights` run in a separate process, where latency and memory are measured. They
+    must not import torch unless `needs_torch` is set.
     """
 
     suffix: ClassVar[str]
     """File name extension, with the dot."""
 
     channel_multiple: ClassVar[int] = 8
-    """The engine's kernels are fastest if channel counts are multiples of this number."""
+    """The engine is fastest if channel counts are multiples of this number."""
 
     needs_torch: ClassVar[bool] = False
     """Whether the engine requires torch in its process. Peak memory then includes torch, and `describe` must import it,
@@ -75,7 +75,7 @@ class Runtime(Component):
         """Count the convolutions in the graph after the engine's optimizations."""
 
     def zero_weights(self, path: Path) -> WeightCount | None:
-        """Count the weights of convolutions and matrix products in the file; None if the runtime cannot.
+        """Count the convolution and matmul weights in the file; None if the runtime does not support this.
 
         A quantized weight is zero if it equals its zero point.
         """

@@ -45,7 +45,7 @@ def _dump_teachers(value: ModelSource | str | tuple[ModelSource | str, ...]) -> 
 Teacher = Annotated[
     Literal["baseline"] | ModelSource, BeforeValidator(_build_teacher), PlainSerializer(_dump_teacher, return_type=Any)
 ]
-"""Type of an option that names a teacher: `baseline`, the model as it was loaded, or `{source: …}` like `model:`."""
+"""Type of an option that names a teacher: `baseline`, the model as loaded, or `{source: …}` as in `model:`."""
 
 
 Teachers = Annotated[
@@ -53,11 +53,11 @@ Teachers = Annotated[
     BeforeValidator(_build_teachers),
     PlainSerializer(_dump_teachers, return_type=Any),
 ]
-"""Type of an option that names one teacher, or a list of teachers as an ensemble."""
+"""Type of an option that names one teacher, or a list of teachers for an ensemble."""
 
 
 def teachers_in(options: Options) -> Iterator[tuple[tuple[PathPart, ...], ModelSource | str]]:
-    """Every teacher that the options name, including those of nested groups, with its path."""
+    """Yield every teacher in the options, including nested options, with its path."""
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
         if isinstance(value, Options) and not isinstance(value, ModelSource):
@@ -69,5 +69,5 @@ def teachers_in(options: Options) -> Iterator[tuple[tuple[PathPart, ...], ModelS
 
 
 def _types_in(annotation: Any) -> set[Any]:
-    """The types that an annotation is made of, at any depth."""
+    """All types in an annotation, at any depth."""
     return {annotation}.union(*(_types_in(argument) for argument in get_args(annotation)))

@@ -1,4 +1,4 @@
-"""How a pass treats layers that it does not support: skip or refuse them."""
+"""How a pass handles layers that it does not support: skip them or refuse the model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def report_unsupported(context: Context, policy: Unsupported, problem: str, laye
     """Report the layers that a pass skips, or refuse the model.
 
     Args:
-        context: the pass's context; its progress shows one line if there are such layers.
-        policy: the pass's option.
+        context: the pass's context; its progress shows one line if there are unsupported layers.
+        policy: the pass's option `unsupported`.
         problem: pass and consequence, such as 'qat: stays in float'.
         layers: 'name (reason)' for each layer.
 
     Raises:
-        MbcompressError: there are such layers, and the policy is 'refuse'.
+        MbcompressError: there are unsupported layers and the policy is 'refuse'.
     """
     if not layers:
         return
