@@ -184,7 +184,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(work, (port, str(folder)), nprocs=2)
-    assert (folder / "lost").read_text() == "another process of this run has ended; its own message says why"
+    assert (folder / "lost").read_text() == "another process of this run has exited; see its error message"
     return [torch.load(folder / f"{index}.pt", weights_only=False) for index in (0, 1)]
 
 
@@ -245,7 +245,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(how: str, found
 def test_another_model_than_mains_is_refused(found: list[Any]) -> None:
     assert found[0]["refused"] is None
     assert re.search(
-        "Linear: is another in this process than in main .* context.process_group.broadcast_object", found[1]["refused"]
+        "Linear: differs from the main process.s .* context.process_group.broadcast_object", found[1]["refused"]
     )
 
 

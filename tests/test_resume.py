@@ -228,7 +228,7 @@ def test_the_first_signal_is_deferred_and_the_second_is_not() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said == ["interrupted: stops after this optimizer step; once more stops at once"] * 2
+    assert said == ["interrupted: stopping after this optimizer step; interrupt again to stop immediately"] * 2
 
 
 def test_signals_raise_where_a_command_runs() -> None:
@@ -299,7 +299,7 @@ def test_a_signal_ends_a_training_that_is_saved(tmp_path: Path) -> None:
     code, lines, _ = interrupt(tmp_path, recipe, "train, epoch 1/200", signal.SIGTERM)
     assert code == 143
     assert lines[-2:] == [
-        "interrupted: stops after this optimizer step; once more stops at once",
+        "interrupted: stopping after this optimizer step; interrupt again to stop immediately",
         "mbcompress: interrupted; the same command resumes it",
     ]
     assert not (tmp_path / "run").exists()

@@ -298,7 +298,7 @@ def test_options_override_the_datasets_augmentation(make_context: Callable[..., 
 def test_a_teacher_with_other_classes_is_refused(registry: Any, make_context: Callable[..., Any]) -> None:
     spec = {"source": "mobilenet_v1", "num_classes": 7, "width": 0.25, "input_size": 32}
     context = make_context(Linear())
-    with pytest.raises(MbcompressError, match="teacher: answers with 7 classes, the model with 10"):
+    with pytest.raises(MbcompressError, match="teacher: has 7 classes, but the model has 10"):
         context.teacher(registry.build_model(spec))
 
 
@@ -400,7 +400,7 @@ def test_resolutions_change_what_the_model_sees_and_not_what_is_validated(
 def test_a_model_of_one_size_refuses_resolutions(make_context: Callable[..., Any]) -> None:
     options = TrainingConfig(epochs=1, resolutions=(0.5, 1.0))
     with pytest.raises(
-        MbcompressError, match=r"train: the model cannot take images of 16x16, which 0\.5 in 'resolutions'"
+        MbcompressError, match=r"train: the model does not accept images of 16x16, which 0\.5 in 'resolutions'"
     ):
         fit(Linear(), make_context(Linear()), options, label="train")
 
@@ -479,5 +479,7 @@ def test_parts_of_a_batch_are_as_even_as_can_be() -> None:
 
 def test_hints_without_a_map_in_common_are_refused(make_context: Callable[..., Any]) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    with pytest.raises(MbcompressError, match=r"^hints 'attention' compare feature maps of one height and width, and"):
+    with pytest.raises(
+        MbcompressError, match=r"^hints 'attention' compare feature maps of equal height and width, but"
+    ):
         distillation([flat], make_context(flat), flat, hints="attention")

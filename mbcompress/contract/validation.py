@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into one sentence: what must hold, what was found, the nearest valid choice."""
+"""Turn pydantic errors into one sentence: what is expected, what was found, and the closest valid name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RENAMED = {
     "norm_momentum": "bn_momentum",
     "random_augment": "randaugment",
 }
-"""Former names of options and recipe keys, and what they are called now."""
+"""Former names of options and recipe keys, and their new names."""
 
 TYPES = {
     "int": "a whole number",
@@ -44,23 +44,23 @@ WORDS = {
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> SpecError:
-    """The first error, with its path inside the options of `model`; unknown options come before missing ones."""
+    """Return the first error, with its path in the options of `model`; unknown options come before missing ones."""
     return problems(error, model)[0]
 
 
 def problems(error: ValidationError, model: type[BaseModel], noun: str = "option") -> list[SpecError]:
-    """Every error, unknown options first; `noun` is the word for what `model` has."""
+    """Return all errors, unknown options first; `noun` is what to call the fields of `model`."""
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     return [_problem(detail, model, noun) for detail in details]
 
 
 def nested_options(field: FieldInfo) -> type[Options] | None:
-    """The class of a group of options, as `training` is; None for a plain option or a component."""
+    """Return the class of nested options, such as `training`; None for a plain option or a component."""
     return next((cls for cls in _models_in(field.annotation) if not issubclass(cls, Component)), None)
 
 
 def listed_fields(cls: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields in the order of listings: a plugin's own, those that mbcompress declares, and nested groups last."""
+    """Return the fields in listing order: a plugin's own, those declared by mbcompress, then nested options."""
     classes = [base for base in cls.__mro__ if base.__module__.split(".")[0] != "mbcompress"]
     own = {name for base in classes for name in get_annotations(base)}
 
@@ -104,7 +104,7 @@ def _sentence(kind: str, message: str, value: object, context: dict[str, Any]) -
 
 
 def _unknown_option(name: str, group: type[BaseModel] | None, root: type[BaseModel], noun: str) -> str:
-    """Names the option that was meant: the new name of an old one, or the same name in another group."""
+    """Return the message for an unknown option: suggest its new name, or the same name in other nested options."""
     if group is None:
         return unknown(noun, name, ())
     new = RENAMED.get(name)
@@ -115,7 +115,7 @@ def _unknown_option(name: str, group: type[BaseModel] | None, root: type[BaseMod
 
 
 def _paths_to(name: str, model: type[BaseModel]) -> Iterator[str]:
-    """Dotted paths of the options called `name`, those of nested groups included."""
+    """Yield the dotted paths of all options called `name`, including nested ones."""
     for key, field in model.model_fields.items():
         if key == name:
             yield key
@@ -124,7 +124,7 @@ def _paths_to(name: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _without_branches(path: Iterable[PathPart]) -> tuple[PathPart, ...]:
-    """Drop the names of union branches that pydantic adds to a path: 'literal[...]', 'function-before[...]'."""
+    """Drop union branch names that pydantic adds to a path: 'literal[...]', 'function-before[...]'."""
     return tuple(part for part in path if isinstance(part, int) or "[" not in part)
 
 
@@ -139,7 +139,7 @@ def _model_at(model: type[BaseModel], path: Iterable[PathPart]) -> type[BaseMode
 
 
 def _models_in(annotation: object) -> Iterator[type[Options]]:
-    """The options classes of an annotation: itself, or the members of a union."""
+    """Yield the options classes in an annotation: itself, or the members of a union."""
     for cls in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
         if isinstance(cls, type) and issubclass(cls, Options):
             yield cls

@@ -1,7 +1,7 @@
-"""Reads weights without executing code: safetensors, or PyTorch checkpoints in weights-only mode.
+"""Read weights without executing code: safetensors, or PyTorch checkpoints with `weights_only=True`.
 
-The sizes that a checkpoint declares are checked against the size of its file: members of a zip may unpack to far more,
-and strided tensors may repeat a few bytes a million times.
+The sizes that a checkpoint declares are checked against its file size, because zip members can unpack to far more and
+strided tensors can repeat a few bytes a million times.
 """
 
 import pickle
@@ -18,7 +18,7 @@ from mbcompress.errors import MbcompressError, brief, first_line, shown
 
 SHOWN = 3
 LARGEST_RATIO = 32
-"""The most bytes that a checkpoint may declare for each byte of its file; more than 1, as some share tensors."""
+"""Maximum declared bytes per byte of the file; more than 1 because tensors can share storage."""
 
 COUNTER = ".num_batches_tracked"
 """BatchNorm's step counter, which older checkpoints lack."""
@@ -28,10 +28,10 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
     """Copy the weights at `path` into `model`, converted to its dtypes.
 
     Args:
-        expected: a description of the model, for the error message.
+        expected: description of the model for error messages.
 
     Raises:
-        MbcompressError: the file holds no weights, or its keys or shapes differ from the model's.
+        MbcompressError: the file contains no weights, or its keys or shapes differ from the model's.
     """
     state = read_weights(path)
     own = model.state_dict()
@@ -40,7 +40,7 @@ def load_weights(model: nn.Module, path: Path, expected: str) -> None:
 
 
 def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, expected: str) -> None:
-    """Raise MbcompressError where the keys or shapes of the weights from `path` differ from the model's."""
+    """Raise MbcompressError if the keys or shapes of the weights from `path` differ from the model's."""
     missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
     unknown = [key for key in state if key not in own]
     shapes = [
@@ -60,10 +60,10 @@ def check_fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` file or a PyTorch checkpoint by name.
 
-    A checkpoint may be a state dict, or hold one as `state_dict` or `model`; a `module.` prefix is dropped.
+    A checkpoint is a state dict, or contains one under `state_dict` or `model`; a `module.` prefix is removed.
 
     Raises:
-        MbcompressError: the file is damaged, holds more than tensors, or has another format.
+        MbcompressError: the file is damaged, contains other objects than tensors, or has another format.
     """
     try:
         return _load_safetensors(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
@@ -84,7 +84,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
     _refuse_zip_bombs(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats and dtypes that may change; all tensors are checked below
+            warnings.simplefilter("ignore")  # about deprecated formats and dtypes; all tensors are checked below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise MbcompressError(
@@ -93,7 +93,7 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
         ) from None
     except OSError:
         raise
-    except Exception as error:  # the errors of unpickling damaged files mean nothing to a user
+    except Exception as error:  # damaged pickles raise many unhelpful errors
         problem = brief(first_line(error)) if isinstance(error, RuntimeError | MemoryError) else "its pickle is damaged"
         raise MbcompressError(f"{path}: is not a readable PyTorch checkpoint: {problem}") from None
     for key in ("state_dict", "model"):
@@ -107,21 +107,21 @@ def _load_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_zip_bombs(path: Path) -> None:
-    """Raise MbcompressError where the members of a zip unpack to far more than its size."""
+    """Raise MbcompressError if a zip file unpacks to far more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             declared = sum(member.file_size for member in archive.infolist())
     except OSError:
         raise
-    except Exception:  # not a zip, or one that PyTorch will refuse too
+    except Exception:  # not a zip file, or one that torch.load rejects too
         return
     _check_size(path, declared, "unpacks to")
 
 
 def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise MbcompressError where tensors are not dense and real, or declare more bytes than there are."""
+    """Raise MbcompressError if a tensor is not dense and real, or if tensors declare far more bytes than the file."""
     for name, tensor in state.items():
-        # class and layout first: other tensors do not have every attribute
+        # class and layout first: other tensors lack some attributes
         dense = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
         if not dense or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
             raise MbcompressError(f"{path}: {shown(name)} must be a plain dense tensor of real numbers")

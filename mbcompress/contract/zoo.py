@@ -1,4 +1,4 @@
-"""Bundled pretrained weights: `NAME.safetensors` beside `NAME.json`, a card that describes them."""
+"""Bundled pretrained weights: `NAME.safetensors` with a card `NAME.json` that describes them."""
 
 import json
 from collections.abc import Mapping
@@ -13,22 +13,21 @@ PREFIX = "zoo:"
 class Zoo:
     """A directory of pretrained weights with cards.
 
-    A card has `model`, the options of the model source that fits the weights, and any other information about their
-    training.
+    A card contains `model`, the options of the matching model source, and any information about training.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def names(self) -> list[str]:
-        """Names that can follow `zoo:`."""
+        """Return the names that can follow `zoo:`."""
         return sorted(path.stem for path in self.directory.glob("*.safetensors"))
 
     def locate(self, reference: str) -> Path:
-        """Return the file of `zoo:NAME`, or of a path.
+        """Return the path of `zoo:NAME` or of a weights file.
 
         Raises:
-            ValueError: there is no such file or name.
+            ValueError: the file or name does not exist.
         """
         if reference.startswith(PREFIX):
             name = reference.removeprefix(PREFIX)
@@ -38,7 +37,7 @@ class Zoo:
         try:
             path = Path(reference).expanduser()
             is_directory, is_file = path.is_dir(), path.is_file()
-        except (OSError, RuntimeError) as error:  # a name too long, or a home of no user
+        except (OSError, RuntimeError) as error:  # a name that is too long, or `~user` of an unknown user
             problem = getattr(error, "strerror", None) or first_line(error)
             raise ValueError(f"cannot look for {shown(reference)}: {problem}") from None
         if is_directory:
@@ -53,12 +52,12 @@ class Zoo:
         return content
 
     def trained_on(self, reference: str | None) -> dict[str, Any] | None:
-        """Name and options of the dataset that `zoo:NAME` was trained on; None for other weights."""
+        """Return name and options of the dataset that `zoo:NAME` was trained on; None for other weights."""
         data: dict[str, Any] | None = self._card_of(reference).get("data")
         return data
 
     def check(self, reference: str | None, options: Mapping[str, Any]) -> None:
-        """Raise ValueError where `zoo:NAME` was trained with other options than these."""
+        """Raise ValueError if `zoo:NAME` was trained with different options."""
         for key, trained in self._card_of(reference).get("model", {}).items():
             if options.get(key, trained) != trained:
                 raise ValueError(
@@ -66,5 +65,5 @@ class Zoo:
                 )
 
     def _card_of(self, reference: str | None) -> dict[str, Any]:
-        """The card of `zoo:NAME`; empty for other weights."""
+        """Return the card of `zoo:NAME`; empty for other weights."""
         return self.card(reference.removeprefix(PREFIX)) if reference and reference.startswith(PREFIX) else {}

@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm, estimated anew after the weights before it have changed."""
+"""Re-estimate the running statistics of BatchNorm after weights have changed."""
 
 import numpy as np
 from torch import nn
@@ -7,17 +7,18 @@ from torch.optim import swa_utils
 from mbcompress.contract.context import Context
 from mbcompress.data.loader import EVALUATION_BATCH, training_batches
 
-ENOUGH = 4096  # images: the mean of thousands moves no more
+ENOUGH = 4096  # images; more do not change the statistics noticeably
 
 
 def update_bn(model: nn.Module, context: Context, images: int = ENOUGH) -> None:
-    """Set every BatchNorm's mean and variance to those over training images, in place; no label is looked at.
+    """Recompute the running mean and variance of every BatchNorm layer from training images, in place.
 
-    Images are augmented as in training: weights are used to what that does to the statistics. Without the black borders
-    of shifted images, an unpruned MobileNetV3-small on CIFAR-10 falls from 87.4 to 84.2 %.
+    Images are augmented as in training, because augmentation changes the statistics: without the black borders of
+    random crops, the accuracy of an unpruned MobileNetV3-small on CIFAR-10 drops from 87.4 % to 84.2 %. Labels are not
+    used.
 
     Args:
-        images: how many at most; whole batches only, each of which counts as much as the others.
+        images: maximum number of images, rounded down to whole batches; all batches have equal weight.
     """
     data = context.data
     count = min(images, len(data.train))

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: everything that the rest of it depends on, beside the options, the data and the code."""
+"""Save and load training checkpoints: all state besides the options, the data and the code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ StateDict = dict[str, Any]
 
 @dataclass
 class Reached:
-    """How far a training is: `step` steps of `epoch`, which counts from 1, are done.
+    """Progress of a training: `step` optimizer steps of `epoch` (1-based) are done.
 
     Attributes:
-        scores: validation scores before the training and after each epoch.
-        best: the epoch of the best score, 0 for before the training.
-        best_state: its weights.
-        target_reached: whether every callback had reached its target then.
+        scores: validation scores before training and after each epoch.
+        best: the epoch with the best score; 0 means before training.
+        best_state: the state dict of epoch `best`.
+        target_reached: whether all callbacks had reached their targets at epoch `best`.
         losses: mean training loss of each epoch.
-        running: sum of the losses of this epoch's steps.
+        running: sum of the losses in this epoch so far.
     """
 
     epoch: int
@@ -68,7 +68,7 @@ def save(trainer: Trainer) -> None:
 
 
 def load(trainer: Trainer, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Reached:
-    """Restore what `save` wrote, and return how far the training was."""
+    """Restore a checkpoint written by `save` and return the progress."""
 
     def part(name: str) -> StateDict:
         own = {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}

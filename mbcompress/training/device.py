@@ -1,4 +1,4 @@
-"""Where passes compute."""
+"""Choose the device for the passes."""
 
 import torch
 
@@ -8,10 +8,10 @@ CHOICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose(name: str) -> torch.device:
-    """The named device; 'auto' is the first accelerator there is, or the CPU.
+    """Return the named device; 'auto' selects CUDA, then MPS, then the CPU.
 
     Raises:
-        MbcompressError: this machine, or this build of torch, has no such device.
+        MbcompressError: the device is not available on this machine or in this build of torch.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -1,9 +1,8 @@
-"""Several processes that train one model together: their process group, and what each step synchronizes.
+"""Distributed training: the process group, and the synchronization after each backward pass.
 
-One reduction a step carries gradients, BatchNorm's running statistics and the loss, so that every process decides the
-same of them: whether the training diverges, how gradients are clipped, which weights were best. As in PyTorch's
-DistributedDataParallel (Li et al. 2020), BatchNorm normalizes each process's shard by its own statistics; unlike
-there, the running ones are the mean over all processes.
+One all-reduce per optimizer step carries gradients, BatchNorm's running statistics and the loss, so that all processes
+agree on divergence, gradient clipping and the best weights. As in DistributedDataParallel (Li et al. 2020), BatchNorm
+normalizes each process's shard with its own statistics; unlike DDP, running statistics are averaged over all processes.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AVERAGED = ("running_mean", "running_var")
-COUNTERS = ("num_batches_tracked",)  # the same in every process, whatever its images
+COUNTERS = ("num_batches_tracked",)  # the same in every process
 
 
 class AccelerateGroup(ProcessGroup):
-    """Those that accelerate has joined; every process makes the same calls in the same order.
+    """The processes joined by accelerate; all of them must make the same calls in the same order.
 
-    Every method raises ProcessLostError where another process has ended.
+    Every method raises ProcessLostError if another process has exited.
     """
 
     def __init__(self, rank: int, world_size: int, device: torch.device) -> None:
@@ -62,16 +61,16 @@ class AccelerateGroup(ProcessGroup):
 def _noticing_loss() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # torch.distributed has no class for a peer that is gone
-        raise ProcessLostError("another process of this run has ended; its own message says why") from error
+    except RuntimeError as error:  # torch.distributed has no exception class for a lost peer
+        raise ProcessLostError("another process of this run has exited; see its error message") from error
 
 
 class Synchronization:
-    """Modules that are trained in several processes at once; for one process nothing happens.
+    """Synchronizes modules that several processes train; does nothing for a single process.
 
     Args:
-        modules: the model, and a loss that learns.
-        process_group: that trains them, each from a share of every batch.
+        modules: the model, and the objective if it has parameters.
+        process_group: the processes; each trains on a shard of every batch.
     """
 
     def __init__(self, modules: Sequence[nn.Module], process_group: ProcessGroup) -> None:
@@ -79,18 +78,18 @@ class Synchronization:
         self.process_group = process_group
 
     def begin(self) -> None:
-        """Everybody goes on from main's weights."""
+        """Copy the main process's weights to all processes."""
         for module in self.modules:
             equalize(module, self.process_group)
 
     @torch.no_grad()
     def after_backward(self, loss: float) -> float:
-        """Replace gradients by their sum over all processes, running statistics by their mean; sum of the losses.
+        """Sum gradients and average running statistics over all processes; return the sum of the losses.
 
-        Buffers that are no statistics of BatchNorm's, such as ranges of activations, become those of main.
+        Other buffers, such as activation ranges, are copied from the main process.
 
         Args:
-            loss: of this process's share, weighted, like its gradients, by its part of the batch.
+            loss: loss of this process's shard, weighted by its fraction of the batch, like the gradients.
         """
         if self.process_group.world_size == 1:
             return loss
@@ -126,7 +125,7 @@ class Synchronization:
                     yield buffer
 
     def _sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Sums over all processes, by one reduction of them all."""
+        """Sum tensors over all processes with one all-reduce."""
         device = tensors[0].device
         flat = self.process_group.all_reduce(torch.cat([each.reshape(-1).to(device) for each in tensors]))
         parts = flat.split_with_sizes([each.numel() for each in tensors])
@@ -134,10 +133,10 @@ class Synchronization:
 
 
 def equalize(module: nn.Module, process_group: ProcessGroup) -> None:
-    """Give the module of every process the state of main's.
+    """Copy the state dict of the main process's module to all processes.
 
     Raises:
-        MbcompressError: it has other tensors than main's.
+        MbcompressError: the module of this process has other keys or shapes.
     """
     if process_group.world_size == 1:
         return
@@ -146,8 +145,8 @@ def equalize(module: nn.Module, process_group: ProcessGroup) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise MbcompressError(
-            f"{type(module).__name__}: is another in this process than in main ({first_line(error)}); what a pass "
-            "decides by a clock or by chance it must take from main: context.process_group.broadcast_object"
+            f"{type(module).__name__}: differs from the main process's ({first_line(error)}); a pass must make random "
+            "and time-dependent decisions on the main process: context.process_group.broadcast_object"
         ) from error
 
 

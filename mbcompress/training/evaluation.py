@@ -1,4 +1,4 @@
-"""Accuracy of a live model on a split in memory. The figures of a report come from the exported file instead."""
+"""Evaluate an `nn.Module` on a split in memory. Test accuracy in reports comes from exported files instead."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from mbcompress.data.splits import Images, Normalization
 
 @dataclass(frozen=True, order=True)
 class Score:
-    """Scores compare by accuracy, then by lower loss."""
+    """Accuracy and loss; scores compare by accuracy, then by lower loss."""
 
     correct: int
     negative_loss: float
@@ -21,7 +21,7 @@ class Score:
 
     @property
     def top1(self) -> float:
-        """Share of images whose largest logit is the label's, 0 to 1."""
+        """Top-1 accuracy, 0 to 1."""
         return self.correct / self.count
 
 
@@ -33,10 +33,10 @@ def evaluate(
     device: torch.device,
     process_group: ProcessGroup | None = None,
 ) -> Score:
-    """Top-1 and mean cross-entropy of `model` in eval mode; its mode is restored.
+    """Return top-1 and mean cross-entropy of `model` in eval mode; its mode is restored.
 
     Args:
-        process_group: the processes that divide the images among them, and all get the score; None for this one alone.
+        process_group: the processes that share the images; all get the same score. None for a single process.
     """
     process_group = process_group or ProcessGroup()
     training = model.training
@@ -52,7 +52,7 @@ def evaluate(
 
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
-    """The score of answers that were given elsewhere: logits (N, K), labels (N,)."""
+    """Return the score of precomputed logits (N, K) for labels (N,)."""
     logits = logits.float()
     correct = int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
     return Score(correct, -float(cross_entropy(logits, labels)), len(labels))

@@ -1,4 +1,4 @@
-"""How a training went, epoch by epoch, as a table and as a picture for the report."""
+"""History of a training by epoch, as a table and a picture for the report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 SIZE = (640, 200)
 FEWEST_EPOCHS = 3
-"""Fewer do not make a picture."""
+"""Minimum number of epochs for a picture."""
 
 
 @dataclass(frozen=True)
 class History:
-    """Validation scores before training and after each epoch, and each epoch's mean loss in training.
+    """Validation scores before training and after each epoch, and the mean training loss of each epoch.
 
-    The model holds the weights of epoch `best`.
+    The model has the weights of epoch `best`; 0 means before training.
     """
 
     scores: tuple[Score, ...]
@@ -29,7 +29,7 @@ class History:
     best: int
 
     def write_files(self, context: Context, label: str) -> None:
-        """Add the curve to the files of the pass, for the report."""
+        """Add the learning curves to the files of the pass, for the report."""
         name = f"{slug(label)}-curve"
         if self.losses:
             context.files[f"{name}.csv"] = self.table()
@@ -37,7 +37,7 @@ class History:
             context.files[f"{name}.svg"] = self.picture(name, label)
 
     def table(self) -> str:
-        """CSV: a line an epoch, from 0, the state before training."""
+        """Return a CSV table with one row per epoch; row 0 is before training."""
         lines = ["epoch,training loss,validation loss,correct,of"]
         for epoch, (score, loss) in enumerate(zip(self.scores, ("", *self.losses), strict=True)):
             shown = f"{loss:.6g}" if isinstance(loss, float) else ""
@@ -45,11 +45,11 @@ class History:
         return "\n".join(lines) + "\n"
 
     def picture(self, name: str, label: str) -> str:
-        """Accuracy on the validation split, with the epoch whose weights were kept, beside the training loss, as SVG.
+        """Return an SVG of validation accuracy, with the best epoch marked, and training loss.
 
         Args:
-            name: unique in the page.
-            label: what the training is called.
+            name: ID, unique in the page.
+            label: name of the training.
         """
 
         def paint(figure: Any) -> None:

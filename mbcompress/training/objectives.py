@@ -1,4 +1,4 @@
-"""Objectives: (model, batch) -> loss. Labels, a teacher's softened outputs, and hints from its feature maps."""
+"""Objectives: (model, batch) -> loss. Cross-entropy, and distillation of logits and feature maps."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from mbcompress.contract.training import DistillationConfig
 
 Objective = Callable[[nn.Module, Batch], Tensor]
-"""(model in training mode, batch) -> scalar loss. The parameters of one that is an `nn.Module` are trained too."""
+"""(model in training mode, batch) -> scalar loss. If it is an `nn.Module`, its parameters are trained too."""
 
 
 class CrossEntropy:
-    """Cross-entropy against the labels, which may be class indices (N,) or probabilities (N, K)."""
+    """Cross-entropy; labels are class indices (N,) or probabilities (N, K)."""
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean over the batch."""
+        """Return the mean loss of the batch."""
         return self.of_logits(model(batch.images), batch)
 
     def of_logits(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over the batch, whose logits (N, K) are known."""
+        """Return the mean loss of the batch, given its logits (N, K)."""
         return cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
 
 
@@ -41,7 +41,7 @@ class CrossEntropy:
 def objective_for(
     model: nn.Module, context: Context, label_smoothing: float, distillation: DistillationConfig | None
 ) -> Iterator[Objective]:
-    """Give the objective that the options ask for, to train `model` with while the block runs.
+    """Yield the objective to train `model` with, as the options specify.
 
     Raises:
         MbcompressError: a teacher does not fit the images or the number of classes.
@@ -57,19 +57,19 @@ def objective_for(
 
 
 class Distillation(nn.Module):
-    """Alpha T^2 KL(teacher / T || student / T) + (1 - alpha) cross-entropy (Hinton et al. 2015, section 2), and hints.
+    """Alpha T^2 KL(teacher / T || student / T) + (1 - alpha) cross-entropy (Hinton et al. 2015, section 2), plus hints.
 
-    T^2 keeps the size of the gradients independent of the temperature. The logits of several teachers are averaged.
-    Where images are not augmented, each teacher sees each of them once. A context manager: at its end, the hooks on
-    `student` are removed.
+    T^2 makes the gradient scale independent of the temperature. The logits of several teachers are averaged. Without
+    augmentation, teacher logits are computed once and reused. A context manager: on exit, it removes its hooks from
+    `student`.
 
     Args:
-        student: the model that is trained.
-        teachers: frozen, in eval mode, on the context's device; only the first one gives hints.
-        label_smoothing: of the cross-entropy.
+        student: the model to train.
+        teachers: frozen, in eval mode, on the context's device; hints use the first one only.
+        label_smoothing: label smoothing of the cross-entropy.
 
     Raises:
-        MbcompressError: hints are asked for, and the two models have no feature maps of one size.
+        MbcompressError: hints are enabled, but the two models have no feature maps of the same size.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Distillation(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self._teachers = teachers  # a list: their weights are no parameters of this objective
+        self._teachers = teachers  # a list, so that their weights are not parameters of this module
         self._context = context
         self._config = config
         self._cross_entropy = CrossEntropy(label_smoothing)
@@ -92,8 +92,8 @@ class Distillation(nn.Module):
             self._hints = _matching_maps(student, teachers[0], context.example(2))
             if not self._hints:
                 raise MbcompressError(
-                    f"hints {config.hints!r} compare feature maps of one height and width, and the model and its "
-                    "teacher share none; leave 'hints' out, or choose another teacher"
+                    f"hints {config.hints!r} compare feature maps of equal height and width, but the model and its "
+                    "teacher have none; leave 'hints' out, or choose another teacher"
                 )
             if config.hints == "features":
                 pairs = zip(*(maps.channels for maps in self._hints), strict=True)
@@ -105,7 +105,7 @@ class Distillation(nn.Module):
         return self.of_logits(student(batch.images), batch)
 
     def of_logits(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of a batch whose logits (N, K) the student has just computed."""
+        """Return the loss of a batch, given the logits (N, K) that the student has just computed."""
         config = self._config
         with torch.no_grad():
             targets = log_softmax(self._teacher_logits(batch).float() / config.temperature, dim=1)
@@ -147,12 +147,12 @@ class Distillation(nn.Module):
 
 
 def _attention(features: Tensor) -> Tensor:
-    """Return the attention map of (N, C, H, W) features: squares summed over channels, of unit length, (N, H W)."""
+    """Return (N, H W) attention maps of (N, C, H, W) features: squares summed over channels, with unit norm."""
     return normalize(features.float().square().sum(1).flatten(1))
 
 
 class _FeatureMaps:
-    """Keeps the outputs of some modules of a model in each forward pass."""
+    """Records the outputs of some modules in each forward pass."""
 
     def __init__(self, model: nn.Module, names: list[str], channels: list[int]) -> None:
         self.channels = channels
@@ -170,7 +170,7 @@ class _FeatureMaps:
 
 
 def _matching_maps(student: nn.Module, teacher: nn.Module, example: Tensor) -> list[_FeatureMaps]:
-    """Return the last maps of every size that both models have, largest first; an empty list if they share none."""
+    """Return the last feature maps of every size that both models have, largest first; empty if there are none."""
     last = [_last_maps(model, example) for model in (student, teacher)]
     shared = sorted(last[0].keys() & last[1].keys(), reverse=True)
     if not shared:
@@ -182,7 +182,7 @@ def _matching_maps(student: nn.Module, teacher: nn.Module, example: Tensor) -> l
 
 
 def _last_maps(model: nn.Module, example: Tensor) -> dict[tuple[int, int], tuple[str, int]]:
-    """Return (height, width) -> name and channels of the module whose output is the last map of that size."""
+    """Return (height, width) -> name and channels of the last module with an output of that size."""
     maps: dict[tuple[int, int], tuple[str, int]] = {}
 
     def record(name: str) -> Callable[..., None]:

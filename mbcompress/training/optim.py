@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule and moving average of the weights, as a training configuration names them."""
+"""Build the optimizer, learning-rate schedule and EMA of a training configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(modules: Sequence[nn.Module], config: BaseTrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters that need gradients; biases and normalization layers do not decay."""
+    """Return the optimizer of all trainable parameters; biases and normalization layers have no weight decay."""
     learned = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learned if p.dim() > 1], "weight_decay": config.weight_decay},
@@ -30,14 +30,14 @@ def build_optimizer(modules: Sequence[nn.Module], config: BaseTrainingConfig) ->
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, config: BaseTrainingConfig, steps: int) -> LRScheduler:
-    """Return the learning-rate scheduler for a training of `steps` optimizer steps, to be stepped after each."""
+    """Return the learning-rate scheduler for `steps` optimizer steps; call `step` after each."""
     if config.schedule == "one_cycle":
         return OneCycleLR(optimizer, config.lr, total_steps=steps, cycle_momentum=False)
     return LambdaLR(optimizer, lr_lambda(config, steps))
 
 
 def lr_lambda(config: BaseTrainingConfig, steps: int) -> Callable[[int], float]:
-    """Return step -> factor on the peak learning rate, for the schedules cosine and constant."""
+    """Return step -> factor of the peak learning rate, for the cosine and constant schedules."""
     warmup = max(1, round(config.warmup * steps))
 
     def factor(step: int) -> float:
@@ -51,7 +51,7 @@ def lr_lambda(config: BaseTrainingConfig, steps: int) -> Callable[[int], float]:
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of weights and buffers, with a smaller decay in the first steps."""
+    """Return an exponential moving average (EMA) of weights and buffers, with a smaller decay in the first steps."""
 
     def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
         if averages[0].is_floating_point():
@@ -65,7 +65,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
 
 @contextmanager
 def bn_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
-    """Set the momentum of every BatchNorm2d while the block runs; None leaves it."""
+    """Set the momentum of every BatchNorm2d while the block runs; None keeps it."""
     before = {module: module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)}
     for module in before if momentum else ():
         module.momentum = momentum

@@ -1,8 +1,8 @@
-"""bf16 where it is fast: forward and loss under autocast, and the backward passes that the CPU has no bf16 kernel for.
+"""bf16 autocast, with an fp32 fallback for slow bf16 gradients on the CPU.
 
-oneDNN falls back to reference loops for some bf16 gradients of depthwise convolutions, up to thirty times slower than
-its fp32 ones (measured with torch 2.13 on a CPU with AMX): the input's gradient at strides above 1, the weight's for
-kernels above 3x3 and for maps of 2x2 and below. These are computed in fp32.
+oneDNN uses reference loops for some bf16 gradients of depthwise convolutions, up to 30 times slower than in fp32
+(measured with torch 2.13 on a CPU with AMX): the input gradient for strides above 1, and the weight gradient for
+kernels above 3x3 and feature maps of 2x2 or smaller. These are computed in fp32.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ SMALLEST_MAP = 3
 
 @contextmanager
 def mixed_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Autocast to bf16 while the block runs, or nothing for 'fp32'."""
+    """Autocast to bf16 while the block runs; do nothing for 'fp32'."""
     if precision != "bf16":
         yield
         return
@@ -32,7 +32,7 @@ def mixed_precision(device: torch.device, precision: str) -> Iterator[None]:
 
 
 class _DepthwiseInBfloat16(TorchFunctionMode):
-    """Sends depthwise convolutions with slow bf16 gradients through `_Depthwise`."""
+    """Runs depthwise convolutions with slow bf16 gradients through `_Depthwise`."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -75,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
         if weight.shape[2] > LARGEST_KERNEL or min(images.shape[2:]) < SMALLEST_MAP:
             of_images, of_weight, _ = grads(gradient.float(), images.float(), weight.float(), [True, True, False])
         else:
-            shape = torch.empty_like(images, dtype=torch.float32)  # of which only the shape is looked at
+            shape = torch.empty_like(images, dtype=torch.float32)  # only its shape is used
             of_images, _, _ = grads(gradient.float(), shape, weight.float(), [True, False, False])
             _, of_weight, _ = grads(gradient, images, weight, [False, True, False])
         return of_images.to(images.dtype), of_weight.to(weight.dtype), None, None, None, None

@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the optimizer step ends, a checkpoint is written, and only then the signal is handled."""
+"""Handle Ctrl-C during training after the current optimizer step, when a checkpoint has been saved."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class DeferredSignals:
-    """Defers SIGINT and SIGTERM while the block runs, where the program handles them by a Python function.
+    """Defers SIGINT and SIGTERM while the block runs, if they have Python handlers.
 
-    A second signal is handled at once. Only the main thread can do this; in any other, nothing is deferred.
+    A second signal is handled immediately. Outside the main thread, nothing is deferred.
 
     Args:
-        say: is told of the first signal.
+        say: called with a message for the first signal.
 
     Attributes:
-        pending: number of the signal that has arrived, 0 for none.
+        pending: number of the received signal; 0 for none.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ class DeferredSignals:
         self._restore()
 
     def deliver(self) -> None:
-        """Have the pending signal handled, which raises KeyboardInterrupt unless the program's handler returns."""
+        """Call the original handler of the pending signal, then raise Interrupted if it returns."""
         handlers, number, self.pending = dict(self._handlers), self.pending or signal.SIGINT, 0
         self._restore()
         if number in handlers:
@@ -55,7 +55,7 @@ class DeferredSignals:
             self.pending = number
             self.deliver()
         self.pending = number
-        self._say("interrupted: stops after this optimizer step; once more stops at once")
+        self._say("interrupted: stopping after this optimizer step; interrupt again to stop immediately")
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():

@@ -1,4 +1,4 @@
-"""The training loop over images in memory; it keeps the weights that were best on the validation split."""
+"""The training loop over images in memory; it keeps the weights with the best validation score."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def fit(
     callbacks: Sequence[Callback] = (),
     label: str = "training",
 ) -> History:
-    """Train `model` in place and leave it in eval mode with its best weights, those before the training included.
+    """Train `model` in place and leave it in eval mode with its best weights, which can be the initial ones.
 
-    A training that was killed resumes from its last checkpoint and ends with the same weights to the last bit. Several
-    processes (`context.process_group`) divide every batch, and all end with the same weights.
+    A killed training resumes from its last checkpoint with bit-identical results. Several processes
+    (`context.process_group`) share every batch and end with the same weights.
 
     Args:
-        objective: (model, batch) -> scalar loss; None is cross-entropy, and what `distillation` adds to it.
-        distillation: what is learned from a teacher; None for the labels alone.
-        callbacks: called around the steps, in this order. A sparse model keeps its zeros without one.
-        label: names this training in progress, errors and files.
+        objective: (model, batch) -> scalar loss; by default cross-entropy, with `distillation` if given.
+        distillation: knowledge distillation from a teacher; None trains on the labels only.
+        callbacks: called around optimizer steps, in this order. Sparse models get `KeepZeros` automatically.
+        label: name of the training in progress, errors and file names.
 
     Raises:
-        TrainingDivergedError: the loss became NaN or infinite; the model is left as it was before that step.
+        TrainingDivergedError: the loss or its gradient became NaN or infinite; that optimizer step is not applied.
         KeyboardInterrupt: Ctrl-C; a checkpoint is saved.
         MbcompressError: a batch has too few images for all processes.
-        ProcessLostError: another process has ended.
+        ProcessLostError: another process has exited.
     """
     with ExitStack() as stack:
         if objective is None:
@@ -75,11 +75,11 @@ def fit(
 
 
 class Trainer:
-    """One call of `fit`, which can be saved between any two optimizer steps.
+    """One call of `fit`; its state can be saved between any two optimizer steps.
 
     Attributes:
-        reached: how far the training is.
-        steps: optimizer steps of an epoch.
+        reached: progress of the training.
+        steps: optimizer steps per epoch.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class Trainer:
 
     @property
     def kept(self) -> nn.Module:
-        """The model whose weights are validated and kept: the moving average, where there is one."""
+        """The model that is validated and kept: the moving average if enabled, else the trained model."""
         kept: nn.Module = self.average.module if self.average else self.model
         return kept
 
     @property
     def state(self) -> TrainerState:
-        """How far the training is, for callbacks."""
+        """Progress of the training, for callbacks."""
         done = (self.reached.epoch - 1) * self.steps + self.reached.step
         return TrainerState(self.reached.epoch, done, self.max_steps)
 
@@ -138,20 +138,20 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            KeyboardInterrupt: a signal has arrived; what was reached is saved.
+            KeyboardInterrupt: a signal was received; a checkpoint is saved.
         """
         with DeferredSignals(self.context.progress.say) as signals:
             while self.reached.epoch <= self.config.epochs:
                 self.run_epoch(signals)
 
     def finish(self) -> History:
-        """Give the model its best weights."""
+        """Load the best weights into the model and return the history."""
         self.model.load_state_dict(self.reached.best_state)
         self.model.eval()
         return History(tuple(self.reached.scores), tuple(self.reached.losses), self.reached.best)
 
     def run_epoch(self, signals: DeferredSignals) -> None:
-        """Train from here to the end of the epoch, and validate."""
+        """Train to the end of the current epoch and validate."""
         reached, epochs = self.reached, self.config.epochs
         bar = (
             f"{self.label}, epoch {reached.epoch}/{epochs}, starting at {100 * reached.scores[-1].top1:.1f} % val top-1"
@@ -191,7 +191,7 @@ class Trainer:
 
     def make_step(self, batch: Batch) -> float:
         """Make one optimizer step and return the loss of the batch."""
-        # dropout must not depend on where a training was interrupted, and not be the same in every process
+        # dropout must not depend on interruptions, and must differ between processes
         own = () if self.process_group.is_main_process else self.process_group.shard
         torch.manual_seed(derived_seed(self.context.seed, self.reached.epoch, self.reached.step, *own))
         self.optimizer.zero_grad(set_to_none=True)
@@ -216,7 +216,7 @@ class Trainer:
         return loss
 
     def _backward(self, batch: Batch) -> float:
-        """Add the gradients of the batch, part by part, and return its loss."""
+        """Accumulate the gradients of the batch part by part and return its loss."""
         total = 0.0
         precision = getattr(self.config, "precision", "fp32")
         for part in batch.parts(self.config.grad_accum_steps):
@@ -237,10 +237,10 @@ class Trainer:
 
 
 def check_batch_size(label: str, images: int, world_size: int, grad_accum_steps: int) -> None:
-    """Refuse batches with a part of fewer than two images, of which BatchNorm can take no variance.
+    """Reject batches with parts of fewer than two images, because BatchNorm needs two for a variance.
 
     Raises:
-        MbcompressError: there are fewer than `2 * world_size * grad_accum_steps` images in a batch.
+        MbcompressError: a batch has fewer than `2 * world_size * grad_accum_steps` images.
     """
     fewest = 2 * world_size * grad_accum_steps
     if world_size * grad_accum_steps == 1 or images >= fewest:
@@ -258,7 +258,7 @@ def check_batch_size(label: str, images: int, world_size: int, grad_accum_steps:
 
 
 def _augmentation(default: Augmentation, config: BaseTrainingConfig) -> Augmentation:
-    """Return the dataset's augmentation, changed as the configuration says."""
+    """Return the dataset's augmentation with the configuration's overrides."""
     values = {field.name: getattr(config, field.name) for field in fields(Augmentation)}
     return replace(default, **{name: value for name, value in values.items() if value is not None})
 
@@ -266,10 +266,12 @@ def _augmentation(default: Augmentation, config: BaseTrainingConfig) -> Augmenta
 def _check_resolutions(
     model: nn.Module, context: Context, resolutions: Sequence[float], label: str, *, needed: bool
 ) -> int:
-    """Return the number of outputs, found at every resolution of the training; 0 where it is not `needed`.
+    """Check that the model runs at all training resolutions and return its number of outputs.
+
+    Returns 0 if there are no resolutions and the number is not `needed`.
 
     Raises:
-        MbcompressError: the model cannot take one of the sizes.
+        MbcompressError: the model does not accept one of the sizes.
     """
     example, outputs = context.example(), 0
     if not (resolutions or needed):
@@ -279,9 +281,9 @@ def _check_resolutions(
         try:
             with torch.no_grad():
                 outputs = model(example[:, :, :height, :width]).shape[1]
-        except Exception as error:  # a user's network may check its sizes in its own way
+        except Exception as error:  # a model can reject an input size with any exception
             raise MbcompressError(
-                f"{label}: the model cannot take images of {height}x{width}, which {scale:g} in 'resolutions' asks "
-                f"for ({first_line(error)}); leave 'resolutions' empty"
+                f"{label}: the model does not accept images of {height}x{width}, which {scale:g} in 'resolutions' "
+                f"requires ({first_line(error)}); leave 'resolutions' empty"
             ) from error
     return outputs
