@@ -1,4 +1,4 @@
-"""mbcompress as a library: the pipeline for a program that has a model and data in memory."""
+"""The Python API: run the pipeline on a model and data in memory."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def compress(
     progress: Progress | None = None,
     cache: bool = True,
 ) -> Result:
-    """Compress a model by a recipe, and measure the exported files.
+    """Compress a model with a recipe and measure the exported files.
 
     Args:
-        model: a module (N, C, H, W) float -> (N, num_classes) logits, which is copied and not changed; or a model
-            source; None for the recipe's own `model`.
-        recipe: the path of a YAML file, the same as a dict, or a list of passes. A dict or a list may hold objects in
-            place of names; their classes need not be installed, except for runtimes, which other processes must find.
+        model: a module (N, C, H, W) float -> (N, num_classes) logits, which is copied and not modified; or a model
+            source; None for the recipe's `model`.
+        recipe: path of a YAML file, an equivalent dict, or a list of passes. A dict or list can contain objects instead
+            of names; their classes need not be installed plugins, except for runtimes, which run in other processes.
         data: splits in memory, a dataset, or a dict like the recipe's `data`; or a dict with 'train' and any of
             'calibration', 'validation' and 'test', each an iterable of (images, labels), a torch Dataset or DataLoader
-            or a Hugging Face image dataset, with `LoadingOptions`; or one of these alone, as 'train'. Missing
-            splits are split off from 'train'. None for the recipe's own `data`.
-        input_shape: channels, height and width to load images at, for a module with a dataset.
+            or a Hugging Face image dataset, with `LoadingOptions`; or only one of these, used as 'train'. Missing
+            splits are split off from 'train'. None for the recipe's `data`.
+        input_shape: channels, height and width of the images; required for a module with a dataset.
         out: the run directory, new or empty; by default `runs/NAME-DATE-TIME`.
-        device: 'auto', 'cpu', 'cuda' or 'mps', for the passes; files are measured on the CPU.
-        progress: receives what the run does; silent by default.
-        cache: whether passes that were computed before are taken from the cache, and those of this run kept there. The
-            same call then resumes a run that was killed.
+        device: device of the passes: 'auto', 'cpu', 'cuda' or 'mps'. Exported files are measured on the CPU.
+        progress: shows the progress of the run; silent by default.
+        cache: whether to reuse cached passes and cache the passes of this run. Repeating the call then resumes a killed
+            run.
 
-    In a program that `torchrun` or `accelerate launch` has started in several processes, each makes the same call. They
-    train together, the main process alone writes, and all get the result.
+        In a program started by `torchrun` or `accelerate launch`, every process makes the same call. The processes
+        train together, only the main process writes, and all return the result.
 
     Raises:
         MbcompressError: the recipe, the model or the data cannot be used.
@@ -77,7 +77,7 @@ def _resolve(
     registry: Registry,
     progress: Progress,
 ) -> tuple[recipes.Recipe, nn.Module | None, Splits | None]:
-    """The plan, and what takes the place of its model and data."""
+    """Return the plan, and the module and splits that replace its model and data."""
     from torch import nn
 
     document = _document(recipe)
@@ -92,7 +92,7 @@ def _resolve(
     plan = recipes.resolve(document, registry, [key for key, value in provided.items() if value is not None])
     if module is not None and plan.data is not None:
         if input_shape is None:
-            raise MbcompressError("input_shape: is needed to load images for a module, for example (3, 32, 32)")
+            raise MbcompressError("input_shape: is required to load images for a module, for example (3, 32, 32)")
         splits = plan.data.load(input_shape, plan.data.split_seed)
     if parts is not None:
         shape = plan.model.input_shape if input_shape is None and plan.model else input_shape
@@ -102,7 +102,7 @@ def _resolve(
 
 
 def _split(data: Data | None, document: recipes.Document) -> tuple[Splits | None, Any]:
-    """Splits and iterables in memory; a dataset goes into the recipe."""
+    """Return splits and iterables in memory; put a dataset into the recipe."""
     if data is None:
         return None, None
     if isinstance(data, Splits):

@@ -1,4 +1,4 @@
-"""Reads files of bounded size, writes files that appear whole or not at all, and names the folder of the cache."""
+"""Read files of bounded size, write files atomically, and locate the cache folder."""
 
 import contextlib
 import hashlib
@@ -13,21 +13,21 @@ import platformdirs
 from mbcompress.errors import MbcompressError, first_line
 
 CACHE = "MBCOMPRESS_CACHE"
-"""Environment variable: the cache folder, instead of `mbcompress` in the user's cache folder."""
+"""Environment variable for the cache folder; by default `mbcompress` in the user's cache folder."""
 
 LARGEST_JSON = 64 * 2**20
 
 
 def cache_folder() -> Path:
-    """The folder of the cache, which need not exist."""
+    """Return the cache folder, which need not exist."""
     return Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("mbcompress")).expanduser()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The content of a regular file.
+    """Return the content of a regular file.
 
     Raises:
-        MbcompressError: it is missing, unreadable or larger than `limit` bytes.
+        MbcompressError: the file is missing, unreadable or larger than `limit` bytes.
     """
     try:
         if not path.is_file():
@@ -40,22 +40,22 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def parse_json(content: bytes, path: Path) -> Any:
-    """The JSON document in `content`; `path` is for the error message.
+    """Parse a JSON document; `path` is for error messages.
 
     Raises:
-        MbcompressError: it is not JSON.
+        MbcompressError: `content` is not JSON.
     """
     try:
         return json.loads(content)
-    except (ValueError, RecursionError) as error:  # also UTF-8 errors and integers of thousands of digits
+    except (ValueError, RecursionError) as error:  # includes UTF-8 errors and integers with thousands of digits
         raise MbcompressError(f"{path}: is not JSON: {first_line(error)}") from None
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write beside `path`, flush to the disk, then rename.
+    """Write to a temporary file next to `path`, fsync, then rename.
 
     Raises:
-        MbcompressError: the system refuses, for example because the disk is full; nothing is left beside `path`.
+        MbcompressError: writing fails, for example because the disk is full; the temporary file is removed.
     """
     raw = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -74,21 +74,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN and infinity are refused, which JSON does not have."""
+    """Write indented JSON atomically; raises ValueError for NaN and infinity."""
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Return the hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_file(path: Path, root: Path) -> dict[str, Any]:
-    """{'path' relative to `root`, 'bytes', 'sha256'}."""
+    """Return {'path' relative to `root`, 'bytes', 'sha256'}."""
     return {"path": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def slug(text: str) -> str:
-    """A name for a file or an HTML id: 'prune, recovery 1/2' -> 'prune-recovery-1-2'."""
+    """Return a file name or HTML id for `text`: 'prune, recovery 1/2' -> 'prune-recovery-1-2'."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]

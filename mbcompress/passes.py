@@ -1,6 +1,6 @@
-"""The built-in passes as classes, so that an editor completes their options: `from mbcompress.passes import Prune`.
+"""The built-in passes as classes, with editor completion: `from mbcompress.passes import Prune`.
 
-They come from the plugins in `plugins/`; this is the only module of the core that knows them by name.
+They are defined in the plugins in `plugins/`; this is the only core module that imports them.
 """
 
 from mbcompress_distill import Distill

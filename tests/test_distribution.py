@@ -327,7 +327,7 @@ def test_accelerate_that_started_one_process_only(toy: Any, tmp_path: Path, monk
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     told = Told()
     compress(None, {**toy, "passes": []}, out=tmp_path / "run", progress=told)
-    assert told.lines[0].startswith("accelerate has started one process only")
+    assert told.lines[0].startswith("accelerate has started only one process")
 
 
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]

@@ -114,9 +114,9 @@ def test_a_listener_that_raises_is_named_and_the_run_goes_on(
     assert len(diary) == 4
     whose = "plugin 'raises' of mb-raises 1.2"
     assert progress.lines == [
-        f"{whose}: mbcompress_run_started failed, the run goes on without it: ValueError: no paper",
-        f"{whose}: mbcompress_pass_finished failed, the run goes on without it: SystemExit: 7",
-        f"{whose}: mbcompress_run_finished failed, the run goes on without it: the book is full",
+        f"{whose}: mbcompress_run_started failed, continuing without it: ValueError: no paper",
+        f"{whose}: mbcompress_pass_finished failed, continuing without it: SystemExit: 7",
+        f"{whose}: mbcompress_run_finished failed, continuing without it: the book is full",
     ]
 
 

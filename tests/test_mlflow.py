@@ -104,7 +104,7 @@ def test_a_store_that_fails_at_the_end_does_not_leave_the_run_open(store: Any, t
     with notifier.running():
         pass
     notifier.finished({}, tmp_path)
-    assert progress.lines == ["tracker: mbcompress_run_finished failed, the run goes on without it: KeyError: 'passes'"]
+    assert progress.lines == ["tracker: mbcompress_run_finished failed, continuing without it: KeyError: 'passes'"]
     assert runs(store)[0].info.status == "FINISHED"
 
 
@@ -146,7 +146,7 @@ def test_tracking_without_mlflow_installed(monkeypatch: pytest.MonkeyPatch, tmp_
         notifier.pass_finished(1, "prune", {"macs": 1}, 0.1)
     notifier.finished({}, tmp_path)
     assert progress.lines == [
-        "tracker: mbcompress_run_started failed, the run goes on without it: MLFLOW_TRACKING_URI is set, but mlflow is "
+        "tracker: mbcompress_run_started failed, continuing without it: MLFLOW_TRACKING_URI is set, but mlflow is "
         "not installed; run pip install 'mbcompress[mlflow]', or unset the variable"
     ]
 

@@ -370,7 +370,7 @@ class Auxiliary(Linear):
 
 def test_models_that_answer_with_more_than_logits_in_training(tmp_path: Path) -> None:
     recipe = {"data": {"name": "digits"}, "passes": [{"train": {"training": {"epochs": 1}}}], "export": ["onnx"]}
-    with pytest.raises(MbcompressError, match=r"train: in training mode the model returns tuple in place of logits"):
+    with pytest.raises(MbcompressError, match=r"train: in training mode the model returns tuple instead of logits"):
         compress(Auxiliary(), recipe, out=tmp_path / "run", input_shape=(3, 32, 32))
     assert list(tmp_path.iterdir()) == []
 

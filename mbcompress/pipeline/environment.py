@@ -1,4 +1,4 @@
-"""What the figures of a run depend on besides its recipe: the content of environment.json."""
+"""The environment of a run, on which its results depend besides the recipe: the content of environment.json."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ LIBRARIES = ("mbcompress", "torch", "torch-pruning", "torchao", "onnx", "onnxrun
 
 
 def describe_environment(registry: Registry, device: str, seed: int, world_size: int) -> dict[str, Any]:
-    """Versions, processor, threads, processes, seed and plugins."""
+    """Describe versions, processor, threads, processes, seed and plugins."""
     import torch
 
     return {
@@ -47,6 +47,6 @@ def _version(distribution: str) -> str | None:
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Model name and instruction sets."""
+    """Describe the processor: model name and instruction sets."""
     cpu = processor()
     return {"model": cpu.model, "flags": sorted(flag for flag in cpu.flags or () if flag.startswith(INSTRUCTIONS))}

@@ -1,8 +1,7 @@
-"""Executes the passes of a plan, each from the cache if it was computed before.
+"""Execute the passes of a plan, taking results from the cache where possible.
 
-The next pass always receives the model as it was stored, whether the pass was computed now or taken from the cache, so
-that a run that was killed and resumed cannot differ from one that was not. The same holds for several processes: all
-compute a pass, and the others load the files that the main process has written.
+Each pass receives the model as stored on disk, whether computed or cached, so that a resumed run has the same results
+as an uninterrupted one. With several processes, all compute a pass, then load the files written by the main process.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class SizedModel:
-    """A model between two passes, with its size."""
+    """A model between passes, with its number of parameters and MACs."""
 
     model: nn.Module
     parameters: int
@@ -61,12 +60,12 @@ class Work:
     """One pass to execute.
 
     Attributes:
-        label: its place in the recipe.
-        directory: for its files.
-        context: of this pass alone.
-        traits: of the model after it.
-        store: the cache; None if the result cannot be kept.
-        key: in the cache.
+        label: location of the pass in the recipe.
+        directory: directory for its files.
+        context: context of this pass.
+        traits: traits of the resulting model.
+        store: the cache; None if the result cannot be cached.
+        key: cache key.
     """
 
     component: Pass
@@ -79,18 +78,18 @@ class Work:
 
 
 class Executor:
-    """The passes of a plan, one after the other.
+    """Executes the passes of a plan in order.
 
     Args:
-        plan: the passes.
-        registry: that the plan's components came from.
-        directory: of the run; each pass gets a directory below `passes`.
-        model: as it was loaded, on the context's device.
-        context: of the run; each pass gets its own metrics, seed and checkpoints.
-        store: the cache; None to compute all passes. Other processes than the main one have none.
+        plan: the resolved recipe.
+        registry: the registry of the plan's components.
+        directory: the run directory; each pass gets a subdirectory of `passes`.
+        model: the loaded model, on the context's device.
+        context: the context of the run; each pass gets its own metrics, seed and checkpoints.
+        store: the cache; None to compute all passes. Only the main process has one.
 
     Attributes:
-        current: the model after the last pass that was executed.
+        current: the model after the last executed pass.
         loaded: the record of the model before all passes.
     """
 
@@ -112,14 +111,14 @@ class Executor:
         self.current = self._sized(model)
         self.traits = INITIAL
         self.loaded = self._record("loaded", 0.0)
-        # a stored source is found again by name, which only an installed class is
+        # loading finds a source by name, so its class must be installed
         self._source = plan.model if plan.model and registry.models.origin_of(plan.model) else None
         self._operators = operator_sets(registry)
         self._template = copy_model(model).cpu()
         self._data = data_fingerprint(context.data) if store else ""
 
     def execute(self) -> Iterator[Record]:
-        """Execute the passes; yields the record of each when `current` is its model."""
+        """Execute the passes; yield the record of each once `current` is its model."""
         for index in range(len(self.plan.passes)):
             work = self._work(index)
             record = self._execute(work)
@@ -129,7 +128,7 @@ class Executor:
             self._save(self.directory / "00-loaded", self.loaded, self.current.model, INITIAL)
 
     def rebase(self) -> SizedModel:
-        """Make the current model the baseline of the passes that follow, and return a copy of it."""
+        """Make the current model the baseline of the remaining passes and return a copy of it."""
         self.context = replace(self.context, baseline=frozen_copy(self.current.model))
         return replace(self.current, model=copy_model(self.context.baseline))
 
@@ -165,7 +164,7 @@ class Executor:
             return self._compute(work)
 
     def _restore(self, work: Work, entry: Path | None) -> Record:
-        """The record of a pass in the cache; only the main process has its entry."""
+        """Restore a pass from the cache and return its record; only the main process has the entry."""
         if entry is not None:
             _copy_files(entry, work.directory)
         share_files(work.directory, self.process_group)
@@ -198,11 +197,11 @@ class Executor:
         return {**record, "cached": False}
 
     def _apply(self, work: Work, context: Context) -> nn.Module:
-        """The model that a pass returns.
+        """Apply a pass and return its model.
 
         Raises:
-            MbcompressError: the pass cannot do to this model what its options say; with its place in the recipe.
-            PassError: the pass has broken its contract.
+            MbcompressError: the options cannot be applied to this model; the message starts with the recipe location.
+            PassError: the pass violates its contract.
         """
         component = work.component
         origin = self.registry.passes.origin_of(component)
@@ -211,11 +210,11 @@ class Executor:
             return apply_pass(component, self.current.model, context, label)
         except MbcompressError as error:
             if not isinstance(error, RecipeError):
-                error.args = (f"{work.label}: {error}", *error.args[1:])  # it keeps its class, for callers
+                error.args = (f"{work.label}: {error}", *error.args[1:])  # callers may catch subclasses
             raise
 
     def _record(self, name: str, seconds: float, context: Context | None = None) -> Record:
-        """What is reported of the current model; the main process alone evaluates it."""
+        """Return the record of the current model for the report; only the main process evaluates it."""
         record: Record = {"name": name, "seconds": seconds, "metrics": {}}
         if self.process_group.is_main_process:
             data = self.context.data
@@ -231,13 +230,13 @@ class Executor:
         save_pass(directory, record, model, self.context.input_shape, traits, self._source, self._operators)
 
     def _load(self, directory: Path) -> nn.Module:
-        """The model in the directory of a pass, in the caller's class where its files alone are not enough."""
+        """Load the model of a pass, using the caller's module if its files are not sufficient."""
         architecture = open_pass(directory).architecture()
         alone = architecture.form == "source" or architecture.layers is None
         return load(directory, model=None if alone else self._template, registry=self.registry)
 
     def _reload(self, work: Work, model: nn.Module) -> nn.Module | None:
-        """The stored model, if it equals `model` for all that later passes can do with it."""
+        """Load the stored model; return None if it is not equivalent to `model` for later passes."""
         plain = prepare_for_export(model)
         try:
             stored = self._load(work.directory)
@@ -263,13 +262,13 @@ class Executor:
 
 
 def _same_layers(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two models have the same layers with the same settings, and train the same parameters."""
+    """Whether two models have the same layers with the same settings and the same trainable parameters."""
     trained = [[name for name, p in model.named_parameters() if p.requires_grad] for model in (one, other)]
     return type(one) is type(other) and repr(one) == repr(other) and trained[0] == trained[1]
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy the files of a pass, without the cache's own."""
+    """Copy the files of a pass, except the cache's own entry file."""
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name != ENTRY:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a command runs."""
+"""Handle SIGINT and SIGTERM while a command runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def handling_signals(handler: Any) -> Iterator[None]:
     """Install `handler` for SIGINT and SIGTERM while the block runs.
 
-    A signal that is ignored, as SIGINT is in the background, stays ignored. Only the main thread can install handlers;
-    in any other the block runs without them.
+    Ignored signals, such as SIGINT in background jobs, stay ignored. Outside the main thread, no handlers are
+    installed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -38,7 +38,7 @@ def handling_signals(handler: Any) -> Iterator[None]:
 
 
 def raise_interrupted(number: int, frame: FrameType | None) -> None:
-    """A handler of signals.
+    """Signal handler.
 
     Raises:
         Interrupted: always.

@@ -1,4 +1,4 @@
-"""Around a run: the run directory, the processes, the device, the plugins that listen, and the cache."""
+"""Set up a run: the run directory, the processes, the device, the lifecycle hooks and the cache."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from mbcompress.registry.discovery import Registry
 
 NEEDS_MPI = (
-    "accelerate has started one process only: on the CPU it needs MPI to start several with '--cpu'; '--multi_gpu' "
-    "starts as many as '--num_processes' says, on the CPU too"
+    "accelerate has started only one process: it needs MPI for several CPU processes with '--cpu'; use "
+    "'--multi_gpu --num_processes N' instead, also on the CPU"
 )
 
 
@@ -55,12 +55,12 @@ class Result:
 
     @property
     def artifacts(self) -> list[Path]:
-        """The exported files of the compressed model; the first one is the `result` of the report."""
+        """The exported files of the compressed model; the first is the `result` of the report."""
         return [self.path / artifact["path"] for artifact in self.report["artifacts"] if artifact["role"] == "result"]
 
     @property
     def missed(self) -> list[dict[str, Any]]:
-        """Limits of the recipe's budget that the run has missed."""
+        """The limits of the recipe's budget that the run missed."""
         return [gate for gate in self.report["budget"] if not gate["met"]]
 
 
@@ -75,17 +75,17 @@ def launch(
     model: nn.Module | None = None,
     splits: Splits | None = None,
 ) -> Result:
-    """Claim the run directory, then import torch, and run.
+    """Claim the run directory, import torch and run the plan.
 
     Args:
-        plan: to run.
-        registry: that the plan's components came from.
+        plan: the resolved recipe.
+        registry: the registry of the plan's components.
         out: the run directory; None for `runs/NAME-DATE-TIME`.
         device: as in `mbcompress.compress`.
-        front: provides the progress, once the directory is claimed.
+        front: context manager that provides the progress; entered once the directory is claimed.
         cache: as in `mbcompress.compress`.
-        model: in place of the plan's source.
-        splits: in place of the plan's data.
+        model: used instead of the plan's model source.
+        splits: used instead of the plan's data.
     """
     main = is_main()
     directory = Path(out or "") if out is not None or not main else default_directory(plan.name)
@@ -116,7 +116,7 @@ def launch(
 
 
 def _processes(device: str, progress: Progress) -> tuple[ProcessGroup, torch.device]:
-    """The processes of a launcher, or this one alone, and the device of this process."""
+    """Return the process group and the device of this process."""
     from mbcompress.training.device import choose
 
     if lacks_mpi():
@@ -129,13 +129,13 @@ def _processes(device: str, progress: Progress) -> tuple[ProcessGroup, torch.dev
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Import torch, and hide what it and its libraries log of their internals; MBCOMPRESS_DEBUG=1 shows it."""
+    """Import torch and silence its warnings and logs while the block runs; MBCOMPRESS_DEBUG=1 shows them."""
     if os.environ.get("MBCOMPRESS_DEBUG"):
         yield
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import torch  # noqa: F401  # sets the levels of its loggers, so it comes before ours
+        import torch  # noqa: F401  # imported first because it sets its log levels
 
         from mbcompress.graph.quiet import quiet_libraries
 

@@ -1,4 +1,4 @@
-"""Loads the model of a run and adapts it to training here."""
+"""Load the model of a run and prepare it for training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def load_model(source: ModelSource | None, module: nn.Module | None) -> nn.Module:
-    """A copy, in eval mode, of the caller's module, or else of the model of the source.
+    """Return a copy of the caller's module, or of the source's model, in eval mode.
 
     Raises:
-        MbcompressError: it cannot be copied.
+        MbcompressError: the model cannot be copied.
     """
     if module is None:
         assert source is not None  # a plan has one of the two
@@ -30,12 +30,12 @@ def load_model(source: ModelSource | None, module: nn.Module | None) -> nn.Modul
     except Exception as error:  # a user's module may raise anything
         raise MbcompressError(
             f"model: cannot be copied ({type(error).__name__}: {brief(first_line(error))}); every attribute must be "
-            "copyable; replace torch.nn.utils.weight_norm by torch.nn.utils.parametrizations.weight_norm, for example"
+            "copyable; for example, replace torch.nn.utils.weight_norm with torch.nn.utils.parametrizations.weight_norm"
         ) from error
 
 
 def count_outputs(model: nn.Module, example: Tensor) -> int:
-    """The number of logits per image, by a forward pass on the CPU.
+    """Return the number of logits per image, by a forward pass on the CPU.
 
     Args:
         example: (2, C, H, W) float32.
@@ -56,17 +56,17 @@ def count_outputs(model: nn.Module, example: Tensor) -> int:
 
 
 def prepare_model(model: nn.Module, example: Tensor) -> None:
-    """Unfreeze a module that is frozen as a whole, and make it run in channels_last memory, in place.
+    """Unfreeze a fully frozen model and make it work with channels_last memory format, in place.
 
-    A module that is frozen in part stays so, as its author intended. Training runs in channels_last, in which a `view`
-    of a feature map fails; a module with one gets hooks that convert feature maps back to NCHW before the view.
+    A partially frozen model stays as it is. Training uses channels_last, in which `view` on a feature map fails; such a
+    model gets hooks that make feature maps contiguous (NCHW).
 
     Args:
         model: in eval mode, on the CPU; runs on `example`.
         example: (N, C, H, W) float32, N at least 2.
 
     Raises:
-        MbcompressError: the module cannot run in channels_last even so.
+        MbcompressError: the model cannot run in channels_last even with these hooks.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         model.requires_grad_(True)
@@ -78,27 +78,27 @@ def prepare_model(model: nn.Module, example: Tensor) -> None:
     model.register_forward_pre_hook(_contiguous_input)
     if error := _channels_last_error(model, example):
         raise MbcompressError(
-            f"model: cannot run in channels_last memory, which training uses: {error}; "
-            "call reshape or flatten in place of view"
+            f"model: cannot run in channels_last memory format, which training uses: {error}; "
+            "use reshape or flatten instead of view"
         )
 
 
 def check_training_mode(model: nn.Module, example: Tensor, label: str) -> None:
-    """Refuse a model that returns more than logits in training mode, by a forward pass of a copy.
+    """Check by a forward pass of a copy that the model returns only logits in training mode.
 
     Args:
         example: (N, C, H, W) float32 on the CPU, N at least 2.
-        label: the beginning of the error message.
+        label: prefix of the error message.
 
     Raises:
-        MbcompressError: it does.
+        MbcompressError: the model returns something else.
     """
     with fork_rng(()), torch.no_grad():
         output = copy.deepcopy(model).train()(example)
     if not isinstance(output, Tensor):
         raise MbcompressError(
-            f"{label}: in training mode the model returns {type(output).__name__} in place of logits alone, as "
-            "networks with auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
+            f"{label}: in training mode the model returns {type(output).__name__} instead of logits, as models with "
+            "auxiliary classifiers do; build it without them (torchvision: 'aux_logits: false')"
         )
 
 

@@ -1,4 +1,4 @@
-"""Calls the lifecycle hooks of a run, each plugin's by itself."""
+"""Call the lifecycle hooks of a run; errors in a plugin do not affect the others."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 class Notifier:
-    """Calls the listeners of one run. One that raises is reported in a line of progress, and the run goes on.
+    """Calls the listeners of one run; if one raises, progress shows the error and the run continues.
 
-    `listeners` has the origin and the function of each listener, by hook.
+    Args:
+        listeners: origin and function of each listener, by hook.
+        run: passed to every listener.
+        progress: shows errors and the output of listeners.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class Notifier:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The run starts with the block, and has failed if the block raises anything, an interrupt included."""
+        """Report the start of the run, and its failure if the block raises, including interrupts."""
         self._call("mbcompress_run_started")
         try:
             yield
@@ -40,12 +43,12 @@ class Notifier:
             raise
 
     def pass_finished(self, index: int, name: str, metrics: Mapping[str, Any], seconds: float) -> None:
-        """A pass has returned its model, which has been evaluated; `index` counts passes from 1."""
+        """Report that a pass is finished and its model evaluated; `index` is 1-based."""
         self._call("mbcompress_pass_finished", index=index, name=name, metrics=dict(metrics), seconds=seconds)
 
     def finished(self, report: Mapping[str, Any], directory: Path) -> None:
-        """All files are written, and the run directory has its final name."""
-        # a copy, so that listeners cannot change the report of the caller
+        """Report that the run directory is complete and has its final name."""
+        # a copy, so that listeners cannot change the caller's report
         self._call("mbcompress_run_finished", report=copy.deepcopy(dict(report)), directory=directory)
 
     def _call(self, hook: str, **arguments: object) -> None:
@@ -56,4 +59,4 @@ class Notifier:
             except (Exception, SystemExit) as error:  # a plugin's code may raise anything
                 plain = isinstance(error, MbcompressError)
                 reason = str(error) if plain else f"{type(error).__name__}: {first_line(error)}"
-                self.progress.say(f"{origin}: {hook} failed, the run goes on without it: {reason}")
+                self.progress.say(f"{origin}: {hook} failed, continuing without it: {reason}")

@@ -1,4 +1,4 @@
-"""Loads and checks all that a run needs before its first pass, so that mistakes do not cost hours."""
+"""Load and check everything a run needs before its first pass, so that mistakes surface early."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a caller provides in place of parts of the recipe, and how to run it.
+    """What a caller provides: device, progress, and objects that replace parts of the recipe.
 
     Attributes:
-        device: for the passes.
-        model: where the plan has no source.
-        splits: where the plan has no data.
-        process_group: the processes that run the plan together.
+        device: device of the passes.
+        progress: shows the progress of the run.
+        model: used if the plan has no model source.
+        splits: used if the plan has no data.
+        process_group: the processes that run the plan.
     """
 
     device: torch.device
@@ -56,9 +57,9 @@ class Setup:
     """Everything that is loaded before the first pass.
 
     Attributes:
-        model: as it was loaded, on the device.
-        outputs: logits per image, which may be more than there are classes.
-        context: of the passes; its baseline is a frozen copy of the model.
+        model: the loaded model, on the device.
+        outputs: number of logits per image; can be larger than the number of classes in the data.
+        context: context of the passes; its baseline is a frozen copy of the model.
     """
 
     plan: Recipe
@@ -70,10 +71,10 @@ class Setup:
 
 
 def preflight(plan: Recipe, registry: Registry, inputs: Inputs) -> Setup:
-    """Load model and data, and check that the passes, the metrics and the runtimes can use them.
+    """Load model and data, and check that passes, metrics and runtimes can use them.
 
     Raises:
-        MbcompressError: they cannot.
+        MbcompressError: a check failed.
     """
     progress, process_group = inputs.progress, inputs.process_group
     for label, config in trainings(plan):
@@ -107,12 +108,12 @@ def preflight(plan: Recipe, registry: Registry, inputs: Inputs) -> Setup:
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, without gradients."""
+    """Return a frozen copy in eval mode."""
     return copy_model(model).eval().requires_grad_(False)
 
 
 def trainings(plan: Recipe) -> Iterator[tuple[str, BaseTrainingConfig]]:
-    """The settings of every training of the plan, each with its pass and its place in the recipe."""
+    """Yield the training configurations of the plan, each with a label of recipe location and pass."""
     for index, component in enumerate(plan.passes):
         place = f"{plan.locations[index]}: " if plan.locations else ""
         yield from ((f"{place}{component.name}", config) for config in trainings_in(component))
@@ -129,17 +130,17 @@ def _load_data(plan: Recipe, splits: Splits | None) -> Splits:
     if splits is not None:
         return splits
     assert plan.data is not None  # a plan has data, or the caller provides splits
-    assert plan.model is not None  # for a module of the caller's, the API loads the data
-    with fork_rng(()):  # the splits depend on their own seed, and do not change the random state of the run
+    assert plan.model is not None  # for a caller's module, the API loads the data
+    with fork_rng(()):  # splits have their own seed and must not change the random state of the run
         seed_everything(plan.data.split_seed)
         return plan.data.load(plan.model.input_shape, plan.data.split_seed)
 
 
 def _prepare_model(model: nn.Module, example: torch.Tensor, plan: Recipe, splits: Splits) -> int:
-    """Adapt the model to training, in place, and return the number of its outputs.
+    """Prepare the model for training, in place, and return its number of outputs.
 
     Raises:
-        MbcompressError: it cannot run on these images, has too few outputs, or cannot be trained.
+        MbcompressError: the model cannot run on these images, has too few outputs, or cannot be trained.
     """
     outputs = count_outputs(model, example)
     parts = (splits.train, splits.calibration, splits.validation, splits.test)
@@ -149,27 +150,27 @@ def _prepare_model(model: nn.Module, example: torch.Tensor, plan: Recipe, splits
             f"data: has label {largest}, but the model has {outputs} outputs; set num_classes to at least {largest + 1}"
         )
     prepare_model(model, example)
-    if first := next(trainings(plan), None):  # all train the same model
+    if first := next(trainings(plan), None):  # one is enough: all train the same model
         check_training_mode(model, example, first[0])
     return outputs
 
 
 def _synchronize(model: nn.Module, splits: Splits, process_group: ProcessGroup) -> None:
-    """Copy the main process's weights to the others.
+    """Copy the main process's weights to the other processes.
 
     Raises:
-        MbcompressError: this process has loaded other images than the main process.
+        MbcompressError: this process has loaded different data than the main process.
     """
     equalize(model, process_group)
     if process_group.world_size > 1 and process_group.broadcast_object(splits.fingerprint) != splits.fingerprint():
         raise MbcompressError(
-            "data: this process has loaded other images than the main process, or in another order; all processes "
-            "must have the same data, in the same order"
+            "data: this process has loaded different images than the main process, or in a different order; all "
+            "processes must have the same data in the same order"
         )
 
 
 def _load_teachers(plan: Recipe, context: Context) -> None:
-    """Load every teacher once, to find one that is missing or does not fit."""
+    """Load every teacher once, to find missing or unsuitable ones."""
     for component in plan.passes:
         for _, teacher in teachers_in(component):
             if isinstance(teacher, ModelSource):

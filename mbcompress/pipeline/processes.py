@@ -1,7 +1,7 @@
-"""Processes that `accelerate launch` or `torchrun` starts to run one recipe together.
+"""Distributed runs with `accelerate launch` or `torchrun`.
 
-All of them compute the passes. The main process, rank 0, alone uses the cache, writes, measures and reports. The
-process group is accelerate's; neither it nor torch is imported for one process.
+All processes compute the passes; only the main process (rank 0) uses the cache, writes, measures and reports.
+accelerate provides the process group; for a single process, it is not imported.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from mbcompress.training.distributed import AccelerateGroup
 
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
-"""Environment variables in which launchers pass rank and world size."""
+"""Environment variables with which launchers pass rank and world size."""
 
 LONGEST_WAIT = timedelta(days=7)
-"""The others wait while the main process measures; the death of a process is noticed at once all the same."""
+"""Timeout of collectives: the others wait while the main process measures. Dead processes are noticed at once."""
 
 PATIENCE_SECONDS = 5.0
-"""Time that another process waits before it reports an error, which is mostly the main process's too."""
+"""Time that other processes wait before they report an error, because the main process usually has the same one."""
 
 
 def launched() -> tuple[int, int]:
-    """Rank and world size as a launcher has set them; (0, 1) without one.
+    """Return the launcher's rank and world size; (0, 1) without a launcher.
 
     Raises:
-        MbcompressError: the environment variables of a launcher are not such numbers.
+        MbcompressError: the launcher's environment variables are invalid.
     """
     for names in LAUNCHERS:
         texts = [os.environ.get(name) for name in names]
@@ -59,24 +59,24 @@ def launched() -> tuple[int, int]:
 
 
 def lacks_mpi() -> bool:
-    """Whether accelerate has started one process only, as it does for several CPU processes without MPI."""
+    """Whether accelerate has started only one process, as it does for several CPU processes without MPI."""
     accelerate_on_cpu = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
     return accelerate_on_cpu and launched()[1] == 1
 
 
 def is_main() -> bool:
-    """Whether this is the main process, which alone prints."""
+    """Whether this is the main process, the only one that prints."""
     return launched()[0] == 0
 
 
 def join(device: str) -> AccelerateGroup:
-    """Join the other processes of the launcher; each computes on its own `device`.
+    """Join the process group of the launcher.
 
     Args:
-        device: 'auto', 'cpu' or 'cuda'.
+        device: 'auto', 'cpu' or 'cuda'; each process gets its own CUDA device.
 
     Raises:
-        MbcompressError: accelerate is missing or has another world size; several processes cannot use `device`.
+        MbcompressError: accelerate is missing or has a different world size, or several processes cannot use `device`.
     """
     rank, world_size = launched()
     if device not in ("auto", "cpu", "cuda"):
@@ -85,7 +85,7 @@ def join(device: str) -> AccelerateGroup:
         from accelerate import PartialState
     except ImportError:
         raise MbcompressError(
-            f"accelerate: is not installed, and {world_size} processes need it to train together; "
+            f"accelerate: is not installed, but training in {world_size} processes needs it; "
             "pip install 'mbcompress[distributed]'"
         ) from None
     import torch
@@ -95,12 +95,12 @@ def join(device: str) -> AccelerateGroup:
 
     cpu = choose(device).type != "cuda"
     ours = not torch.distributed.is_initialized()
-    with handling_signals(signal.SIG_DFL) if rank else nullcontext():  # no Python handler runs while it waits
+    with handling_signals(signal.SIG_DFL) if rank else nullcontext():  # Python handlers do not run while it waits
         state = PartialState(cpu=cpu, timeout=LONGEST_WAIT)
     if (state.process_index, state.num_processes) != (rank, world_size):
         raise MbcompressError(
-            f"accelerate: has {state.num_processes} processes, and the launcher started {world_size}; "
-            "on the CPU, a program of your own must begin with Accelerator(cpu=True)"
+            f"accelerate: has {state.num_processes} processes, but the launcher started {world_size}; "
+            "on the CPU, your program must start with Accelerator(cpu=True)"
         )
     if ours:
         import atexit
@@ -110,7 +110,7 @@ def join(device: str) -> AccelerateGroup:
 
 
 def _leave(rank: int) -> None:
-    """Leave the process group well before Python ends: a late thread of gloo would abort it then."""
+    """Leave the process group before interpreter shutdown, when a gloo thread could abort the process."""
     from accelerate import PartialState
 
     if rank:
@@ -122,10 +122,10 @@ def _leave(rank: int) -> None:
 
 @contextmanager
 def behind_main() -> Iterator[None]:
-    """Run a command in all processes such that the main process alone reports its end.
+    """Run a command in all processes, with only the main process reporting how it ends.
 
-    An error of the main process ends it, and the launcher then ends the others while they wait here. A process that is
-    still alive afterwards reports its own error. Without an error, only the main process leaves the block.
+    If the main process fails, it exits, and the launcher terminates the others while they wait here. A process that is
+    still alive after that reports its own error. Without an error, only the main process leaves the block.
     """
     rank, world_size = launched()
     try:
@@ -149,7 +149,7 @@ def behind_main() -> Iterator[None]:
 
 
 def share_files(directory: Path, process_group: ProcessGroup) -> None:
-    """Copy the files that the main process has in `directory` to the same place of every other process."""
+    """Copy the files in the main process's `directory` to the `directory` of every other process."""
     if process_group.world_size == 1:
         return
     files = process_group.broadcast_object(lambda: {path.name: path.read_bytes() for path in directory.iterdir()})

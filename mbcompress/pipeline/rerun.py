@@ -1,4 +1,4 @@
-"""Compares two runs of one recipe: accuracy, weights and files, and their environments."""
+"""Compare two runs of the same recipe: accuracy, weights, files and environments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 SIDES = ("baseline", "result")
 ENVIRONMENT = ("python", "platform", "libraries", "plugins", "cpu", "torch_threads", "processes", "device")
-"""Entries of environment.json that can change the last bit of a weight."""
+"""Entries of environment.json that can change bits of the weights."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison, in words."""
+    """One comparison, as text."""
 
     subject: str
     first: str
@@ -35,14 +35,14 @@ class Finding:
 
 
 def compare_runs(first: Path, second: Path) -> list[Finding]:
-    """Compare what two runs of one recipe should share: accuracy, and the bytes of weights and artifacts.
+    """Compare accuracy, and the bytes of weights and artifacts, of two runs of the same recipe.
 
     Args:
-        first: a run directory.
-        second: the run directory of the repetition.
+        first: the original run directory.
+        second: the run directory of the rerun.
 
     Raises:
-        MbcompressError: one of them is not a run directory, or was changed.
+        MbcompressError: one of them is not a run directory, or was modified.
     """
     manifests = [read_manifest(path) for path in (first, second)]
     reports = [_document(manifest, "report.json") for manifest in manifests]
@@ -57,7 +57,7 @@ def compare_runs(first: Path, second: Path) -> list[Finding]:
 
 
 def compare_environments(first: Path, second: Path) -> list[Finding]:
-    """Differences of two environments that can change the last bit of a weight."""
+    """Return the differences between two environments that can change bits of the weights."""
     one, other = (_document(read_manifest(path), "environment.json") for path in (first, second))
     findings = [Finding(name, _text(one.get(name)), _text(other.get(name))) for name in ENVIRONMENT]
     return [finding for finding in findings if not finding.same]
@@ -68,7 +68,7 @@ def _document(manifest: Manifest, name: str) -> Any:
 
 
 def _digests(manifest: Manifest, report: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of weights and artifacts by name, with `steps/` of earlier versions as `passes/`."""
+    """Return the SHA-256 of weights and artifacts by name; `steps/` of earlier versions becomes `passes/`."""
     artifacts = {artifact["path"] for artifact in report["artifacts"]}
     return {
         re.sub(rf"^{EARLIER}/", f"{PASSES}/", name): entry.sha256

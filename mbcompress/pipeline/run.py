@@ -1,4 +1,4 @@
-"""Runs a plan: preflight, passes, exports, measurement, report. Imports torch."""
+"""Run a plan: preflight, passes, export, measurement, report. Imports torch."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def run(
 ) -> tuple[nn.Module, Report]:
     """Run `plan`, write all files to `directory`, and return the compressed model and the report.
 
-    Of several processes, all apply the passes, and the main one alone exports, measures and reports; the others use
-    `directory` for themselves, and their report is empty.
+    With several processes, all apply the passes; only the main process exports, measures and reports. The others need
+    their own temporary `directory` and return an empty report.
 
     Args:
-        plan: to run.
-        registry: that the plan's components came from.
-        inputs: device, progress, and what the caller provides in place of parts of the recipe.
-        directory: empty.
+        plan: the resolved recipe.
+        registry: the registry of the plan's components.
+        inputs: device, progress, and objects that replace parts of the recipe.
+        directory: an empty directory.
         notifier: called after every pass.
         store: the cache; None to compute all passes.
 
     Raises:
-        MbcompressError: data, weights or a pass's target turn out to be impossible.
+        MbcompressError: data or weights cannot be used, or a pass cannot reach its target.
     """
     setup = preflight(plan, registry, inputs)
     is_main = inputs.process_group.is_main_process
@@ -60,7 +60,7 @@ def run(
         records.append(record)
         if number:
             notifier.pass_finished(number, record["name"], record["metrics"], record["seconds"])
-        if number == plan.measure.baseline_after:  # with 0, an export that fails does so before the passes
+        if number == plan.measure.baseline_after:  # with 0, a failing export fails before the passes
             model = executor.rebase()
             baseline = _export("baseline", model, setup, directory) if is_main else []
     if not is_main:
@@ -75,7 +75,7 @@ def run(
 
 
 def _export(name: str, sized: SizedModel, setup: Setup, directory: Path) -> list[Artifact]:
-    """Export a model, which moves to the CPU, for each runtime in the recipe's order."""
+    """Move a model to the CPU and export it for each runtime, in the recipe's order."""
     plan, context = setup.plan, setup.context
     model = sized.model.cpu()
     artifacts = []
@@ -87,7 +87,7 @@ def _export(name: str, sized: SizedModel, setup: Setup, directory: Path) -> list
 
 
 def _measure(setup: Setup, baseline: list[Artifact], result: list[Artifact]) -> tuple[list[Report], list[Report]]:
-    """Figures of each runtime, and of the runtimes beside each other if there are several."""
+    """Measure each runtime, and compare the runtimes if there are several."""
     plan, splits, progress = setup.plan, setup.splits, setup.context.progress
     comparisons = [
         compare(runtime, before, after, splits.test, splits.normalization, plan.measure, setup.metrics, progress)

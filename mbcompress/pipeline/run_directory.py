@@ -1,4 +1,4 @@
-"""The run directory: its files are hidden until the run is complete."""
+"""The run directory: files stay hidden until the run is complete."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ RUNS = Path("runs")
 PARTIAL = ".partial"
 LOCK = ".lock"
 STAMP = re.compile(r"-\d{8}-\d{6}(-\d+)?")
-"""The part of a run directory's name after that of the recipe."""
+"""The part of a run directory's name that follows the recipe's name."""
 
 
 def default_directory(name: str) -> Path:
-    """`runs/NAME-DATE-TIME`, which does not exist yet, or the directory of a run of this name that was killed."""
+    """Return a new `runs/NAME-DATE-TIME`, or the directory of a killed run of this name."""
     for path in sorted(RUNS.glob(f"{escape(name)}-*")):
         if STAMP.fullmatch(path.name.removeprefix(name)) and _was_killed(path):
             return path
@@ -37,7 +37,7 @@ def default_directory(name: str) -> Path:
 
 
 def _was_killed(directory: Path) -> bool:
-    """Whether the process of the run in this directory has died."""
+    """Whether this is the directory of a run that was killed."""
     try:
         if not (directory / LOCK).exists() or _has_other_files(directory):
             return False
@@ -48,13 +48,13 @@ def _was_killed(directory: Path) -> bool:
 
 
 def _has_other_files(directory: Path) -> bool:
-    """Whether a directory holds files that are not of an unfinished run."""
+    """Whether a directory contains files that do not belong to an unfinished run."""
     own = {PARTIAL, LOCK, *_moved(directory)}
     return any(path.name not in own for path in directory.iterdir())
 
 
 def _moved(directory: Path) -> set[str]:
-    """Files that a run may have moved up before it was killed; its manifest moves last and is still below."""
+    """Names that a killed run may have moved out of the hidden directory already; the manifest moves last."""
     try:
         listed = json.loads((directory / PARTIAL / MANIFEST).read_text())["files"]
         names = {str(entry["path"]).partition("/")[0] for entry in listed}
@@ -62,11 +62,11 @@ def _moved(directory: Path) -> set[str]:
         return set()
     return {
         name for name in names if name not in ("", ".", "..") and Path(name).name == name
-    }  # the manifest may be forged
+    }  # the manifest may be malicious
 
 
 def _clear(directory: Path) -> None:
-    """Remove the files of a run that was killed, but not its lock."""
+    """Remove the files of a killed run, except its lock."""
     for name in _moved(directory):
         path = directory / name
         if path.is_dir() and not path.is_symlink():
@@ -78,13 +78,13 @@ def _clear(directory: Path) -> None:
 
 @contextmanager
 def provisional(directory: Path) -> Iterator[Path]:
-    """Claim `directory`, and yield a hidden directory inside; its files move up if the block succeeds.
+    """Lock `directory` and yield a hidden subdirectory; its files move to `directory` if the block succeeds.
 
-    No other run can claim the same directory meanwhile; the claim of a process that was killed is taken over. If the
-    block fails, its files are removed, and the directory too unless it existed before, as a mount point or a link may.
+    The lock of a killed process is taken over. If the block fails, its files are removed, and also `directory` unless
+    it existed before.
 
     Raises:
-        MbcompressError: `directory` is in use or cannot be made.
+        MbcompressError: `directory` is in use, not empty, or cannot be created.
     """
     partial, lock = directory / PARTIAL, FileLock(directory / LOCK, timeout=0)
     existed = True
@@ -92,10 +92,10 @@ def provisional(directory: Path) -> Iterator[Path]:
         existed = directory.exists()
         if existed and (not directory.is_dir() or _has_other_files(directory)):
             raise MbcompressError(f"{directory}: is not empty; choose another --out, or empty it first")
-        existed = existed and not (directory / LOCK).exists()  # else a run that was killed has made it
+        existed = existed and not (directory / LOCK).exists()  # otherwise a killed run created it
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        if _has_other_files(directory):  # a run that has just ended
+        if _has_other_files(directory):  # another run has just finished
             lock.release()
             raise MbcompressError(f"{directory}: is not empty; choose another --out, or empty it first")
         _clear(directory)
