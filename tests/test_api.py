@@ -142,7 +142,7 @@ class MyRuntime(mbcompress.Runtime):
         ([Wishful()], "passes[0]: pass 'scale' requires {'float'}, which must be a frozenset of mbcompress.Trait"),
         (
             {"passes": [], "export": [MyRuntime()]},
-            "export[0]: MyRuntime is not an installed runtime, and the process that measures its files could not find",
+            "export[0]: MyRuntime is not an installed runtime; the process that measures its files could not import",
         ),
         ({"passes": [], "data": Scale()}, "data: must be a dataset, an mbcompress.Dataset, got an object of class Sc"),
         ({"passes": [], "model": Stripes()}, "model: must be a model source, an mbcompress.ModelSource, got an object"),

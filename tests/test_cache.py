@@ -187,7 +187,7 @@ def test_a_damaged_entry_is_as_good_as_none(folder: Path, run: Runner, file: str
     assert run(FIRST) == [False]
     (line,) = run.lines.lines
     assert line.startswith("cache: the entry of 'train' is damaged (")
-    assert line.endswith("); it is computed again")
+    assert line.endswith("); computing it again")
     assert run(FIRST) == [True]
 
 
@@ -265,7 +265,7 @@ def test_the_command(run: Runner, folder: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith("0 items removed, 0 B; ")
     with lock_of(folder, listed[0]["key"]):
         assert main(["cache", "clear"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("1 items stay: they are in use")
+    assert capsys.readouterr().out.splitlines()[1].startswith("1 items not removed: in use")
     assert main(["cache", "clear"]) == 0
     assert items(folder) == []
     assert main(["cache", "prune", "--gib", "-1"]) == 2

@@ -50,7 +50,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run run a recipe", "validate check", "passes list", "plugins list", "plugin create"):
         assert command in text
     assert (
-        "0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input or a machine without room, 3 a limit of the recipe's "
+        "0 success, 1 a bug in mbcompress or a plugin, 2 bad input or no space left, 3 a limit of the recipe's "
         "budget was missed, 130 and 143 interrupted" in text
     )
 

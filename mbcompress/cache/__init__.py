@@ -1,8 +1,8 @@
-"""The cache: finished passes, training checkpoints and decoded images, kept between runs in one folder.
+"""The cache: finished passes, training checkpoints and decoded images, kept in one folder between runs.
 
-The folder may be deleted at any time: what is missing is computed again.
+The folder can be deleted at any time; missing entries are recomputed.
 
-In: a pass, its model and context; `keys` hashes all that the result depends on. Out: the files of a finished pass
-(`store`), checkpoints of a training (`checkpoints`), what to evict (`eviction`). May import: contract, graph, and the
+In: a pass, its model and context; `keys` hashes everything the result depends on. Out: the files of finished passes
+    (`store`), training checkpoints (`checkpoints`), and eviction (`eviction`). May import: contract, graph, and the
 processor's description from measure.
 """

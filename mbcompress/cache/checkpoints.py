@@ -1,6 +1,6 @@
-"""Training checkpoints on disk, so that a run that was killed resumes in the middle of a pass.
+"""Training checkpoints on disk, to resume a killed run in the middle of a pass.
 
-A checkpoint is a safetensors file followed by its SHA-256, written whole or not at all. A damaged one counts as absent.
+A checkpoint is a safetensors file followed by its SHA-256, written atomically. Damaged checkpoints are ignored.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ FACTS = "facts"
 class CheckpointFolder(Checkpoints):
     """The checkpoints and decisions of one pass, in a folder.
 
-    A disk without room costs the checkpoint, not the run.
+    If writing fails, the run continues without checkpoints.
 
     Args:
-        folder: need not exist.
+        folder: the folder, which need not exist.
+        progress: shows warnings.
         interval: seconds between two checkpoints.
     """
 
@@ -71,11 +72,11 @@ class CheckpointFolder(Checkpoints):
         return time.monotonic() - self._saved >= self.interval
 
     def saved(self) -> None:
-        """Start the interval again."""
+        """Restart the interval."""
         self._saved = time.monotonic()
 
     def write(self, path: Path, content: bytes | str, label: str) -> None:
-        """Write a file of the folder; the first failure is reported, later ones are not."""
+        """Write a file to the folder; only the first failure is reported."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
@@ -86,7 +87,7 @@ class CheckpointFolder(Checkpoints):
 
 
 class CheckpointFile(Checkpoint):
-    """The checkpoint of one training, in a file."""
+    """The checkpoint file of one training."""
 
     def __init__(self, owner: CheckpointFolder, path: Path) -> None:
         self.owner = owner
@@ -130,7 +131,7 @@ def _content(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     from safetensors.torch import save
 
     text = torch.frombuffer(bytearray(json.dumps(facts), "utf-8"), dtype=torch.uint8)
-    # copies: safetensors refuses tensors that share storage, as tied weights do
+    # copies, because safetensors rejects tensors that share storage, such as tied weights
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     body = save({**plain, FACTS: text})
     return body + hashlib.sha256(body).digest()

@@ -1,4 +1,4 @@
-"""Lists the cache and keeps it small: the least recently used entries are evicted first."""
+"""List cache entries, and evict the least recently used ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 IMAGES = "images"
-"""Images that datasets have decoded; each file is read at once, so it needs no lock."""
+"""Folder of decoded images of datasets; files are read in one go, so they need no lock."""
 
 EARLIER = "steps", "trainings"
-"""Folders of earlier versions, which are never read but can be evicted."""
+"""Folders of earlier versions; not read, only evicted."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An entry of the cache.
+    """A cache entry.
 
     Attributes:
         kind: 'pass', 'checkpoints' or 'images'.
-        name: the pass, if known.
-        used: time of the last use, in seconds since 1970.
+        name: name of the pass, if known.
+        used: time of last use, in seconds since the epoch.
     """
 
     kind: str
@@ -42,15 +42,15 @@ class Item:
 
 
 def items(root: Path) -> list[Item]:
-    """All entries of the cache, the most recently used first."""
+    """Return all cache entries, most recently used first."""
     listed = [*_passes(root), *_checkpoints(root), *_images(root)]
     return sorted(listed, key=lambda item: item.used, reverse=True)
 
 
 def evict(root: Path, limit: int) -> list[Item]:
-    """Remove the least recently used entries until at most `limit` bytes are left, and return them.
+    """Remove the least recently used entries until at most `limit` bytes are left; return the removed entries.
 
-    Entries that a running process uses stay.
+    Entries in use by a running process are kept.
     """
     listed = items(root)
     total, evicted = sum(item.bytes for item in listed), []
@@ -64,7 +64,7 @@ def evict(root: Path, limit: int) -> list[Item]:
 
 
 def _remove(root: Path, item: Item) -> bool:
-    """Remove an entry; False if it is in use or cannot be removed."""
+    """Remove an entry; return False if it is in use or cannot be removed."""
     lock: FileLock = lock_of(root, item.key)
     try:
         if item.kind == "images":
@@ -82,9 +82,9 @@ def _remove(root: Path, item: Item) -> bool:
 
 def _passes(root: Path) -> Iterator[Item]:
     for path in [*_listing(root / PASSES), *_listing(root / EARLIER[0])]:
-        with suppress(OSError):  # another process may remove it at any time
+        with suppress(OSError):  # another process can remove it at any time
             used = (path / ENTRY).stat().st_mtime if (path / ENTRY).exists() else 0.0
-            key = path.name.removeprefix(".").partition("-")[0]  # one that was never finished is called '.KEY-…'
+            key = path.name.removeprefix(".").partition("-")[0]  # unfinished entries are named '.KEY-…'
             yield Item("pass", key, _name(path), path, _size(path), used)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def data_fingerprint(data: Development) -> str:
-    """SHA-256 of everything that passes can see of the data."""
+    """Return the SHA-256 of all data that passes can see."""
     digest = hashlib.sha256(repr((data.classes, data.normalization, data.augmentation)).encode())
     for images in (data.train, data.calibration, data.validation):
         digest.update(repr((images.pixels.shape, images.pixels.dtype)).encode())
@@ -35,10 +35,10 @@ def data_fingerprint(data: Development) -> str:
 
 @torch.no_grad()
 def model_fingerprint(model: nn.Module, example: Tensor) -> str:
-    """SHA-256 of a model in eval mode: its layers, its tensors, and its outputs, which depend on its code.
+    """Return the SHA-256 of a model in eval mode: its layers, tensors, and outputs, which depend on its code.
 
     Args:
-        example: (N, C, H, W) float32, for shape and device.
+        example: (N, C, H, W) float32; only its shape and device are used.
     """
     digest = hashlib.sha256(f"{qualified_name(type(model))} {model!r}".encode())
     for name, value in model.state_dict().items():
@@ -56,7 +56,7 @@ def _content(tensor: Tensor) -> bytes:
 
 
 def plain_attributes(module: nn.Module) -> dict[str, str]:
-    """Attributes of numbers and texts, such as a dropout rate that `repr` does not show."""
+    """Return attributes with plain values, such as a dropout rate that the module's `repr` does not show."""
     return {
         name: repr(value)
         for name, value in sorted(vars(module).items())
@@ -65,7 +65,7 @@ def plain_attributes(module: nn.Module) -> dict[str, str]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is a number, a text, None, or a list, tuple or dict of such: `repr` shows all of it."""
+    """Whether a value is a number, string, None, or a list, tuple or dict of these, so that `repr` is complete."""
     if isinstance(value, dict):
         return all(map(_is_plain, [*value, *value.values()]))
     if isinstance(value, list | tuple):
@@ -74,24 +74,24 @@ def _is_plain(value: object) -> bool:
 
 
 def qualified_name(cls: type) -> str:
-    """'package.module.Class'."""
+    """Return 'package.module.Class'."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def root_package(cls: type) -> str:
-    """'package'."""
+    """Return the top-level package."""
     return cls.__module__.partition(".")[0]
 
 
 @cache
 def source_hash(cls: type) -> str | None:
-    """SHA-256 of the code around a class: its package, its module or script, or the class alone.
+    """Return the SHA-256 of the code that defines a class: its package, its module or script, or only the class.
 
-    None if its source cannot be read.
+    None if the source cannot be read.
     """
     file = getattr(sys.modules.get(root_package(cls)), "__file__", None)
     try:
-        if file is None or root_package(cls) == "__main__":  # where a class may have been typed
+        if file is None or root_package(cls) == "__main__":  # the class may be from an interactive session
             text = hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
             return text + (_digest(Path(file)) if file else "")
         return _digest(Path(file))
@@ -101,7 +101,7 @@ def source_hash(cls: type) -> str | None:
 
 @cache
 def distribution_hash(origin: Origin) -> str:
-    """SHA-256 of all modules that a plugin's distribution installed; of nothing for mbcompress, which has many."""
+    """Return the SHA-256 of all modules of a plugin's distribution; an empty hash for mbcompress itself."""
     digest = hashlib.sha256()
     if origin.distribution != "mbcompress":
         names = importlib.metadata.packages_distributions()
@@ -121,7 +121,7 @@ def _digest(module: Path) -> str:
 
 
 def _files(module: Path) -> Iterator[Path]:
-    """The module itself; of a package all Python files and compiled extensions."""
+    """Yield the module's file, or all Python files and compiled extensions of a package."""
     if module.name != "__init__.py":
         yield module
         return

@@ -1,4 +1,4 @@
-"""The key of a pass's result: a hash of the incoming model and data, the options, the code and the libraries."""
+"""The cache key of a pass: a hash of its input model, data, options, code and libraries."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from mbcompress.registry.registry import Origin
 
 LIBRARIES = ("torch", "torchao")
-"""Packages with versions that identify the code of their modules."""
+"""Packages whose versions identify the code of their modules."""
 SCHEMA = 2
-"""Raised when the files of an entry change their meaning."""
+"""Increase it when the format of cache entries changes."""
 
 
 def pass_key(
@@ -49,13 +49,13 @@ def pass_key(
     data: str,
     source: ModelSource | None = None,
 ) -> str | None:
-    """The cache key of the result of a pass on `model`; None if it depends on anything that cannot be hashed.
+    """Return the cache key of a pass on `model`; None if it depends on anything that cannot be hashed.
 
     Args:
         component: the pass.
-        origin: the plugin that installed the pass; None for a class of the caller's.
-        data: as `data_fingerprint` returns it.
-        source: that the model came from; options of a plugin's source may take effect in training only.
+        origin: the plugin that provides the pass; None for a caller's class.
+        data: the result of `data_fingerprint`.
+        source: the model source, because some of its options may only matter in training.
     """
     components = (component, *context.later, *([source] if source else []))
     if not all(_is_serializable(each) for each in components):
@@ -82,21 +82,21 @@ def pass_key(
         "runtimes": [[each.name, each.as_written(), source_hash(type(each))] for each in context.runtimes],
         "later": [[each.name, each.as_written()] for each in context.later],
         "seed": context.seed,
-        "processor": processor().model,  # some passes measure time, or ask for its instructions
+        "processor": processor().model,  # some passes measure latency or check instruction sets
         "machine": machine(context.device, context.process_group.world_size),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _code(component: Pass, teachers: list[ModelSource], model: nn.Module, context: Context) -> dict[str, str | None]:
-    """Hashes of the code of the pass, its teachers, later passes, and modules that no library versions."""
+    """Return hashes of the code of the pass, teachers, later passes, and modules that are not from `LIBRARIES`."""
     classes: list[type] = [type(each) for each in (component, *teachers, *context.later)]
     classes += [type(module) for module in model.modules() if root_package(type(module)) not in LIBRARIES]
     return {qualified_name(cls): source_hash(cls) for cls in classes}
 
 
 def machine(device: torch.device, world_size: int) -> dict[str, Any]:
-    """What the last bit of a result depends on besides code and data."""
+    """Return what results depend on bit by bit, besides code and data."""
     return {
         "python": platform.python_version(),
         "processor": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
@@ -107,7 +107,7 @@ def machine(device: torch.device, world_size: int) -> dict[str, Any]:
 
 
 def _is_serializable(component: Component) -> bool:
-    """Whether JSON holds all options; other objects are only described there, and two may look the same."""
+    """Whether all options are JSON-serializable; descriptions of other objects may not be unique."""
     try:
         component.model_dump(mode="json")
     except PydanticSerializationError:
@@ -129,7 +129,7 @@ def _requirements(distribution: str) -> frozenset[str]:
 
 
 def versions_of(distributions: set[str]) -> dict[str, str]:
-    """Installed versions of the requirements of these distributions."""
+    """Return the installed versions of the requirements of these distributions."""
     versions = {}
     for name in sorted(set().union(*map(_requirements, distributions))):
         try:

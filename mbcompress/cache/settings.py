@@ -1,33 +1,33 @@
-"""How large the cache may grow, and how often a training is saved: environment variables."""
+"""Environment variables for the maximum cache size and the checkpoint interval."""
 
 import os
 
 from mbcompress.errors import MbcompressError, shown
 
 LIMIT = "MBCOMPRESS_CACHE_GIB"
-"""Environment variable: the largest size of the cache."""
+"""Environment variable: maximum size of the cache in GiB."""
 
 SECONDS = "MBCOMPRESS_CHECKPOINT_SECONDS"
-"""Environment variable: seconds between two training checkpoints, the most that is lost when a run is killed."""
+"""Environment variable: seconds between two training checkpoints."""
 
 DEFAULT_LIMIT_GIB = 10.0
 DEFAULT_CHECKPOINT_SECONDS = 60.0
 
 
 def cache_limit() -> int:
-    """The size in bytes that the cache is evicted down to after each run.
+    """Return the maximum size of the cache in bytes, enforced after each run.
 
     Raises:
-        MbcompressError: the environment variable is not a number that is at least 0.
+        MbcompressError: the environment variable is not a number >= 0.
     """
     return int(_number(LIMIT, DEFAULT_LIMIT_GIB, "GiB") * 2**30)
 
 
 def checkpoint_seconds() -> float:
-    """Seconds between two training checkpoints.
+    """Return the seconds between two training checkpoints.
 
     Raises:
-        MbcompressError: the environment variable is not a number that is at least 0.
+        MbcompressError: the environment variable is not a number >= 0.
     """
     return _number(SECONDS, DEFAULT_CHECKPOINT_SECONDS, "seconds")
 

@@ -1,4 +1,4 @@
-"""Finished passes by key: written whole or not at all, verified when read, computed by one run at a time."""
+"""Store finished passes by key: written atomically, verified when read, and computed by one run at a time."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Store:
-    """The finished passes of one cache folder.
+    """The finished passes in a cache folder.
 
     Attributes:
         root: the folder, which need not exist.
-        progress: receives a line about entries that are damaged or cannot be written.
+        progress: shows warnings about entries that are damaged or cannot be written.
         interval: seconds between two checkpoints of a training.
     """
 
@@ -45,16 +45,16 @@ class Store:
 
     @contextmanager
     def claimed(self, key: str, name: str) -> Iterator[None]:
-        """Lock the entry `key` while the block runs; waits for another run that holds it.
+        """Lock the entry `key` while the block runs; wait if another run holds the lock.
 
-        A process that dies releases its locks. Where the folder cannot be written, the block runs without a lock.
+        The lock of a dead process is released. If the folder cannot be written, the block runs without a lock.
         """
         lock = lock_of(self.root, key)
         try:
             (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
             self._acquire(lock, name)
         except OSError as error:
-            self.progress.say(f"cache: {self.root} cannot be written ({error.strerror}); nothing is kept")
+            self.progress.say(f"cache: {self.root} cannot be written ({error.strerror}); nothing is cached")
         try:
             yield
         finally:
@@ -70,7 +70,7 @@ class Store:
                 return
 
     def find(self, key: str, name: str) -> Path | None:
-        """The directory of a finished pass, if it is there and undamaged; marks it as used now."""
+        """Return the directory of a finished pass and mark it as used; None if it is missing or damaged."""
         entry = self.root / PASSES / key
         if not entry.is_dir():
             return None
@@ -81,13 +81,13 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damaged = [f"{ENTRY}: {error}"]
         if damaged:
-            self.progress.say(f"cache: the entry of {name!r} is damaged ({damaged[0]}); it is computed again")
+            self.progress.say(f"cache: the entry of {name!r} is damaged ({damaged[0]}); computing it again")
             shutil.rmtree(entry, ignore_errors=True)
             return None
         return entry
 
     def keep(self, key: str, name: str, write: Callable[[Path], None]) -> Path | None:
-        """Make the directory that `write` fills the entry of `key`; None without room or permission for it."""
+        """Store the files that `write` creates in a directory as entry `key`; return None if that fails."""
         passes = self.root / PASSES
         partial = None
         try:
@@ -100,19 +100,19 @@ class Store:
         except (OSError, MbcompressError) as error:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
-            self.progress.say(f"cache: {name!r} was not kept: {error}")
+            self.progress.say(f"cache: {name!r} was not cached: {error}")
             return None
         return passes / key
 
     def checkpoints(self, key: str) -> CheckpointFolder:
-        """Checkpoints of the trainings of a pass."""
+        """Return the training checkpoints of a pass."""
         return CheckpointFolder(self.root / CHECKPOINTS / key, self.progress, self.interval)
 
     def delete_checkpoints(self, key: str) -> None:
-        """Delete the checkpoints of a pass that is finished."""
+        """Delete the checkpoints of a finished pass."""
         shutil.rmtree(self.root / CHECKPOINTS / key, ignore_errors=True)
 
 
 def lock_of(root: Path, key: str) -> FileLock:
-    """The lock that a process holds while it computes, reads or evicts the entry `key`."""
+    """Return the lock for computing, reading or evicting the entry `key`."""
     return FileLock(root / LOCKS / f"{key}.lock")

@@ -1,7 +1,7 @@
-"""The command line: one module per command; user errors become one sentence here and nowhere else.
+"""The command line: one module per command. User errors are printed as one sentence only here.
 
-Exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input, 3 a limit of the recipe's budget was missed, 130
-interrupted by Ctrl-C and 143 by SIGTERM.
+Exit codes: 0 success, 1 a bug in mbcompress or a plugin, 2 bad input or no space left, 3 a limit of the recipe's budget
+was missed, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 
 In: arguments. Out: an exit code. May import: every room.
 """
@@ -27,7 +27,7 @@ COMMANDS = (run, validate, passes, info, rerun, cache, plugins, plugin, schema, 
 
 
 class _Version(argparse.Action):
-    """Reads the distribution's metadata only when asked."""
+    """Prints the version; reads the distribution's metadata only when used."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import importlib.metadata
@@ -37,11 +37,11 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; reads no plugins."""
+    """Build the parser of all commands; does not load plugins."""
     parser = argparse.ArgumentParser(
         prog="mbcompress",
-        description="Compress MobileNets by recipes of pluggable passes, and report what the file really does.",
-        epilog="exit codes: 0 fine, 1 a bug of mbcompress or of a plugin, 2 bad input or a machine without room, 3 a "
+        description="Compress CNNs with recipes of pluggable passes, and measure the exported files.",
+        epilog="exit codes: 0 success, 1 a bug in mbcompress or a plugin, 2 bad input or no space left, 3 a "
         "limit of the recipe's budget was missed, 130 and 143 interrupted",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    # read when torch is imported: waiting threads must not keep shared cores busy
+    # read when torch is imported; idle threads must not spin on shared cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with handling_signals(raise_interrupted):
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mbcompress: interrupted{hint}", file=sys.stderr)
         return SIGNALLED + (interrupt.signal if isinstance(interrupt, Interrupted) else signal.SIGINT)
     except BrokenPipeError:
-        # the reader of the output has ended, as in `mbcompress passes | head`
+        # the reader closed the pipe, as in `mbcompress passes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     return code

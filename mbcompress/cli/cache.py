@@ -1,4 +1,4 @@
-"""`mbcompress cache list | prune | clear`: list or remove what is kept between runs."""
+"""`mbcompress cache list | prune | clear`: list or remove cached passes, checkpoints and images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its actions."""
-    parser = commands.add_parser("cache", help="list or remove what is kept between runs", description=__doc__)
+    parser = commands.add_parser(
+        "cache", help="list or remove cached passes, checkpoints and images", description=__doc__
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "list all entries, the most recently used first"
+    text = "list all entries, most recently used first"
     listing = actions.add_parser("list", help=text, description=f"{text.capitalize()}.")
     listing.add_argument("--json", action="store_true", help="print JSON on standard output")
     listing.set_defaults(execute=list_items)
-    text = "remove the least recently used entries until the rest fits"
+    text = "remove the least recently used entries until the cache fits a size"
     prune = actions.add_parser("prune", help=text, description=f"{text.capitalize()}.")
     prune.add_argument(
-        "--gib", type=float, metavar="SIZE", help="largest size that may stay (default: MBCOMPRESS_CACHE_GIB, or 10)"
+        "--gib", type=float, metavar="SIZE", help="maximum size of the cache (default: MBCOMPRESS_CACHE_GIB, or 10)"
     )
     prune.set_defaults(execute=prune_items)
     text = "remove all entries that no running process uses"
@@ -35,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def list_items(options: argparse.Namespace) -> int:
-    """Print a line for each entry, and the total."""
+    """Print one line per entry, and the total."""
     from mbcompress.cache.eviction import items
     from mbcompress.files import cache_folder
     from mbcompress.report.wording import file_size
@@ -57,7 +59,7 @@ def list_items(options: argparse.Namespace) -> int:
 
 
 def prune_items(options: argparse.Namespace) -> int:
-    """Evict down to a size."""
+    """Evict entries until the cache fits the size."""
     from mbcompress.cache.settings import cache_limit
 
     if options.gib is not None and not 0 <= options.gib < 2**40:
@@ -66,7 +68,7 @@ def prune_items(options: argparse.Namespace) -> int:
 
 
 def clear_items(options: argparse.Namespace) -> int:
-    """Evict everything."""
+    """Evict all entries that are not in use."""
     return _evict(-1)
 
 
@@ -80,5 +82,5 @@ def _evict(limit: int) -> int:
     size = sum(item.bytes for item in left)
     print(f"{len(evicted)} items removed, {file_size(sum(item.bytes for item in evicted))}; {file_size(size)} left")
     if limit < 0 and left:
-        print(f"{len(left)} items stay: they are in use, or cannot be removed")
+        print(f"{len(left)} items not removed: in use, or no permission")
     return 0

@@ -1,4 +1,4 @@
-"""Progress on the terminal: bars, lines for a log, or nothing."""
+"""Progress in the terminal: progress bars, log lines, or nothing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class BarProgress(Progress):
-    """Bars with the remaining time; each disappears when it is done."""
+    """Progress bars with the remaining time; each disappears when done."""
 
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
-        """A bar while the items are consumed."""
+        """Show a progress bar while the items are consumed."""
         task = self.bars.add_task(label, total=total)
         try:
             for item in items:
@@ -38,7 +38,7 @@ class BarProgress(Progress):
 
     @contextmanager
     def busy(self, label: str) -> Iterator[None]:
-        """A pulsing bar."""
+        """Show a pulsing bar."""
         task = self.bars.add_task(label, total=None)
         try:
             yield
@@ -47,52 +47,52 @@ class BarProgress(Progress):
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
-        """Lines above the bars."""
+        """Print output of the block above the bars."""
         with lines_of(speaker, self.say):
             yield
 
     def say(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self.bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class LineProgress(Progress):
-    """A line for each finished piece of work, for a log file."""
+    """One line per finished task, for log files."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
-        """A line with the seconds it took, once the items are consumed."""
+        """Print one line with the duration once the items are consumed."""
         start = time.monotonic()
         yield from items
         self.say(f"{label} ({time.monotonic() - start:.1f} s)")
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
-        """Lines like all others."""
+        """Print output of the block as lines."""
         with lines_of(speaker, self.say):
             yield
 
     def say(self, text: str) -> None:
-        """A line on the stream."""
+        """Print a line to the stream."""
         print(text, file=self.stream, flush=True)
 
 
 class SilentProgress(Progress):
-    """Nothing, not even what passes print: standard output is for the report."""
+    """No progress; output printed by passes is discarded too, so that standard output contains only the report."""
 
     @contextmanager
     def attributed(self, speaker: str) -> Iterator[None]:
-        """Silence."""
+        """Discard output of the block."""
         with lines_of(speaker, self.say):
             yield
 
 
 @contextmanager
 def front(*, shown: bool) -> Iterator[Progress]:
-    """The progress of a command: bars on a terminal, lines in a log file, or nothing."""
-    console = Console(file=sys.stderr)  # now, before the output of passes is redirected
+    """Yield the progress of a command: bars in a terminal, lines in a log file, or nothing."""
+    console = Console(file=sys.stderr)  # created before the output of passes is redirected
     if not shown:
         yield SilentProgress()
     elif not console.is_terminal:

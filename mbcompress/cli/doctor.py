@@ -37,7 +37,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The facts that `execute` prints."""
+    """Return what `execute` prints."""
     import torch
 
     from mbcompress.measure.cpu import processor

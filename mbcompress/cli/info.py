@@ -21,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "path",
         metavar="PATH",
-        help="a run directory, a pass of one, a .onnx or .safetensors file, a PyTorch checkpoint, or zoo:NAME",
+        help="a run directory, a pass directory, a .onnx or .safetensors file, a PyTorch checkpoint, or zoo:NAME",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON on standard output")
     parser.set_defaults(execute=execute)
@@ -38,13 +38,13 @@ def execute(options: argparse.Namespace) -> int:
         print()
     else:
         for line in render(described):
-            # names in a file must not reach the terminal as escape sequences
+            # names from files must not reach the terminal as escape sequences
             print("".join(character if character.isprintable() else " " for character in line))
     return 0
 
 
 def render(described: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Lines of text: short mappings on one line, lists of mappings as tables; empty values are left out."""
+    """Yield lines of text: short mappings on one line, lists of mappings as tables; empty values are omitted."""
     for key, value in described.items():
         label = f"{indent}{key.replace('_', ' ')}:"
         if value in (None, "", [], {}):

@@ -1,4 +1,4 @@
-"""The registry of a command: `--block NAME` leaves a plugin out, and broken plugins are reported."""
+"""The plugin registry of a command: `--block NAME` excludes a plugin, and broken plugins are reported."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def add_block_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --block, which may be repeated."""
+    """Add the repeatable option --block."""
     parser.add_argument(
         "--block",
         action="append",
         default=[],
         metavar="NAME",
-        help=f"do not load this plugin, or any plugin of this distribution; may be repeated ({BLOCK}=NAME,NAME "
+        help=f"do not load this plugin, or any plugin of this distribution; can be repeated ({BLOCK}=NAME,NAME "
         "does the same for every command)",
     )
 
@@ -30,7 +30,7 @@ def registry_for(options: argparse.Namespace) -> Registry:
     """Load the installed plugins except the blocked ones.
 
     Raises:
-        MbcompressError: --block names nothing that is installed; it is probably misspelt.
+        MbcompressError: a --block name is not installed, so it is probably misspelled.
     """
     names = getattr(options, "block", [])
     registry = discover(names)
@@ -41,14 +41,14 @@ def registry_for(options: argparse.Namespace) -> Registry:
 
 
 def report_needless_blocks(registry: Registry) -> None:
-    """Warn about names in the environment variable that are not installed; they are probably misspelt."""
+    """Warn about names in the environment variable that are not installed, so are probably misspelled."""
     for name in sorted(blocked_names()):
         if problem := _not_installed(name, registry):
             print(f"{BLOCK}: {problem}", file=sys.stderr)
 
 
 def report_broken(registry: Registry) -> None:
-    """Warn about plugins that are missing, wholly or in part, from what the command lists."""
+    """Warn about plugins that are completely or partly missing from the command's output."""
     for broken in registry.broken:
         print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
 

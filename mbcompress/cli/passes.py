@@ -1,4 +1,4 @@
-"""`mbcompress passes`: list the installed components with every option, its type, bounds and default."""
+"""`mbcompress passes`: list the installed components with all options, their types, bounds and defaults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mbcompress.registry.registry import Origin
 
 REQUIRED = object()
-"""Stands for the default of an option that has none."""
+"""Marks an option without a default."""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,14 +32,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "passes", help="list passes, models, datasets, runtimes and metrics with their options", description=__doc__
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="show this component only, with its options")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show only this component")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
     add_block_argument(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """List everything, or one component."""
+    """List all components, or one."""
     registry = registry_for(options)
     report_broken(registry)
     components = [_entry(kind.name, cls, origin) for kind in registry.kinds for cls, origin in kind]
@@ -73,7 +73,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _option(name: str, field: FieldInfo, default: Any) -> dict[str, Any]:
-    """An option; that of a nested group has the group's options, with the defaults that the component sets."""
+    """Describe an option; nested options are included with the defaults that the component sets."""
     option: dict[str, Any] = {"name": name, "type": _type(field.annotation)}
     if default is not REQUIRED:
         option["default"] = to_jsonable_python(default, fallback=str, serialize_unknown=True)
@@ -88,7 +88,7 @@ def _option(name: str, field: FieldInfo, default: Any) -> dict[str, Any]:
 
 
 def _type(annotation: Any) -> str:
-    """An annotation in the words of a recipe: `'l1' | 'l2'`, `float | null`."""
+    """Format an annotation in recipe syntax: `'l1' | 'l2'`, `float | null`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
         return "null"
@@ -108,7 +108,7 @@ def _type(annotation: Any) -> str:
 
 
 def _range(field: FieldInfo) -> str:
-    """The field's bounds as '>= 0, < 1'."""
+    """Format the field's bounds: '>= 0, < 1'."""
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = ((sign, getattr(bound, name, None)) for bound in field.metadata for name, sign in signs.items())
     return ", ".join(f"{sign} {limit:g}" for sign, limit in bounds if limit is not None)
@@ -125,7 +125,7 @@ def _print(entry: dict[str, Any]) -> None:
 def _print_option(option: dict[str, Any], indent: str) -> None:
     group = option.get("options", [])
     if group and option.get("default") is not None:
-        default = ""  # its options have their own
+        default = ""  # the nested options show their own
     else:
         default = f" = {json.dumps(option['default'])}" if "default" in option else " (required)"
     limits = f"  [{option['range']}]" if option["range"] else ""

@@ -1,4 +1,4 @@
-"""`mbcompress plugin new NAME` and `mbcompress plugin check NAME`: create a plugin, and test one."""
+"""`mbcompress plugin new NAME | check NAME`: create or test a plugin."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the command with its two verbs."""
-    parser = commands.add_parser("plugin", help="create a plugin, or check one", description=__doc__)
+    """Register the command and its two verbs."""
+    parser = commands.add_parser("plugin", help="create or test a plugin", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    writes = "write a package with one pass, its tests and a README"
+    writes = "create a package with one pass, its tests and a README"
     new = verbs.add_parser("new", help=writes, description=f"{writes[0].upper()}{writes[1:]}.")
     new.add_argument("name", metavar="NAME", help="name of the pass in recipes")
-    new.add_argument("--trains", action="store_true", help="write a pass that trains, with a callback")
-    new.add_argument("--directory", type=Path, metavar="DIR", help="where to write it; must not exist (default: NAME)")
+    new.add_argument("--trains", action="store_true", help="create a pass that trains, with a callback")
+    new.add_argument("--directory", type=Path, metavar="DIR", help="directory to create (default: NAME)")
     new.set_defaults(execute=execute_new)
-    tests = "test a plugin against the contract, and report what to change"
+    tests = "test a plugin against the contract and report what to fix"
     check = verbs.add_parser("check", help=tests, description=f"{tests[0].upper()}{tests[1:]}.")
     check.add_argument("name", metavar="NAME", help="a plugin, a distribution or a component")
     check.add_argument(
@@ -35,7 +35,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="test with this option instead of the class's examples, for example path=photos; may be repeated",
+        help="test with this option instead of the class's examples, for example path=photos; can be repeated",
     )
     check.add_argument("--json", action="store_true", help="print JSON on standard output")
     check.set_defaults(execute=execute_check)
@@ -53,7 +53,7 @@ def execute_new(options: argparse.Namespace) -> int:
 
 
 def _as_argument(directory: Path) -> str:
-    """The directory as pip needs it: a bare word would be the name of a distribution to download."""
+    """Return the directory as an argument for pip, which would take a bare name for a distribution on PyPI."""
     return str(directory) if directory.is_absolute() else f"./{directory}"
 
 

@@ -1,4 +1,4 @@
-"""`mbcompress plugins`: list the installed plugins with their components, and what is broken."""
+"""`mbcompress plugins`: list the installed plugins, their components and problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "plugins", help="list installed plugins, their components and what is broken", description=__doc__
+        "plugins", help="list installed plugins, their components and problems", description=__doc__
     )
     add_block_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
@@ -25,7 +25,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def execute(options: argparse.Namespace) -> int:
-    """List every plugin, the built-in ones first."""
+    """List all plugins, built-in ones first."""
     registry = registry_for(options)
     report_needless_blocks(registry)
     plugins = describe_plugins(registry)
@@ -45,7 +45,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def describe_plugins(registry: Registry) -> list[dict[str, Any]]:
-    """Each plugin with what it offers; `status` is 'fine', 'broken' (wholly or in part) or 'blocked'."""
+    """Describe each plugin and its components; `status` is 'fine', 'broken' (completely or partly) or 'blocked'."""
     return [_describe(origin, registry) for origin in registry.origins]
 
 

@@ -1,4 +1,4 @@
-"""Turns what passes print into lines with the name of the pass, so that progress bars and JSON stay intact."""
+"""Prefix output printed by passes with the pass's name, without breaking progress bars and JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Lines(io.RawIOBase):
-    """Calls `say` with every finished line; of a line with carriage returns, with its last state."""
+    """Calls `say` with each complete line; after carriage returns, with the last state of the line."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
@@ -31,7 +31,7 @@ class _Lines(io.RawIOBase):
         return len(written)
 
     def end(self) -> None:
-        """Call `say` with an unfinished last line."""
+        """Call `say` with an incomplete last line."""
         self._finish(self.rest)
         self.rest = b""
 
@@ -44,9 +44,9 @@ class _Lines(io.RawIOBase):
 
 @contextmanager
 def lines_of(speaker: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Redirect standard output and error of the block to lines `speaker: …`; not with MBCOMPRESS_DEBUG=1.
+    """Redirect stdout and stderr of the block to lines `speaker: …`, unless MBCOMPRESS_DEBUG=1.
 
-    A library that writes to the file descriptors itself is not redirected.
+    Output written directly to the file descriptors is not redirected.
     """
     if os.environ.get("MBCOMPRESS_DEBUG"):  # a debugger in a pass needs the terminal
         yield
@@ -57,5 +57,5 @@ def lines_of(speaker: str, say: Callable[[str], None]) -> Iterator[None]:
         with redirect_stdout(stream), redirect_stderr(stream):
             yield
     finally:
-        stream.flush()  # not closed: a logger of the pass may still hold it
+        stream.flush()  # not closed, because a logger may still use it
         lines.end()

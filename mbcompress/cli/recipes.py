@@ -1,4 +1,4 @@
-"""Recipe and overrides on the command line of `run` and `validate`."""
+"""The recipe arguments of `run` and `validate`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a value of the recipe, for example passes.prune.target_macs=0.4; may be repeated",
+        help="override a value of the recipe, for example passes.prune.target_macs=0.4; can be repeated",
     )
 
 

@@ -1,6 +1,6 @@
-"""`mbcompress rerun RUN_DIR`: repeat a run from its resolved recipe, and compare the results.
+"""`mbcompress rerun RUN_DIR`: repeat a run from its resolved recipe and compare the results.
 
-The cache is not used. Exits with 3 if accuracy, weights or files differ.
+The cache is not used. Exits with code 3 if accuracy, weights or files differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPE = "recipe.yaml"
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("rerun", help="repeat a run, and compare the results", description=__doc__)
+    parser = commands.add_parser("rerun", help="repeat a run and compare the results", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a run directory")
     add_block_argument(parser)
     add_run_arguments(parser)
@@ -39,11 +39,13 @@ def execute(options: argparse.Namespace) -> int:
     from mbcompress.pipeline.rerun import compare_environments, compare_runs
 
     run = options.run.absolute()
-    read_manifest(run).read(run / RECIPE, recipes.MAX_BYTES)  # refuses a recipe that was changed
+    read_manifest(run).read(run / RECIPE, recipes.MAX_BYTES)  # rejects a modified recipe
     recipe = options.run / RECIPE
     document = recipes.read(recipe)
     if "model" not in document.data or "data" not in document.data:
-        raise MbcompressError(f"{recipe}: model or data came from a program, and only that program can repeat the run")
+        raise MbcompressError(
+            f"{recipe}: model or data came from a Python program; run that program again to repeat the run"
+        )
     registry = registry_for(options)
     plan = recipes.resolve(document, registry)
     with behind_main(), keep_freed_memory():

@@ -1,4 +1,4 @@
-"""`mbcompress run RECIPE`: run a recipe and report."""
+"""`mbcompress run RECIPE`: run a recipe, export, measure and report."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser("run", help="run a recipe, export, measure and report", description=__doc__)
     add_recipe_arguments(parser)
     add_run_arguments(parser)
-    parser.add_argument("--no-cache", action="store_true", help="compute every pass, and keep none for later runs")
-    parser.add_argument("--json", action="store_true", help="print report.json on standard output, and nothing else")
+    parser.add_argument("--no-cache", action="store_true", help="compute all passes and do not cache them")
+    parser.add_argument("--json", action="store_true", help="print only report.json on standard output")
     parser.set_defaults(execute=execute)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """--out, --device and --quiet."""
+    """Add --out, --device and --quiet."""
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write the run, new or empty (default: runs/RECIPE-DATE-TIME)"
+        "--out", type=Path, metavar="DIR", help="run directory, new or empty (default: runs/RECIPE-DATE-TIME)"
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="where passes compute; files are measured on the CPU (default: auto)",
+        help="device of the passes; files are measured on the CPU (default: auto)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress and no table, only errors")
+    parser.add_argument("--quiet", action="store_true", help="print only errors, no progress and no table")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run, print the result, and return 3 if a limit was missed; of several processes, the main one returns alone."""
+    """Run, print the result, and return 3 if a limit was missed; only the main process returns."""
     with behind_main(), keep_freed_memory():
         plan, registry = read_plan(options)
         from mbcompress.cli.console import front

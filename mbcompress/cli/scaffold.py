@@ -1,4 +1,4 @@
-"""Writes the package of a new plugin from the templates beside this module."""
+"""Create the package of a new plugin from the templates in this directory."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ TRAINS = {
 }
 README_PLAIN = {"option": "share", "does": "sets the smallest weights of each convolution to zero"}
 README_TRAINS = {"option": "limit", "does": "fine-tunes with clamped weights"}
-NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a PEP 508 name that can also begin a Python name
+NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a PEP 508 name that starts with a letter, so that it
+makes a valid identifier
 LONGEST = 64
-IMPORTED = {"ClassVar", "Field", "Pass", "Trait", "TrainingConfig", "TrainingPass"}  # names the templates may import
+IMPORTED = {"ClassVar", "Field", "Pass", "Trait", "TrainingConfig", "TrainingPass"}  # names that the templates import
 
 
 def write_package(name: str, directory: Path | None, registry: Registry, *, trains: bool = False) -> Path:
-    """Write a package with a pass called `name` to `directory`, by default one of that name, and return it.
+    """Create a package with a pass called `name` in `directory` (default: `name`) and return the directory.
 
     Raises:
-        MbcompressError: the name is invalid or taken, or the directory exists. Nothing is written then.
+        MbcompressError: the name is invalid or taken, or the directory exists; nothing is written.
     """
     words = _words(name, registry, trains)
     directory = Path(name) if directory is None else directory
@@ -52,7 +53,7 @@ def write_package(name: str, directory: Path | None, registry: Registry, *, trai
 
 
 def _words(name: str, registry: Registry, trains: bool) -> dict[str, str]:
-    """Values of the templates' placeholders."""
+    """Return the values of the template placeholders."""
     canonical = _check_name(name, registry)
     word = canonical.replace("-", "_")
     distribution = _distribution(canonical)
@@ -76,10 +77,10 @@ def _distribution(canonical: str) -> str:
 
 
 def _check_name(name: str, registry: Registry) -> str:
-    """The name in canonical form.
+    """Return the canonical form of the name.
 
     Raises:
-        MbcompressError: it is invalid, or a component or a plugin has it.
+        MbcompressError: the name is invalid, or taken by a component or plugin.
     """
     if len(name) > LONGEST or not NAME.fullmatch(name):
         raise MbcompressError(

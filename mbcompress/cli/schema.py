@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("schema", help="print a JSON Schema of recipes, for editors", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this file (default: standard output)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="output file (default: standard output)")
     add_block_argument(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print or write the schema; broken plugins are reported and left out."""
+    """Print or write the schema; broken plugins are reported and omitted."""
     from mbcompress.recipe.schema import recipe_schema
 
     registry = registry_for(options)

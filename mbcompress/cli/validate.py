@@ -18,7 +18,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Resolve the recipe and print its chain of passes in one line."""
+    """Resolve the recipe and print model, passes and runtimes on one line."""
     recipe, _ = read_plan(options)
     model = recipe.model.name if recipe.model else "a module"
     chain = " -> ".join([model, *(component.name for component in (*recipe.passes, *recipe.export))])

@@ -1,4 +1,4 @@
-"""Checks of a whole recipe: the order of passes, runtimes, teachers, and training images in other splits."""
+"""Check a recipe as a whole: order of passes, runtimes, teachers, and data leakage between splits."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SPLIT_OPTIONS = (
     ("split_seed", "equal", "test or validation"),
     ("validation", "most", "validation"),
 )
-"""Options of a dataset that decide which images are not trained on: how they must compare with those of an earlier
-training, and which images would otherwise leak. A smaller validation split is a part of the larger one."""
+"""Dataset options that decide which images are not trained on: how they must compare to those of an earlier training,
+and which images would leak otherwise. A smaller validation split is a subset of a larger one."""
 
 
 def check(recipe: Recipe, registry: Registry) -> None:
-    """Raise SpecError at the first mistake that no single value shows."""
+    """Raise SpecError at the first error that involves more than one value."""
     check_order(recipe.passes)
     _check_installed(recipe, registry)
     _check_unique("export", recipe.export, "each runtime writes one file")
@@ -45,7 +45,7 @@ def check(recipe: Recipe, registry: Registry) -> None:
 
 
 def check_order(passes: Sequence[Pass]) -> None:
-    """Raise SpecError at the first pass that lacks a trait it requires, and propose an order that works."""
+    """Raise SpecError at the first pass that lacks a required trait, and suggest a valid order."""
     traits: frozenset[Trait] = INITIAL
     for index, pass_ in enumerate(passes):
         if missing := pass_.requires - traits:
@@ -54,9 +54,10 @@ def check_order(passes: Sequence[Pass]) -> None:
 
 
 def leakage_warnings(recipe: Recipe, splits: Splits) -> Iterator[str]:
-    """A sentence for each set of weights that was trained on other images, or on the same in another order.
+    """Yield a warning for each set of weights trained on different images, or on the same images in another order.
 
-    Only where the options are those of that training: a smaller split has another fingerprint in any case.
+    Compares fingerprints only if the split options are equal, because different splits always have different
+    fingerprints.
     """
     if recipe.data is None:
         return
@@ -96,7 +97,7 @@ def _advice(passes: Sequence[Pass]) -> str:
 
 
 def _workable_order(remaining: list[Pass], traits: frozenset[Trait]) -> list[Pass] | None:
-    """The first order that works, trying passes in the recipe's order; None if none works."""
+    """Return the first valid order, trying passes in the recipe's order; None if there is none."""
     if not remaining:
         return []
     tried: set[str] = set()
@@ -115,7 +116,7 @@ def _check_installed(recipe: Recipe, registry: Registry) -> None:
     for index, runtime in enumerate(recipe.export):
         if registry.runtimes.origin_of(runtime) is None:
             problem = f"{type(runtime).__name__} is not an installed runtime"
-            raise SpecError(("export", index), f"{problem}, and the process that measures its files could not find it")
+            raise SpecError(("export", index), f"{problem}; the process that measures its files could not import it")
 
 
 def _check_unique(key: str, components: Sequence[Component], reason: str) -> None:
@@ -126,7 +127,7 @@ def _check_unique(key: str, components: Sequence[Component], reason: str) -> Non
 
 
 def _check_runtimes(recipe: Recipe) -> None:
-    """Refuse a pass whose result cannot run in a runtime of the recipe."""
+    """Reject passes whose result cannot run in one of the recipe's runtimes."""
     for index, pass_ in enumerate(recipe.passes):
         for runtime in recipe.export:
             if pass_.runs_in is not None and runtime.name not in pass_.runs_in:
@@ -137,7 +138,7 @@ def _check_runtimes(recipe: Recipe) -> None:
 
 
 def _check_teachers(recipe: Recipe) -> None:
-    """Refuse a teacher that has random weights, or that does not fit the model's images and classes."""
+    """Reject teachers with random weights, or that do not fit the model's images and classes."""
     model = recipe.model
     for index, pass_ in enumerate(recipe.passes):
         for option, teacher in teachers_in(pass_):
@@ -147,7 +148,7 @@ def _check_teachers(recipe: Recipe) -> None:
             elif model is not None and not model.pretrained and not 0 < recipe.measure.baseline_after <= index:
                 raise SpecError(
                     path,
-                    "'baseline' is the model as it was loaded, which has random weights here; give the model "
+                    "'baseline' is the model as loaded, which has random weights here; give the model "
                     "'weights', or train it first and set measure.baseline_after to 1, or choose another teacher",
                 )
 
@@ -167,7 +168,7 @@ def _check_teacher(path: tuple[PathPart, ...], teacher: ModelSource, model: Mode
 
 
 def _check_splits(recipe: Recipe) -> None:
-    """Refuse test or validation splits with images that any of the recipe's weights were trained on."""
+    """Reject test or validation splits with images that any of the recipe's weights were trained on."""
     if recipe.data is not None:
         for weights, trained_on in _trainings(recipe):
             if trained_on.get("name") == recipe.data.name:
@@ -184,12 +185,12 @@ def _check_split_options(weights: str, trained_on: Mapping[str, Any], dataset: D
             raise SpecError(
                 ("data", option),
                 f"must be {'' if limit == 'equal' else 'at most '}{shown(there)} as when {weights} were trained, got "
-                f"{shown(here)}; otherwise {kind} images would be among those that trained them",
+                f"{shown(here)}; otherwise {kind} images would have been trained on",
             )
 
 
 def _trainings(recipe: Recipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The recipe's weights in words, each with the data it was trained on, where that is known."""
+    """Yield a description of each set of weights in the recipe, with its training data if known."""
     sources = [("the model's weights", recipe.model)] if recipe.model is not None else []
     for pass_ in recipe.passes:
         sources += [

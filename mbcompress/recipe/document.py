@@ -1,4 +1,4 @@
-"""A recipe as plain data, with the position of each value in its file."""
+"""A recipe as plain data, with the location of each value in its file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 16
 MAX_NODES = 20_000
 MAX_DEPTH = 32
-LONGEST_PROBLEM = 300  # characters: the parser quotes whole anchor names
+LONGEST_PROBLEM = 300  # characters; the parser can quote long anchor names
 TAG = "tag:yaml.org,2002:"
 TIMESTAMP = f"{TAG}timestamp"
 PLAIN = {f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
 ADVICE = {
     "'\\t'": "indent with spaces, not with tabs",
     "mapping values are not allowed": "check the indentation, and quote text that contains a colon",
-    "single document": "put each recipe in a file of its own",
+    "single document": "put each recipe in its own file",
 }
 
 
@@ -47,7 +47,7 @@ class Document:
     keys: dict[tuple[PathPart, ...], Location] = field(default_factory=dict)
 
     def locate(self, path: tuple[PathPart, ...], *, at_key: bool = False) -> Location:
-        """Location of the value at `path`, or of the innermost value around it."""
+        """Return the location of the value at `path`, or of its innermost enclosing value."""
         if at_key and path in self.keys:
             return self.keys[path]
         while path and path not in self.values:
@@ -55,7 +55,7 @@ class Document:
         return self.values.get(path, self.origin)
 
     def relocate(self, path: tuple[PathPart, ...], location: Location) -> None:
-        """Record that the value at `path`, with everything inside, comes from another location."""
+        """Set the location of the value at `path` and everything inside it."""
         for locations in (self.values, self.keys):
             for inner in [key for key in locations if key[: len(path)] == path]:
                 del locations[inner]
@@ -63,7 +63,7 @@ class Document:
 
 
 def from_mapping(data: Mapping[str, Any], name: str = "recipe") -> Document:
-    """A recipe from a program's dict."""
+    """Create a document from a dict."""
     return Document(name, Location(name), dict(data))
 
 
@@ -130,7 +130,7 @@ def _compose(text: str, origin: Location) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         where = Location(origin.source, mark.line + 1, mark.column + 1) if mark else origin
         problem = error.problem or error.context or "it cannot be parsed"
-        if problem.startswith("but "):  # PyYAML has put the first half of the sentence in the context
+        if problem.startswith("but "):  # PyYAML puts the first half of the sentence in the context
             problem = f"{error.context}, {problem}"
         advice = next((f"; {text}" for sign, text in ADVICE.items() if sign in problem), "")
         raise RecipeError(where, f"not valid YAML: {brief(problem, LONGEST_PROBLEM)}{advice}") from None
@@ -146,7 +146,7 @@ def _location(origin: Location, node: yaml.Node) -> Location:
 
 
 class _Reader:
-    """Converts YAML nodes, and counts them so that nested aliases cannot expand without limit."""
+    """Converts YAML nodes and limits their number, so that nested aliases cannot expand exponentially."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -187,7 +187,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node, here: Location) -> Any:
         if node.tag == TIMESTAMP:
-            return node.value  # recipes have no dates; it is a name
+            return node.value  # recipes have no dates, so keep the text
         try:
             return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, LookupError, OverflowError):

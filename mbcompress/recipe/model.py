@@ -1,6 +1,6 @@
-"""The model of a recipe: every key with its type, default, bounds and description.
+"""The pydantic model of recipes: every key with its type, default, bounds and description.
 
-Resolution, checks, the JSON Schema and the reference page are made from it. A resolved `Recipe` is the plan of a run.
+Used for resolution, checks, the JSON Schema and the reference docs. A resolved `Recipe` is the plan of a run.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**32 - 1
 KINDS = {"model": "models", "data": "datasets", "passes": "passes", "export": "runtimes", "metrics": "metrics"}
-"""Keys that name components, and where the registry has them."""
+"""Recipe keys that name components -> attribute of the registry."""
 
 
 def _build(value: object, info: ValidationInfo) -> object:
-    """Build the component that a value stands for; None stands for one that the caller provides."""
+    """Build the component that a value specifies; None if the caller provides it."""
     assert info.context is not None
     key = info.field_name or ""
     if value is None and key in info.context["provided"]:
@@ -72,38 +72,39 @@ class Measure(Options):
     """How accuracy and latency of the exported files are measured."""
 
     rounds: int = Field(
-        default=60, ge=5, le=10_000, description="Interleaved rounds of timing; each engine runs once in each round."
+        default=60, ge=5, le=10_000, description="Number of interleaved timing rounds; each engine runs once per round."
     )
     round_ms: float = Field(
-        default=20.0, gt=0, le=10_000, description="How long an engine runs in one round, in milliseconds."
+        default=20.0, gt=0, le=10_000, description="Duration of one engine's run in a round, in milliseconds."
     )
     threads: tuple[PositiveInt, ...] | None = Field(
-        default=None, min_length=1, description="Thread counts to time with; null for one thread, then all cores."
+        default=None, min_length=1, description="Thread counts to measure with; null for one thread and all cores."
     )
     baseline_after: int = Field(
         default=0,
         ge=0,
-        description="Number of passes that belong to the baseline: 0 compares with the model as it was loaded, 1 with "
-        "the result of the first pass, for a recipe that begins with training.",
+        description="Number of passes that belong to the baseline: 0 compares to the loaded model, 1 to "
+        "the result of the first pass, for a recipe that starts with training.",
     )
 
 
 class Budget(Options):
-    """Limits that the result must meet; a run that misses one exits with 3."""
+    """Limits that the result must meet; a run that misses one exits with code 3."""
 
     accuracy_drop: float | None = Field(
-        default=None, ge=0, le=100, description="Largest loss of top-1 on the test split, in percentage points."
+        default=None,
+        ge=0,
+        le=100,
+        description="Maximum drop of top-1 accuracy on the test split, in percentage points.",
     )
-    size_ratio: float | None = Field(
-        default=None, gt=0, description="Smallest ratio of file sizes, baseline over result."
-    )
+    size_ratio: float | None = Field(default=None, gt=0, description="Minimum ratio of file sizes, baseline / result.")
     latency_ratio: float | None = Field(
         default=None,
         gt=0,
-        description="Smallest ratio of latencies, baseline over result, with the fewest threads of measure.threads.",
+        description="Minimum ratio of latencies, baseline / result, at the smallest thread count of measure.threads.",
     )
     int8_share: float | None = Field(
-        default=None, ge=0, le=1, description="Smallest share of convolutions that the runtime executes in int8."
+        default=None, ge=0, le=1, description="Minimum fraction of convolutions that the runtime executes in int8."
     )
 
 
@@ -112,7 +113,7 @@ ENTRY = PlainSerializer(_write_entry)
 
 
 class Recipe(Options):
-    """A resolved recipe: components built, every default filled in.
+    """A resolved recipe, with built components and all defaults.
 
     `model` and `data` are None if the caller provides a module or splits.
     """
@@ -122,14 +123,14 @@ class Recipe(Options):
     ] = Field(description="The model to compress: `source` and its options.")
     data: Annotated[
         Dataset | None, BeforeValidator(_build, json_schema_input_type=Dataset), PlainSerializer(_write_data)
-    ] = Field(description="Labelled images: `name` and its options.")
+    ] = Field(description="Labeled images: `name` and its options.")
     passes: Annotated[tuple[Annotated[Pass, BUILD, ENTRY], ...], FailFast()] = Field(
-        description="What is done to the model, in this order."
+        description="The passes to apply, in this order."
     )
     export: Annotated[tuple[Annotated[Runtime, BUILD, ENTRY], ...], FailFast()] = Field(
         default=("onnx",),
         validate_default=True,
-        description="Runtimes to export the result for and to measure it in.",
+        description="Runtimes to export the result to and measure it in.",
         json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
     metrics: Annotated[tuple[Annotated[Metric, BUILD, ENTRY], ...], FailFast()] = Field(
@@ -141,15 +142,15 @@ class Recipe(Options):
         default_factory=Measure, description="How accuracy and latency of the exported files are measured."
     )
     budget: Annotated[Budget, BeforeValidator(_mapping_or_null, json_schema_input_type=Budget | None)] = Field(
-        default_factory=Budget, description="Limits that the result must meet; a run that misses one exits with 3."
+        default_factory=Budget, description="Limits that the result must meet; a run that misses one exits with code 3."
     )
     seed: int = Field(
         default=0,
         strict=True,
         ge=0,
         le=MAX_SEED,
-        description="Determines the order of batches and every random choice of the passes; the division into splits "
-        "depends on the dataset's 'split_seed' instead.",
+        description="Seed for the order of batches and all random choices of the passes; splits "
+        "depend on the dataset's 'split_seed' instead.",
     )
 
     _name: str = PrivateAttr(default="recipe")
@@ -171,20 +172,20 @@ class Recipe(Options):
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        """Where each pass stands in the recipe."""
+        """Location of each pass in the recipe."""
         return self._locations
 
     def artifact(self, stem: str, runtime: Runtime) -> str:
-        """File name of a model for a runtime; of runtimes with the same suffix, the first gets the plain name."""
+        """Return the file name for a runtime; with equal suffixes, all but the first add the runtime's name."""
         first = next(other for other in self.export if other.suffix == runtime.suffix)
         return f"{stem}{runtime.suffix}" if runtime is first else f"{stem}-{runtime.name}{runtime.suffix}"
 
     def to_mapping(self) -> dict[str, Any]:
-        """The recipe as plain data with every default; resolving it gives an equal recipe."""
+        """Return the recipe as plain data with all defaults; resolving it returns an equal recipe."""
         return {key: value for key, value in self.as_written().items() if value is not None}
 
     def __eq__(self, other: object) -> bool:
-        """Whether name and values are equal; the locations may differ."""
+        """Compare name and values, but not locations."""
         return isinstance(other, Recipe) and self.name == other.name and dict(self) == dict(other)
 
 
@@ -193,11 +194,11 @@ def resolve(document: Document, registry: Registry, provided: Collection[str] = 
 
     Args:
         document: the recipe as data.
-        registry: the components that it can name.
-        provided: 'model' or 'data' where the caller provides them; the recipe may then leave them out.
+        registry: the components that recipes can name.
+                provided: 'model' and/or 'data' if the caller provides them; the recipe can then omit them.
 
     Raises:
-        RecipeError: the mistake that comes first in the document.
+        RecipeError: the first error in the document.
     """
     context = {"registry": registry, "provided": provided}
     try:
@@ -215,7 +216,7 @@ def resolve(document: Document, registry: Registry, provided: Collection[str] = 
 
 
 def _first(errors: list[SpecError], document: Document) -> RecipeError:
-    """The mistake with the first location; keys that are missing come last."""
+    """Return the error with the first location; missing keys come last."""
     located = [(document.locate(error.path, at_key=error.at_key), str(error)) for error in errors if error.path]
     if located:
         return RecipeError(*min(located, key=lambda mistake: (mistake[0].line or 0, mistake[0].column or 0)))

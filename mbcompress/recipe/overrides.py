@@ -1,4 +1,4 @@
-"""Overrides of a recipe's values from the command line: `-o passes.prune.target_macs=0.4`."""
+"""Override recipe values from the command line: `-o passes.prune.target_macs=0.4`."""
 
 import re
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from mbcompress.errors import Location, MbcompressError, PathPart, RecipeError, 
 from mbcompress.recipe.document import Document, read_value
 
 PART = re.compile(r"[^.\[\]]+")
-LONGEST_POSITION = 9  # digits: Python refuses to convert thousands of them
+LONGEST_POSITION = 9  # digits; Python refuses to convert thousands of them
 
 
 def override(document: Document, assignments: Iterable[str]) -> Document:
     """Apply `key=value` assignments to the document in order, and return it.
 
-    Keys are dotted. A pass is addressed by its name or its position from 0: `passes.prune.ratio`, `passes.0.ratio`.
+    Keys are dotted. A pass is addressed by name or 0-based index: `passes.prune.ratio`, `passes.0.ratio`.
     Values are YAML: `null`, `0.4`, `[onnx]`, `{source: mobilenet_v1}`.
 
     Raises:
@@ -53,7 +53,7 @@ def _assign(document: Document, parts: list[str], value: Any, where: Location) -
 
 
 def _descend(document: Document, parts: list[str], where: Location) -> tuple[Any, tuple[PathPart, ...]]:
-    """The value at the dotted key and its path; mappings on the way are created where there are none."""
+    """Return the value at the dotted key and its path; missing mappings are created."""
     target: Any = document.data
     path: tuple[PathPart, ...] = ()
     for part in parts:
@@ -64,7 +64,7 @@ def _descend(document: Document, parts: list[str], where: Location) -> tuple[Any
             target, path = options, (*path, index, name)
         elif isinstance(target, dict):
             if part == _entered(path):
-                continue  # passes[0].prune.ratio, as an error message writes it
+                continue  # passes[0].prune.ratio, as in error messages
             path = (*path, part)
             if target.get(part) is None:
                 target[part] = {}
@@ -82,12 +82,12 @@ def _follow(data: Any, path: tuple[PathPart, ...]) -> Any:
 
 
 def _entered(path: tuple[PathPart, ...]) -> PathPart | None:
-    """Name of the list entry if `path` ends at its options."""
+    """Return the name of the list entry if `path` ends at its options."""
     return path[-1] if len(path) > 1 and isinstance(path[-2], int) else None
 
 
 def _entry(entry: Any, path: tuple[PathPart, ...], where: Location) -> tuple[str, Any]:
-    """Name and options of an entry like `qat` or `qat: {…}`."""
+    """Return name and options of an entry like `qat` or `qat: {…}`."""
     name = _name(entry)
     if name is None:
         raise MbcompressError(f"{where}: {dotted(path)} is {shown(entry)}, which has no options inside")

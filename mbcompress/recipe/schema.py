@@ -1,7 +1,7 @@
-"""The JSON Schema (2020-12) of recipes, with which editors complete and check them. Imports no torch.
+"""The JSON Schema (2020-12) of recipes, for completion and checks in editors. Does not import torch.
 
-It is that of the `Recipe` model, with the options of every installed component. What a schema cannot express, such as
-the order of passes or whether a file exists, is left to `mbcompress validate`.
+Generated from the `Recipe` model and the options of all installed components. `mbcompress validate` also checks what a
+schema cannot express, such as the order of passes or whether a file exists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Schema = dict[str, Any]
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's schemas without titles of fields; a type that JSON does not know allows anything."""
+    """Generates schemas without field titles; types that JSON lacks allow any value."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  # as the base class has it
 
@@ -38,7 +38,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def recipe_schema(registry: Registry) -> Schema:
-    """The schema of a recipe that names components of `registry`."""
+    """Return the schema of recipes with the components of `registry`."""
     classes: list[type[Options]] = [Recipe, *(kind.base for kind in registry.kinds)]
     classes += [cls for kind in registry.kinds for cls, _ in kind]
     references, schema = models_json_schema(
@@ -48,7 +48,7 @@ def recipe_schema(registry: Registry) -> Schema:
     )
     definitions: dict[str, Schema] = schema["$defs"]
     keys = {cls: str(reference["$ref"]).removeprefix(PREFIX) for (cls, _), reference in references.items()}
-    for kind in registry.kinds:  # where the recipe has the base class, any installed component may stand
+    for kind in registry.kinds:  # the base class stands for any installed component
         for cls, _ in kind:
             _complete(definitions[keys[cls]], cls, kind)
         definitions[keys[kind.base]] = _any_of(kind, {cls: definitions[keys[cls]] for cls, _ in kind}, keys)
@@ -56,11 +56,11 @@ def recipe_schema(registry: Registry) -> Schema:
 
 
 def _complete(definition: Schema, cls: type[Component], kind: Kind[Any]) -> None:
-    """Give the options of a component a title, the order of listings and, in `{source: NAME, …}`, the name."""
+    """Add a title, listing order and, for `{source: NAME, …}`, the name key to a component's schema."""
     definition["title"] = f"{kind.name} {cls.name}"
     properties = definition.get("properties", {})
     definition["properties"] = {
-        # pydantic leaves out the description of a group where it is that of the group's class
+        # pydantic omits the description of nested options if it equals that of their class
         name: {"description": field.description or "", **properties[name]}
         for name, field in listed_fields(cls).items()
     }
@@ -70,10 +70,10 @@ def _complete(definition: Schema, cls: type[Component], kind: Kind[Any]) -> None
 
 
 def _any_of(kind: Kind[Any], definitions: dict[type[Component], Schema], keys: dict[Any, str]) -> Schema:
-    """The forms of a component: `{source: NAME, …}`, or `NAME` and `NAME: {option: value}`."""
+    """Return the schema of a component: `{source: NAME, …}`, or `NAME` and `NAME: {option: value}`."""
     references = {cls: {"$ref": f"{PREFIX}{keys[cls]}"} for cls in definitions}
     if not references:
-        return {"not": {}}  # an empty list is no valid schema
+        return {"not": {}}  # `anyOf: []` is not a valid schema
     if kind.key:
         return {"anyOf": list(references.values())}
     optional = [cls for cls in definitions if not definitions[cls].get("required")]

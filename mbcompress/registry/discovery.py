@@ -1,4 +1,4 @@
-"""Finds the installed plugins and builds the registry from what they provide. The only file that calls pluggy."""
+"""Find the installed plugins and build the registry from their components. The only module that calls pluggy."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = ["BLOCK", "Broken", "Kind", "Origin", "Registry", "blocked_names", "di
 
 GROUP = OURS = "mbcompress"
 BLOCK = "MBCOMPRESS_BLOCK"
-"""Environment variable with the names of plugins or distributions that are not loaded, separated by commas."""
+"""Environment variable with comma-separated names of plugins or distributions not to load."""
 
 MACHINERY = (__file__, "<frozen importlib", str(Path(importlib.__file__).parent), str(Path(pluggy.__file__).parent))
-"""Files of a traceback between our code and a plugin's."""
+"""Traceback frames from these files are between our code and a plugin's."""
 
 Entry = tuple[Origin, importlib.metadata.EntryPoint, importlib.metadata.Distribution]
 
 
 def discover(block: Iterable[str] = ()) -> Registry:
-    """Load the installed plugins; a plugin that fails is listed as broken, and the others still work.
+    """Load the installed plugins; plugins that fail to load are listed as broken.
 
     Args:
-        block: names of plugins or distributions that are not loaded, in addition to those of MBCOMPRESS_BLOCK.
+        block: names of plugins or distributions not to load, in addition to MBCOMPRESS_BLOCK.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -62,12 +62,12 @@ def discover(block: Iterable[str] = ()) -> Registry:
 
 
 def blocked_names(block: Iterable[str] = ()) -> set[str]:
-    """The names in `block` and MBCOMPRESS_BLOCK in canonical form: Squeeze_it is squeeze-it."""
+    """Return the names in `block` and MBCOMPRESS_BLOCK in canonical form: Squeeze_it -> squeeze-it."""
     return {canonicalize_name(name.strip()) for name in (*block, *os.environ.get(BLOCK, "").split(",")) if name.strip()}
 
 
 def _listeners(manager: pluggy.PluginManager, registry: Registry, hook: str) -> list[tuple[Origin, Listener]]:
-    """A caller for each plugin that implements `hook`, so that an error in one does not affect the others."""
+    """Return a separate caller for each plugin that implements `hook`, so that errors do not affect other plugins."""
     origins = {origin.plugin: origin for origin in registry.plugins}
     plugins = {impl.plugin_name: impl.plugin for impl in getattr(manager.hook, hook).get_hookimpls()}
     others = {name: [plugin for other, plugin in plugins.items() if other != name] for name in plugins}
@@ -75,12 +75,12 @@ def _listeners(manager: pluggy.PluginManager, registry: Registry, hook: str) -> 
 
 
 def _load_plugins(manager: pluggy.PluginManager, registry: Registry, blocked: set[str]) -> None:
-    """Register the plugins of every distribution, the built-in ones first."""
+    """Register the plugins of all distributions, built-in ones first."""
     seen: dict[str, Origin] = {}
     for origin, entry, distribution in _entry_points(registry):
         first = seen.setdefault(origin.plugin, origin)
         if first is not origin:
-            if first != origin:  # an editable install may appear twice on sys.path
+            if first != origin:  # an editable install can appear twice on sys.path
                 registry.broken.append(Broken(origin, _taken(origin, first)))
         elif blocked & {canonicalize_name(origin.plugin), canonicalize_name(origin.distribution)}:
             registry.blocked.append(origin)
@@ -118,13 +118,13 @@ def _load(
 
 
 def _check_version(distribution: importlib.metadata.Distribution) -> None:
-    """Refuse a plugin whose requirements exclude this version of mbcompress."""
+    """Reject plugins whose requirements exclude this version of mbcompress."""
     ours = importlib.metadata.version(OURS)
     for line in distribution.requires or ():
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
-            continue  # for pip to report; it may not concern mbcompress
+            continue  # pip reports it; it may not concern mbcompress
         concerns_us = canonicalize_name(wanted.name) == OURS and (wanted.marker is None or wanted.marker.evaluate())
         if concerns_us and not wanted.specifier.contains(ours, prereleases=True):
             raise MbcompressError(
@@ -134,7 +134,7 @@ def _check_version(distribution: importlib.metadata.Distribution) -> None:
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse hooks that would never be called: misspelt names, and functions without the decorator."""
+    """Reject hooks that would never be called: misspelled names, and functions without the decorator."""
     known = [name for name in vars(hookspecs) if name.startswith(f"{GROUP}_")]
     marked = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     for name, options in marked.items():
@@ -147,16 +147,16 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
 
 def _entry_points(registry: Registry) -> Iterator[Entry]:
-    """Entry points of our group, the built-in ones first, so that no plugin on sys.path can replace them."""
+    """Yield the entry points of our group, built-in ones first, so that other plugins cannot replace them."""
     found = []
     for distribution in importlib.metadata.distributions():
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-        except Exception as error:  # whatever the parser of importlib.metadata raises
+        except Exception as error:  # importlib.metadata can raise anything on damaged files
             reason = f"its entry points cannot be read ({_reason(error)})"
             registry.broken.append(Broken(Origin("?", distribution.name, distribution.version), reason))
             continue
-        if entries:  # reading name and version takes time
+        if entries:  # reading name and version is slow
             found.append((distribution, entries))
     for distribution, entries in sorted(found, key=lambda item: item[0].name != OURS):
         for entry in entries:
@@ -165,18 +165,18 @@ def _entry_points(registry: Registry) -> Iterator[Entry]:
 
 
 def _location(distribution: importlib.metadata.Distribution) -> str:
-    """The directory of the distribution's source if the install is editable, or else of the install."""
+    """Return the source directory of an editable install, or else the installation directory."""
     try:
         direct = json.loads(distribution.read_text("direct_url.json") or "{}")
         if direct.get("dir_info", {}).get("editable"):
             return unquote(urlsplit(direct["url"]).path)
     except (ValueError, KeyError, AttributeError):
-        pass  # damaged metadata: the location below is still right
+        pass  # damaged metadata; the location below is still correct
     return str(distribution.locate_file(""))
 
 
 def _reason(error: BaseException) -> str:
-    """One line: the sentence of an MbcompressError; of other exceptions the type, the text and the plugin's line."""
+    """Return one line: the message of an MbcompressError, or type, message and plugin line of other exceptions."""
     if isinstance(error, MbcompressError):
         return str(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -193,7 +193,7 @@ def _register_all(
     origin: Origin,
     hook: str,
 ) -> None:
-    """Register what a hook returns; an unusable class is listed as broken, and the plugin's other classes work."""
+    """Register the classes that a hook returns; an unusable class is listed as broken without affecting the others."""
     try:
         offered = function()
         if not isinstance(offered, list | tuple):

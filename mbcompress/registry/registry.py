@@ -1,4 +1,4 @@
-"""The components that recipes can name, by kind and name, with the plugin that provides each."""
+"""The registry: components by kind and name, with the plugin that provides each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Broken:
-    """A plugin that cannot be used, wholly or in part, and the reason."""
+    """A plugin that is completely or partly unusable, and the reason."""
 
     origin: Origin
     reason: str
@@ -60,8 +60,8 @@ class Kind(Generic[C]):
     Attributes:
         name: the kind in messages: 'pass', 'model source'.
         base: the class that all components of the kind derive from.
-        key: the key that names a component among its options, as in `{source: NAME, …}`; None where a recipe writes
-            `NAME` or `NAME: {option: value}`.
+        key: the key of the component's name in a mapping like `{source: NAME, …}`; None if recipes use `NAME` or `NAME:
+            {option: value}`.
     """
 
     name: str
@@ -85,24 +85,24 @@ class Kind(Generic[C]):
         self.origins[name] = origin
 
     def origin_of(self, component: C) -> Origin | None:
-        """The plugin that provides the component's class; None if the class is not installed."""
+        """Return the plugin that provides the component's class; None if the class is not installed."""
         return self.origins[component.name] if self.classes.get(component.name) is type(component) else None
 
     def resolve(self, spec: object, registry: Registry) -> C:
-        """The component that a recipe's value stands for; a component object is returned as it is.
+        """Return the component that a recipe value specifies; a component object is returned unchanged.
 
         Raises:
-            SpecError: the value names no component of this kind, or an option is wrong.
+            SpecError: the value does not name a component of this kind, or an option is invalid.
         """
         if isinstance(spec, Component):
             return self.adopt(spec)
         return self._from_entry(spec, registry) if self.key is None else self._from_mapping(spec, self.key, registry)
 
     def adopt(self, component: Component) -> C:
-        """Check a component object from a program and return it; its class need not be installed.
+        """Check a component object and return it; its class need not be installed.
 
         Raises:
-            SpecError: it is of another kind, or its class is unusable.
+            SpecError: the component is of another kind, or its class is unusable.
         """
         cls = type(component)
         if not isinstance(component, self.base):
@@ -118,7 +118,7 @@ class Kind(Generic[C]):
         """Create the component called `name` with the given options.
 
         Raises:
-            SpecError: the name is unknown or an option is wrong; the error's path starts at the options.
+            SpecError: the name is unknown or an option is invalid; the error's path starts at the options.
         """
         if not isinstance(name, str) or name not in self.classes:
             raise SpecError((), unknown(self.name, name, self.classes) + registry.unavailable(), at_key=True)
@@ -133,7 +133,7 @@ class Kind(Generic[C]):
             raise first_problem(error, cls) from None
 
     def _from_entry(self, entry: object, registry: Registry) -> C:
-        """From `NAME` or `{NAME: {option: value}}`."""
+        """Build from `NAME` or `{NAME: {option: value}}`."""
         if isinstance(entry, str):
             entry = {entry: {}}
         if not (isinstance(entry, Mapping) and len(entry) == 1):
@@ -146,7 +146,7 @@ class Kind(Generic[C]):
             raise error.under(name) from None
 
     def _from_mapping(self, spec: object, key: str, registry: Registry) -> C:
-        """From `{KEY: NAME, option: value, …}`."""
+        """Build from `{KEY: NAME, option: value, …}`."""
         if not isinstance(spec, Mapping):
             raise SpecError((), f"must be a mapping like {{{key}: NAME, …}}, got {shown(spec)}")
         if key not in spec:
@@ -159,7 +159,7 @@ class Kind(Generic[C]):
             raise SpecError((*named, *error.path), error.problem, at_key=error.at_key and not named) from None
 
     def __iter__(self) -> Iterator[tuple[type[C], Origin]]:
-        """Classes and origins, sorted by name."""
+        """Iterate over classes and origins, sorted by name."""
         return ((self.classes[name], self.origins[name]) for name in sorted(self.classes))
 
 
@@ -168,10 +168,10 @@ class Registry:
     """All components that recipes can name, and the plugins that provide them.
 
     Attributes:
-        operators: operator sets by namespace; stored models refer to them, recipes do not.
-        plugins: plugins that were loaded.
-        broken: plugins that cannot be used, wholly or in part.
-        blocked: plugins that were not loaded because the user blocks them.
+        operators: operator sets by namespace; used by stored models, not by recipes.
+        plugins: loaded plugins.
+        broken: plugins that are completely or partly unusable.
+        blocked: plugins that the user blocked.
         listeners: for each hook of a run, the plugins that implement it.
     """
 
@@ -193,14 +193,14 @@ class Registry:
 
     @property
     def origins(self) -> list[Origin]:
-        """Every installed plugin once: loaded, blocked or broken."""
+        """All installed plugins without duplicates: loaded, blocked or broken."""
         return list(dict.fromkeys([*self.plugins, *self.blocked, *(broken.origin for broken in self.broken)]))
 
     def add_operators(self, cls: type[OperatorSet], origin: Origin) -> None:
         """Add an operator set.
 
         Raises:
-            MbcompressError: it is incomplete, its namespace is taken, or its operators belong to another namespace.
+            MbcompressError: the set is incomplete, its namespace is taken, or its operators are in another namespace.
         """
         name = getattr(cls, "name", "")
         if inspect.isabstract(cls):
@@ -215,7 +215,7 @@ class Registry:
         self.operators[name] = (origin, cls())
 
     def unavailable(self) -> str:
-        """The end of a message about an unknown name: the broken and blocked plugins that may provide it."""
+        """Return a suffix for errors about unknown names: broken and blocked plugins, which may provide the name."""
         reasons = [f"{broken.origin} could not be used: {broken.reason}" for broken in self.broken]
         reasons += [f"{origin} is blocked" for origin in self.blocked]
         return f"; note that {'; '.join(reasons)}" if reasons else ""
@@ -230,10 +230,10 @@ class Registry:
 
 
 def _check(kind: str, cls: type[Component]) -> str:
-    """The name of a usable class.
+    """Check a component class and return its name.
 
     Raises:
-        MbcompressError: the class has no name, or cannot be created or put into a chain.
+        MbcompressError: the class has no name, cannot be instantiated, or has invalid traits.
     """
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
@@ -244,11 +244,11 @@ def _check(kind: str, cls: type[Component]) -> str:
 
 
 def _problem(cls: type[Component]) -> str:
-    """Why a class cannot be created or put into a chain, to follow its name in a message; empty if it can."""
+    """Return why a class is unusable, to follow its name in a message; empty if it is usable."""
     if inspect.isabstract(cls):
         return _missing_methods(cls)
     if not cls.__pydantic_complete__ and not cls.model_rebuild(raise_errors=False):
-        return "has options whose types are imported under 'if TYPE_CHECKING' only; import them at run time too"
+        return "has options whose types are only imported under 'if TYPE_CHECKING'; import them at run time too"
     if issubclass(cls, Pass):
         for attribute in ("requires", "provides", "destroys"):
             traits = getattr(cls, attribute)
@@ -259,9 +259,11 @@ def _problem(cls: type[Component]) -> str:
 
 
 def _check_importable(subject: str, cls: type[Any]) -> None:
-    """Refuse a class that a measuring process could not import."""
+    """Reject a class that other processes could not import."""
     if "<locals>" in cls.__qualname__:
-        raise MbcompressError(f"{subject} must be defined at the top level of a module, where other processes find it")
+        raise MbcompressError(
+            f"{subject} must be defined at the top level of a module, where other processes can import it"
+        )
 
 
 def _missing_methods(cls: type[Any]) -> str:
