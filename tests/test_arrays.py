@@ -77,14 +77,14 @@ IMAGES, LABELS = np.zeros((60, 16, 16), np.uint8), np.arange(60) % 3
         ),
         (
             {"train_labels": np.zeros((60, 14), int)},
-            "'train_labels': labels must be one class number for each image, got shape (60, 14)",
+            "'train_labels': labels must be one class index per image, got shape (60, 14)",
         ),
         ({"train_labels": LABELS[:0]}, "'train_images' has 60 images but 'train_labels' has 0 labels"),
         ({"train_images": IMAGES[:0]}, "'train_images' must be (N, H, W)"),
         ({"train_images": np.zeros((60, 16, 16, 4), np.uint8)}, "1 or 3 channels, got (60, 16, 16, 4)"),
         ({"train_images": np.zeros((60, 256), np.uint8)}, "1 or 3 channels, got (60, 256)"),
         ({"test_labels": np.full(12, 7)}, "label 7 is in 'test_labels' but not in 'train_labels'"),
-        ({"train_images": IMAGES[:3], "train_labels": LABELS[:3]}, "3 images are too few to be divided"),
+        ({"train_images": IMAGES[:3], "train_labels": LABELS[:3]}, "3 images are too few to split"),
     ],
 )
 def test_wrong_arrays(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:

@@ -108,7 +108,7 @@ def test_splits_that_are_given_are_kept(kept: tuple[str, ...]) -> None:
 
 
 def test_too_few_digits_for_the_calibration() -> None:
-    assert "too few to be divided" in failure(lambda: Digits(calibration=2000).load(RGB, 0))
+    assert "too few to split" in failure(lambda: Digits(calibration=2000).load(RGB, 0))
 
 
 def test_input_of_four_channels_is_refused() -> None:

@@ -235,9 +235,7 @@ def test_loaders_that_shuffle_are_read_alike_and_leave_the_callers_random_state(
 def test_a_generator_can_be_read_only_once() -> None:
     spent = batches()
     list(spent)
-    with pytest.raises(
-        MbcompressError, match=r"^data: 'train' has no images; an iterator that was read before is empty"
-    ):
+    with pytest.raises(MbcompressError, match=r"^data: 'train' has no images; an iterator can only be read once"):
         load_sources({"train": spent}, None)
 
 
@@ -262,7 +260,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "mappings without labels": ([{"image": PIXELS}], "image 0 must have 'image' and 'label', got image"),
     "labels as floats": ((PIXELS, LABELS / 1), "labels must be integers, got float64 values"),
     "a label as text": ([(PIXELS[0], "cat")], "labels must be integers, got 'cat'"),
-    "one-hot": ((PIXELS, np.eye(4, dtype=int)[LABELS]), "got shape (40, 4); of one-hot labels, take the argmax"),
+    "one-hot": ((PIXELS, np.eye(4, dtype=int)[LABELS]), "got shape (40, 4); use argmax for one-hot labels"),
     "negative": ((PIXELS, LABELS - 1), "labels must be from 0 and below 100000, got -1"),
     "fewer labels": ([(PIXELS, LABELS[:7])], "image 0: 7 labels came with images of shape (40, 3, 8, 8)"),
     "vectors": ([(PIXELS.reshape(40, -1), LABELS)], "40 labels came with images of shape (40, 192)"),
@@ -277,10 +275,10 @@ BAD: dict[str, tuple[Any, str]] = {
         [(PIXELS, LABELS), (FLOATS, LABELS)],
         "image 40 is 3x8x8 float32, but those before are 3x8x8 uint8",
     ),
-    "sizes in a batch": ([([PIXELS[0], PIXELS[0, :, 1:]], [0, 1])], "images of one batch differ in shape or type"),
+    "sizes in a batch": ([([PIXELS[0], PIXELS[0, :, 1:]], [0, 1])], "images of one batch differ in shape or dtype"),
     "float PIL": ([(Image.new("F", (8, 8)), 0)], "its pixels are floating-point numbers of unknown range; save it"),
     "32-bit PIL": ([(Image.new("I", (8, 8), 70_000), 0)], "its pixels are 32-bit numbers of unknown range; save it"),
-    "endless": (endless(), "takes more than 0.0001 GiB after 560 images of 3x8x8 uint8; bring fewer"),
+    "endless": (endless(), "needs more than 0.0001 GiB after 560 images of 3x8x8 uint8; use fewer"),
     "breaking": (breaking(), "raised OSError: the disk is gone, after 1 items"),
 }
 
@@ -297,7 +295,7 @@ def test_wrong_data_is_one_sentence(case: str) -> None:
 BAD_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "no train": ({"test": Items()}, "data: 'train' is missing (given: test)"),
     "misspelt": ({"train": Items(), "tset": Items()}, "data.tset: unknown option 'tset'; did you mean 'test'?"),
-    "too few": ({"train": Items()}, "data: 40 images are too few to be divided (test 8, "),
+    "too few": ({"train": Items()}, "data: 40 images are too few to split (test 8, "),
     "other size": (
         {"train": Items(), "test": (PIXELS[:, :, 1:], LABELS)},
         "'test' has images of 3x7x8 uint8, but 'train'",
@@ -308,7 +306,7 @@ BAD_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "mean of floats": (
         {"train": (FLOATS, LABELS), "mean": [0.5]},
-        "taken as already normalized; remove 'mean' and 'std'",
+        "so they must already be normalized; remove 'mean' and 'std'",
     ),
     "two channels": (
         {"train": Items(), "mean": [0.5, 0.5]},

@@ -148,7 +148,7 @@ def test_onnx_with_tensors_elsewhere(tmp_path: Path, place: str, capsys: pytest.
     path = tmp_path / "m.onnx"
     path.write_bytes(helper.make_model(helper.make_graph([node], "g", [], [], [weight])).SerializeToString())
     assert refused(capsys, path) == (
-        f"{path}: keeps tensor 'w' in {place!r}, which must be a file below the directory of the model"
+        f"{path}: stores tensor 'w' in {place!r}, which must be a file below the directory of the model"
     )
 
 
@@ -207,13 +207,13 @@ def test_what_cannot_be_described(tmp_path: Path, capsys: pytest.CaptureFixture[
         "unknown zoo weights 'mobilenet_v2_digit'; did you mean 'mobilenet_v2_digits'?"
     )
     nowhere, note = tmp_path / "nowhere", tmp_path / "note.txt"
-    assert refused(capsys, nowhere) == f"{nowhere}: no such file or directory; for shipped weights, name zoo:NAME"
+    assert refused(capsys, nowhere) == f"{nowhere}: no such file or directory; for bundled weights, use zoo:NAME"
     note.write_text("hello")
     assert refused(capsys, note).startswith(
-        f"{note}: cannot be described; name a run directory, a pass of one, a .onnx"
+        f"{note}: cannot be described; name a run directory, a pass directory, a .onnx"
     )
     assert refused(capsys, tmp_path).endswith(
-        "is neither a run directory (no manifest.json) nor a pass of one (no architecture.json)"
+        "is neither a run directory (no manifest.json) nor a pass directory (no architecture.json)"
     )
     assert "cannot be read: File name too long" in refused(capsys, "x" * 5000)
     for name in ("m.onnx", "s.safetensors", "c.pt"):

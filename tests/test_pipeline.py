@@ -197,7 +197,7 @@ BAD_AT_RUN_TIME = {
     ),
     "too few images": (
         {"data": {"name": "digits", "calibration": 5000}},
-        r"data: .* images are too few to be divided \(.*train 0.*\)",
+        r"data: .* images are too few to split \(.*train 0.*\)",
     ),
 }
 

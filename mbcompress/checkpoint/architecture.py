@@ -1,4 +1,4 @@
-"""A pruned model as data: the sizes of its layers, from which the network can be built again."""
+"""The layer sizes of a pruned model, from which it can be rebuilt."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,20 +12,20 @@ Sizes = Mapping[str, Mapping[str, int]]
 
 
 def layer_sizes(model: nn.Module) -> dict[str, dict[str, int]]:
-    """Sizes of every layer with channels, by module name."""
+    """Return the sizes of all layers with channels, by module name."""
     return {name: _sizes(module) for name, module in model.named_modules() if isinstance(module, LAYERS)}
 
 
 def identities(model: nn.Module) -> tuple[str, ...]:
-    """Names of the modules that are `nn.Identity`."""
+    """Return the names of the `nn.Identity` modules."""
     return tuple(name for name, module in model.named_modules() if type(module) is nn.Identity)
 
 
 def set_identities(model: nn.Module, names: Iterable[str]) -> None:
-    """Replace the named modules of `model` by `nn.Identity`, in place.
+    """Replace the named modules of `model` with `nn.Identity`, in place.
 
     Raises:
-        MbcompressError: one is not in the model.
+        MbcompressError: the model has no such module.
     """
     modules = dict(model.named_modules())
     for name in names:
@@ -51,13 +51,13 @@ def _sizes(module: nn.Module) -> dict[str, int]:
 
 
 def resize_layers(model: nn.Module, sizes: Sizes) -> None:
-    """Give the layers of `model` these sizes, in place.
+    """Resize the layers of `model`, in place.
 
-    Tensors that change their shape move to the meta device, without storage: weights are to be loaded afterwards, and
-    sizes that claim a billion channels cost nothing.
+    Resized tensors move to the meta device, so that even huge declared sizes allocate no memory; load the weights
+    afterwards.
 
     Raises:
-        MbcompressError: a layer is not in the model, or is of another kind.
+        MbcompressError: the model has no such layer, or it has another type.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name, layer in sizes.items():

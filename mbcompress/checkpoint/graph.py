@@ -1,8 +1,8 @@
-"""A network as a list of operator calls: data that can be stored, loaded and run without executing code of the file.
+"""A model as a list of operator calls, which can be loaded and run without executing code from the file.
 
-`torch.export.load` would unpickle weights and constants with `weights_only=False`, and a `torch.fx.GraphModule` would
-generate Python source from the names in the file. A stored graph is interpreted instead. Tracers see the same
-operators, so it can be exported again.
+`torch.export.load` unpickles weights and constants with `weights_only=False`, and `torch.fx.GraphModule` generates
+Python source from names in the file. Stored graphs are interpreted instead. Tracers see the same operators, so the
+model can be exported again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 INPUT = "images"
-NAME = re.compile(r"\w+(\.\w+){0,31}")  # deeper nesting would exhaust the stack
+NAME = re.compile(r"\w+(\.\w+){0,31}")  # deeper nesting could overflow the stack
 NUMBERS = "float32 float16 bfloat16 float64 uint8 int8 int16 int32 int64 bool"
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in NUMBERS.split()}
 FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, torch.preserve_format)}
@@ -30,21 +30,21 @@ FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, t
 
 @dataclass(frozen=True)
 class Value:
-    """The result of an earlier call, or the input."""
+    """The result of an earlier call, or the model's input."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of the network, by its name in the state dict."""
+    """A tensor of the model, by its name in the state dict."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """`name = operator(*args, **kwargs)`; `last_use` are the values that no later call reads."""
+    """`name = operator(*args, **kwargs)`; `last_use` lists values that no later call reads."""
 
     name: str
     operator: Operator
@@ -54,7 +54,7 @@ class Call:
 
 
 def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
-    """Inverse of the encoding in `mbcompress.checkpoint.serialize`; `known` are the values that exist so far."""
+    """Decode an argument encoded by `mbcompress.checkpoint.serialize`; `known` are the values defined so far."""
     match value:
         case None | bool() | int() | str() | float():
             return value
@@ -70,21 +70,21 @@ def _decode(value: Any, known: set[str], weights: Mapping[str, Tensor]) -> Any:
             return FORMATS[name]
         case {"float": "inf" | "-inf" | "nan" as text, **rest} if not rest:
             return float(text)
-    raise MbcompressError(f"argument {shown(value)} names nothing that exists")
+    raise MbcompressError(f"argument {shown(value)} is not a known value, weight or constant")
 
 
 class GraphNetwork(nn.Module):
     """Runs a stored graph: (N, C, H, W) float32 -> (N, K).
 
-    It was exported in eval mode: `train()` and `eval()` do not change what it computes.
+    The graph was exported in eval mode: `train()` and `eval()` do not change its outputs.
 
     Args:
-        document: as `serialize` returns it.
-        tensors: at least those that the document names; under the same names in the state dict.
-        operators: that the graph may use besides the listed ones.
+        document: the result of `serialize`.
+        tensors: tensors by name, at least those in the document; the state dict has the same names.
+        operators: operator sets that the graph can use besides `ALLOWED`.
 
     Raises:
-        MbcompressError: the document is not a graph, or names operators or tensors that it may not use.
+        MbcompressError: the document is not a graph, or names unknown tensors or operators that are not allowed.
     """
 
     def __init__(self, document: Mapping[str, Any], tensors: Mapping[str, Tensor], operators: Operators) -> None:
@@ -103,7 +103,7 @@ class GraphNetwork(nn.Module):
             _attach(self, name, tensors[name], learned=name in learned)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) float32 -> (N, K): one call after the other; values are freed after their last use."""
+        """(N, C, H, W) float32 -> (N, K). Values are freed after their last use."""
         values: dict[str, Any] = {INPUT: images}
         for call in self.graph_calls:
             arguments = [self._resolve(each, values) for each in call.args]
@@ -139,7 +139,7 @@ def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor], oper
         try:
             function = find_operator(kind, operators)
         except KeyError:
-            raise MbcompressError(f"operator {shown(kind)} is not one of those that a stored graph may use") from None
+            raise MbcompressError(f"operator {shown(kind)} is not allowed in a stored graph") from None
         if not isinstance(kwargs, dict):
             raise MbcompressError(f"node {shown(name)}: 'kwargs' must be a mapping")
         if kind == ITEM and not _picks(args):
@@ -150,7 +150,7 @@ def _read_calls(document: Mapping[str, Any], tensors: Mapping[str, Tensor], oper
 
 
 def _picks(args: list[Any]) -> bool:
-    """Whether these pick one of several outputs; from literal lists, calls could build lists that double each time."""
+    """Whether the arguments select an output of a call; literal lists could double in size with each call."""
     match args:
         case [{"value": str()}, int()]:
             return True
@@ -158,7 +158,7 @@ def _picks(args: list[Any]) -> bool:
 
 
 def _with_last_uses(calls: list[Call], result: str) -> list[Call]:
-    """The same calls, each with the values that can be freed after it."""
+    """Return the calls with `last_use` set."""
     alive = {result}
     reversed_calls = []
     for call in reversed(calls):
@@ -169,7 +169,7 @@ def _with_last_uses(calls: list[Call], result: str) -> list[Call]:
 
 
 def _named(calls: list[Call], kind: type[Value | Weight]) -> list[str]:
-    """Names of one kind that the calls use, each once, in order."""
+    """Return the names of values or weights that the calls use, in order, without duplicates."""
 
     def walk(argument: Any) -> Iterator[str]:
         if isinstance(argument, kind):
@@ -182,7 +182,7 @@ def _named(calls: list[Call], kind: type[Value | Weight]) -> list[str]:
 
 
 def _attach(network: nn.Module, name: str, tensor: Tensor, *, learned: bool) -> None:
-    """Register `tensor` under a dotted name, with empty modules on the way to it."""
+    """Register `tensor` under a dotted name, creating empty modules as needed."""
     if not NAME.fullmatch(name):
         raise MbcompressError(f"tensor {shown(name)} has a name that no module can take")
     *way, last = name.split(".")

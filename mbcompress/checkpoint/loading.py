@@ -1,4 +1,4 @@
-"""Loads a compressed model from the files of a run."""
+"""Load a compressed model from the files of a run."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
 def load(path: str | Path, *, model: nn.Module | None = None, registry: Registry | None = None) -> nn.Module:
     """Load the model of a finished run, or of one of its passes, without the code that trained it.
 
-    Nothing that is read can execute code: weights are safetensors, an architecture is the options of a model source
-    with layer sizes, and any other model (int8, a module of your own) is a graph of listed operators. Files are
-    compared with the hashes in the run's manifest.
+    No file can execute code: weights are safetensors, architectures are options of a model source with layer sizes, and
+    other models (int8, your own modules) are graphs of allowed operators. Files are verified against the hashes in the
+    run's manifest.
 
     Args:
         path: a run directory, for its final model, or the directory of a pass, such as `runs/x/passes/02-distill`.
-        model: an unpruned module of the class that was compressed; it is copied. Needed only where the model could not
-            be stored as a graph. With it, the result is of that class.
-        registry: of the model sources and operators that may be used; by default of all installed plugins.
+        model: an unpruned module of the compressed class, which is copied. Only required if the model could not be
+            stored as a graph. If given, the result has this class.
+        registry: provides model sources and operators; by default all installed plugins.
 
     Returns:
         The model in eval mode on the CPU, (N, C, H, W) float32 -> (N, num_classes) logits.
 
     Raises:
-        MbcompressError: `path` is not the directory of a run or a pass, a file was changed, or its parts do not fit
-            together.
+        MbcompressError: `path` is not a run or pass directory, a file was modified, or files are inconsistent.
     """
     from mbcompress.checkpoint import rebuild
     from mbcompress.checkpoint.operators import operator_sets
@@ -79,20 +78,20 @@ def _state(directory: PassDirectory) -> dict[str, Tensor]:
     content = directory.read(STATE, LARGEST_STATE)
     try:
         return parse(content)
-    except Exception as error:  # besides SafetensorError, PyTorch's own for shapes that no tensor can have
+    except Exception as error:  # SafetensorError, or PyTorch's errors for impossible shapes
         problem = brief(first_line(error))
         raise MbcompressError(f"{directory.path / STATE}: is not a readable safetensors file: {problem}") from None
 
 
 def _source(architecture: Architecture, place: Path, registry: Registry) -> ModelSource:
-    """The model source that the options name, if they determine its architecture."""
+    """Build the stored model source, if its options determine the architecture."""
     options = {key: value for key, value in (architecture.source or {}).items() if key != "weights"}
     name = options.get("source")
     cls = registry.models.classes.get(name) if isinstance(name, str) else None
     if cls is None:
         raise MbcompressError(f"{place}: {unknown('model source', name, registry.models.classes)}")
-    if not cls.rebuildable:  # checked before its options, which may name code
-        raise MbcompressError(f"{place}: model source {name!r} cannot be built again from options alone")
+    if not cls.rebuildable:  # checked before the options, which could name code
+        raise MbcompressError(f"{place}: model source {name!r} cannot be rebuilt from its options")
     try:
         return registry.build_model(options)
     except SpecError as error:

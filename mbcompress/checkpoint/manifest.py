@@ -1,4 +1,4 @@
-"""manifest.json: every file of a run with its SHA-256. No torch."""
+"""manifest.json: all files of a run with their SHA-256. Does not need torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=Options)
 
 
 class FileEntry(Options):
-    """One file of a manifest."""
+    """One file in a manifest."""
 
     path: str
     bytes: int
@@ -42,10 +42,10 @@ class Manifest:
     files: dict[str, FileEntry]
 
     def read(self, path: Path, limit: int = LARGEST_JSON) -> bytes:
-        """Content of a file below `root`, as the run wrote it.
+        """Return the verified content of a file below `root`.
 
         Raises:
-            MbcompressError: it is missing, not listed, or was changed.
+            MbcompressError: the file is missing, not listed, or was modified.
         """
         content = read_bounded(path, limit)
         entry = self.files.get(path.relative_to(self.root).as_posix())
@@ -61,10 +61,10 @@ class Manifest:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of the run at `root`.
+    """Read the manifest of the run at `root`.
 
     Raises:
-        MbcompressError: it is missing or damaged.
+        MbcompressError: the manifest is missing or damaged.
     """
     path = root / MANIFEST
     content = validated(ManifestFile, parse_json(read_bounded(path, LARGEST_JSON), path), path)
@@ -72,16 +72,16 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def write_manifest(root: Path) -> None:
-    """List all files below `root`, in order of their names."""
+    """Write a manifest of all files below `root`, sorted by name."""
     files = [describe_file(path, root) for path in sorted(root.rglob("*")) if path.is_file()]
     write_json(root / MANIFEST, {"files": files})
 
 
 def validated(kind: type[T], document: Any, path: Path) -> T:
-    """The document at `path` as a model of `kind`.
+    """Validate the document from `path` as `kind`.
 
     Raises:
-        MbcompressError: a field is wrong.
+        MbcompressError: a field is invalid.
     """
     if not isinstance(document, dict):
         raise MbcompressError(f"{path}: must hold a mapping, got {shown(document)}")

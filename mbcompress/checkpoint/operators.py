@@ -1,7 +1,7 @@
-"""Operators that a stored graph may use: functions of tensors, none of which reads files or runs code.
+"""Operators allowed in stored graphs: functions of tensors that neither read files nor run code.
 
-`aten` has operators that do (`from_file` maps a file into memory), so only names that are listed here, or in an
-operator set of an installed plugin, are allowed.
+Some `aten` operators do (`from_file` maps a file into memory), so only operators listed here or in an operator set of
+an installed plugin are allowed.
 """
 
 from __future__ import annotations
@@ -63,24 +63,24 @@ ALLOWED = frozenset(
     + [f"quantized_decomposed.{name}" for name in QUANTIZATION.split()]
 )
 ITEM = "getitem"
-"""Picks one of several outputs, as those of `chunk`."""
+"""Selects one of several outputs, such as those of `chunk`."""
 
 
 def operator_sets(registry: Registry) -> Operators:
-    """The operator sets of installed plugins."""
+    """Return the operator sets of installed plugins."""
     return {name: operator_set for name, (_, operator_set) in registry.operators.items()}
 
 
 def operator_name(function: object) -> str:
-    """The name by which `find_operator` finds the target of a node, if it is allowed."""
+    """Return the name of a node's target for `find_operator`."""
     return ITEM if function is operator.getitem else str(function)
 
 
 def find_operator(name: str, operators: Operators) -> Operator:
-    """The operator of this name; registers it with torch if it is a plugin's.
+    """Return the operator with this name; register it with torch if it is from a plugin.
 
     Raises:
-        KeyError: it is not allowed.
+        KeyError: the operator is not allowed.
     """
     if name == ITEM:
         return operator.getitem
@@ -99,5 +99,5 @@ def _register(name: str, operators: Operators) -> None:
 
 
 def is_in_place(function: object) -> bool:
-    """Whether the operator changes its input, so that it counts even if its result is not used."""
+    """Whether the operator modifies its input, so that it is needed even if its result is unused."""
     return isinstance(function, torch._ops.OpOverload) and function._schema.is_mutable

@@ -1,7 +1,7 @@
-"""The directory of each pass of a run: where it is, what it holds, and that it is unchanged. No torch.
+"""The directory of a pass: find it and read its verified files. Does not need torch.
 
-It holds `metrics.json`, `architecture.json`, `state.safetensors` and, for a model stored as a graph, `graph.json`. None
-of them can execute code. Files are compared with the hashes in the run's manifest.
+It contains `metrics.json`, `architecture.json`, `state.safetensors` and, for a model stored as a graph, `graph.json`.
+None of them can execute code. Files are verified against the hashes in the run's manifest.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Size = Annotated[int, Field(ge=1, le=2**24)]
 
 
 class Architecture(Options):
-    """architecture.json: how to build the model again.
+    """architecture.json: how to rebuild the model.
 
-    `form` says from what: the options of a model `source` and the sizes of its `layers`; a `graph`; a `module` that
-    the caller provides and the sizes of its layers; or `none`, for the `reason` given. `bypassed` names modules that
-    are `nn.Identity` now. `constants` are tensors of a graph that are not in the module's state dict.
+    `form` is one of 'source' (options of a model `source` and sizes of its `layers`), 'graph', 'module' (a module from
+    the caller and sizes of its `layers`), or 'none' (not loadable, see `reason`). `bypassed` names modules replaced
+    with `nn.Identity`. `constants` are tensors of the graph that are not in the module's state dict.
     """
 
     version: Literal[1] = Field(alias="schema")
@@ -57,26 +57,26 @@ class PassDirectory:
 
     @property
     def number(self) -> int:
-        """Position in the recipe, from 1; 0 for the model as it was loaded."""
+        """1-based position in the recipe; 0 for the loaded model."""
         match = NAME.fullmatch(self.path.name)
         return int(match[1]) if match else 0
 
     def read(self, name: str, limit: int = LARGEST_JSON) -> bytes:
-        """Content of a file, verified."""
+        """Return the verified content of a file."""
         path = self.path / name
         return self.manifest.read(path, limit) if self.manifest else read_bounded(path, limit)
 
     def read_json(self, name: str) -> Any:
-        """Content of a JSON file, verified."""
+        """Return the verified content of a JSON file."""
         return parse_json(self.read(name), self.path / name)
 
     def architecture(self) -> Architecture:
-        """How to build the model again."""
+        """Read architecture.json."""
         return validated(Architecture, self.read_json(ARCHITECTURE), self.path / ARCHITECTURE)
 
 
 def open_pass(path: str | Path) -> PassDirectory:
-    """The directory of a pass, or of the last pass of a run directory: its final model.
+    """Open the directory of a pass, or of the last pass of a run directory.
 
     Raises:
         MbcompressError: `path` is neither.
@@ -84,7 +84,7 @@ def open_pass(path: str | Path) -> PassDirectory:
     full = Path(path).expanduser().absolute()
     if not full.exists():
         raise MbcompressError(
-            f"{path}: no such directory; name a run directory, or a pass of one like RUN/{PASSES}/01-prune"
+            f"{path}: no such directory; name a run directory, or a pass directory like RUN/{PASSES}/01-prune"
         )
     if (full / ARCHITECTURE).is_file():
         root = full.parent.parent
@@ -92,7 +92,7 @@ def open_pass(path: str | Path) -> PassDirectory:
         return PassDirectory(full, read_manifest(root) if listed else None)
     if not (full / PASSES).is_dir() and not (full / EARLIER).is_dir():
         raise MbcompressError(
-            f"{path}: is neither a run directory (no {PASSES}/) nor a pass of one (no {ARCHITECTURE})"
+            f"{path}: is neither a run directory (no {PASSES}/) nor a pass directory (no {ARCHITECTURE})"
         )
     directories = list_passes(full)
     if not directories:
@@ -101,7 +101,7 @@ def open_pass(path: str | Path) -> PassDirectory:
 
 
 def list_passes(run: Path) -> list[Path]:
-    """The directories of the passes of a run, in order; none if it has no such directory."""
+    """Return the pass directories of a run, in order; empty if there are none."""
     folder = run / PASSES if (run / PASSES).is_dir() else run / EARLIER
     if not folder.is_dir():
         return []

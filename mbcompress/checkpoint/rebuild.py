@@ -1,4 +1,4 @@
-"""Builds a stored model again from data alone: a source's options, a graph, or the caller's module."""
+"""Rebuild a stored model from a source's options, a graph, or the caller's module."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 MAX_ELEMENTS = 2**30
-"""Of one tensor, for two images: 4 GiB of float32."""
+"""Maximum number of elements of a tensor, for two images: 4 GiB in float32."""
 
 MAX_PIECES = 4096
-"""That `split` and `chunk` may cut a tensor into."""
+"""Maximum number of outputs of `split` and `chunk`."""
 
 
 def from_source(
@@ -38,21 +38,21 @@ def from_source(
     shape: Shape,
     place: Path,
 ) -> nn.Module:
-    """The network of `source`, its layers resized, with the weights of `state`; `source.weights` is not read.
+    """Build the model of `source`, resize its layers and load `state`; `source.weights` is not read.
 
-    The network is built and run once on the meta device, without storage: mismatches are found before anything is
-    allocated, and no random numbers are drawn.
+    The model is first built and run on the meta device, so that mismatches are found before memory is allocated, and no
+    random numbers are drawn.
 
     Args:
-        source: of a class that is `rebuildable`.
-        layers: as `architecture.layer_sizes` returns them.
-        identities: as `architecture.identities` returns them.
+        source: a source whose class is `rebuildable`.
+        layers: the result of `architecture.layer_sizes`.
+        identities: the result of `architecture.identities`.
         state: the state dict.
         shape: channels, height, width of the input.
         place: the file, for error messages.
 
     Raises:
-        MbcompressError: the sizes or the weights do not fit the network.
+        MbcompressError: the sizes or the weights do not fit the model.
     """
     if "weights" in type(source).model_fields:
         source = source.model_copy(update={"weights": None})
@@ -69,7 +69,7 @@ def from_source(
 def from_module(
     template: nn.Module, layers: Sizes, identities: Iterable[str], state: Mapping[str, Tensor], place: Path
 ) -> nn.Module:
-    """A copy of `template`, its layers resized, with the weights of `state`; arguments and errors as above."""
+    """Copy `template`, resize its layers and load `state`; arguments and errors as in `from_source`."""
     model = copy.deepcopy(template).cpu()
     expected = f"the {type(template).__name__} in model="
     _resize(model, layers, identities, place, expected)
@@ -81,7 +81,7 @@ def from_module(
 def from_graph(
     document: object, state: Mapping[str, Tensor], shape: Shape, place: Path, operators: Operators
 ) -> nn.Module:
-    """The network of a stored graph, with the tensors of `state`; arguments and errors as above."""
+    """Build the model of a stored graph with the tensors of `state`; arguments and errors as in `from_source`."""
     if not isinstance(document, dict):
         raise MbcompressError(f"{place}: must hold a mapping")
     try:
@@ -103,19 +103,19 @@ def _resize(model: nn.Module, layers: Sizes, identities: Iterable[str], place: P
 
 
 def _check_runs(model: nn.Module, shape: Shape, place: Path) -> None:
-    """One forward pass without storage."""
+    """Run a forward pass on the meta device."""
     try:
         with torch.no_grad(), Bounded():  # type: ignore[no-untyped-call]  # torch's own __init__
             logits = model(torch.empty(2, *shape, device="meta"))
         outputs = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    except Exception as error:  # torch's operators raise many classes for invalid arguments
-        raise MbcompressError(f"{place}: describes a network that cannot run: {first_line(error)}") from None
+    except Exception as error:  # torch operators raise many exception classes for invalid arguments
+        raise MbcompressError(f"{place}: describes a model that cannot run: {first_line(error)}") from None
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 2:
-        raise MbcompressError(f"{place}: describes a network that returns {outputs} for two images, not logits (2, K)")
+        raise MbcompressError(f"{place}: describes a model that returns {outputs} for two images, not logits (2, K)")
 
 
 def _assign(model: nn.Module, state: Mapping[str, Tensor], place: Path) -> None:
-    """Give the model the tensors of `state`, which must have its dtypes."""
+    """Load the tensors of `state` into the model; dtypes must be equal."""
     own = model.state_dict()
     counters = {name: torch.zeros(()).long() for name in own if name not in state and name.endswith(COUNTER)}
     other = [name for name, tensor in state.items() if tensor.dtype != own[name].dtype]
@@ -129,7 +129,7 @@ def _assign(model: nn.Module, state: Mapping[str, Tensor], place: Path) -> None:
 
 
 class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as is all of torch's module
-    """Raises MbcompressError at an operator with a result beyond `MAX_ELEMENTS` or `MAX_PIECES`."""
+    """Raises MbcompressError if a result of an operator exceeds `MAX_ELEMENTS` or `MAX_PIECES`."""
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Saves the model after a pass so that it can be loaded without the code of the pass."""
+"""Save the model of a pass so that it can be loaded without the code of the pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A model as it is stored; `graph` if it is stored as one."""
+    """What is stored of a model; `graph` is set if it is stored as a graph."""
 
     form: str
     state: Mapping[str, Tensor]
@@ -50,25 +50,24 @@ def save_pass(
     source: ModelSource | None,
     operators: Operators = NO_OPERATORS,
 ) -> None:
-    """Save metrics and model of one pass.
+    """Save metrics and model of a pass.
 
-    The model is stored in the first form that has exactly its outputs when it is loaded: the source with the sizes of
-    its layers, or the graph of its operators. Without either, a state dict is stored, to be loaded into a module that
-    the caller provides.
+    The model is stored in the first form that reproduces its outputs exactly: as a source with layer sizes, or as a
+    graph of operators. Otherwise only a state dict is stored, to be loaded into the caller's module.
 
     Args:
-        directory: absent, or empty.
+        directory: missing or empty.
         record: the content of metrics.json.
-        model: in eval mode, on any device; it is not changed.
+        model: in eval mode, on any device; not modified.
         input_shape: channels, height, width.
-        traits: of the model.
-        source: that the model came from, if its class is installed; None for a module or a source of the caller's.
-        operators: sets of installed plugins, that a graph may use.
+        traits: traits of the model.
+        source: the model source, if its class is installed; None for a caller's module or source.
+        operators: operator sets of installed plugins, which a graph can use.
     """
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / METRICS, record)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export warns of its own internals
+        warnings.simplefilter("ignore")  # torch.export warns about its internals
         plain = prepare_for_export(model)
         layers = layer_sizes(plain) if Trait.FLOAT in traits else None
         stored = _stored(plain, layers, input_shape, source, directory, operators)
@@ -110,10 +109,10 @@ def _stored(
             if outputs_equal(from_source(source, layers, identities(model), state, shape, place), model, shape):
                 return _Stored("source", state)
         except MbcompressError:
-            pass  # a pass has changed more than sizes; store a graph
+            pass  # a pass changed more than layer sizes; store a graph
     try:
         return _as_graph(model, state, shape, place, operators)
-    except Exception as error:  # a user's module may raise anything when it is exported; the run goes on
+    except Exception as error:  # exporting a user's module can raise anything
         reason = brief(first_line(error))
         return _Stored("module" if layers is not None else "none", state, reason=reason)
 
@@ -124,19 +123,19 @@ def _as_graph(model: nn.Module, state: dict[str, Tensor], shape: Shape, place: P
     state = {**state, **constants}
     loaded = from_graph(json.loads(json.dumps(document)), state, shape, place, operators)
     if not outputs_equal(loaded, model, shape):
-        raise MbcompressError("the graph of torch.export has other outputs")
+        raise MbcompressError("the graph from torch.export has different outputs")
     return _Stored("graph", state, document, tuple(constants))
 
 
 def outputs_equal(one: nn.Module, other: nn.Module, shape: Shape) -> bool:
-    """Whether both models have the same outputs for the same noise, NaN equal to NaN."""
+    """Whether both models have equal outputs for random input; NaN equals NaN."""
     images = noise((2, *shape))
     with torch.no_grad():
         return torch.allclose(one(images.clone()), other(images.clone()), rtol=0, atol=0, equal_nan=True)
 
 
 def _own_copy(tensor: Tensor) -> Tensor:
-    """Contiguous, with storage of its own: safetensors refuses tensors that share it."""
+    """Return a contiguous copy with its own storage, because safetensors rejects shared storage."""
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
@@ -145,7 +144,7 @@ def _can_be_stored(value: object) -> bool:
 
 
 def _one_node_a_line(document: Mapping[str, Any]) -> str:
-    """JSON that is readable and can be compared line by line."""
+    """Return JSON with one node per line, for diffs."""
     nodes = ",\n  ".join(json.dumps(node, allow_nan=False) for node in document["nodes"])
     rest = {key: value for key, value in document.items() if key != "nodes"}
     return f'{json.dumps(rest)[:-1]}, "nodes": [\n  {nodes}\n]}}\n'

@@ -1,4 +1,4 @@
-"""Serializes a model to the graph that `mbcompress.checkpoint.graph` runs, by torch.export."""
+"""Serialize a model with torch.export to a graph that `mbcompress.checkpoint.graph` can run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mbcompress.graph import export_program
 def serialize(
     model: nn.Module, input_shape: tuple[int, int, int], operators: Operators
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The computation of `model` in eval mode as a JSON document, and the tensors that it names.
+    """Return the graph of `model` in eval mode as a JSON document, and its tensors by name.
 
     Args:
         model: (N, C, H, W) float32 -> (N, K), on the CPU.
         input_shape: C, H, W.
-        operators: that the graph may use besides the listed ones.
+        operators: operator sets that the graph can use besides `ALLOWED`.
 
     Raises:
-        MbcompressError: torch.export fails, or the model uses something that a stored graph cannot hold.
+        MbcompressError: torch.export fails, or the model uses something that a stored graph does not support.
     """
     module = export_program(model, torch.zeros(2, *input_shape), "storage").module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
@@ -44,7 +44,7 @@ def serialize(
 
 
 def _result(graph: fx.Graph) -> fx.Node:
-    """The node that is returned, in a tuple of one."""
+    """Return the graph's only output node."""
     returned = graph.output_node().args[0]
     if isinstance(returned, list | tuple) and len(returned) == 1 and isinstance(returned[0], fx.Node):
         return returned[0]
@@ -52,7 +52,7 @@ def _result(graph: fx.Graph) -> fx.Node:
 
 
 def _alive(graph: fx.Graph) -> list[fx.Node]:
-    """Nodes that the result depends on, in order, without assertions of the exporter."""
+    """Return the nodes that the result depends on, in order, without the exporter's assertions."""
     needed = {_result(graph)}
     for node in reversed(graph.nodes):
         if node in needed or is_in_place(node.target):
@@ -61,7 +61,7 @@ def _alive(graph: fx.Graph) -> list[fx.Node]:
 
 
 class _Encoder:
-    """Encodes nodes of torch.fx as JSON, and collects the tensors that they name."""
+    """Encodes torch.fx nodes as JSON and collects the names of their tensors."""
 
     def __init__(self, operators: Operators) -> None:
         self.operators = operators
@@ -72,7 +72,7 @@ class _Encoder:
         try:
             find_operator(name, self.operators)
         except KeyError:
-            raise MbcompressError(f"operator {name} is not one of those that a stored graph may use") from None
+            raise MbcompressError(f"operator {name} is not allowed in a stored graph") from None
         kwargs = {key: self.encode(value) for key, value in node.kwargs.items()}
         args = [self.encode(value) for value in node.args]
         return {"name": node.name, "operator": name, "args": args, **({"kwargs": kwargs} if kwargs else {})}

@@ -1,9 +1,9 @@
-"""Labeled images: reading, splitting and batching them.
+"""Labeled images: reading, splitting and batching.
 
 In: arrays, loaders, Datasets and image files. Out: `Splits` in memory, and batches of tensors. May import: `contract`.
 
-These names are for plugins that load data; the splits themselves (`Splits`, `Images`, `Normalization`, `Augmentation`)
-are public from `mbcompress`.
+These names are for plugins that load data; `Splits`, `Images`, `Normalization` and `Augmentation` are exported by
+`mbcompress`.
 """
 
 from mbcompress.data.arrays import class_labels

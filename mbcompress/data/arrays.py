@@ -1,4 +1,4 @@
-"""Batches of images and labels, whatever their layout and type -> (N, C, H, W) uint8 or float32, and (N,) int64."""
+"""Convert images and labels of any layout and type to (N, C, H, W) uint8 or float32, and (N,) int64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def to_array(value: Any) -> Array:
-    """Return a tensor, or anything that NumPy takes, as an array."""
+    """Convert a tensor, or anything that NumPy accepts, to an array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if value.is_floating_point() else value  # NumPy has no bfloat16
@@ -23,10 +23,10 @@ def to_array(value: Any) -> Array:
 
 
 def class_labels(array: Array, where: str) -> NDArray[np.int64]:
-    """Return class numbers as (n,) int64, from (n,), (n, 1) or (), a single number.
+    """Convert class indices of shape (n,), (n, 1) or () to (n,) int64.
 
     Raises:
-        MbcompressError: they are not one class number for each image; begins with `where`.
+        MbcompressError: there is not one valid class index per image; the message starts with `where`.
     """
     if array.dtype.kind not in "iu":
         found = shown(array.item()) if array.ndim == 0 else f"{array.dtype} values"
@@ -35,8 +35,7 @@ def class_labels(array: Array, where: str) -> NDArray[np.int64]:
         array = array[:, 0]
     if array.ndim > 1:
         raise MbcompressError(
-            f"{where}: labels must be one class number for each image, got shape {array.shape}; "
-            "of one-hot labels, take the argmax"
+            f"{where}: labels must be one class index per image, got shape {array.shape}; use argmax for one-hot labels"
         )
     labels = np.atleast_1d(array).astype(np.int64)
     if labels.size and not (labels.min() >= 0 and labels.max() < MAX_CLASSES):
@@ -50,36 +49,38 @@ def image_batch(images: Any, count: int, shape: Shape | None, where: str) -> Arr
 
     Args:
         images: a batch, as one array or tensor, or as a list of arrays, tensors or PIL images.
-        shape: (C, H, W) that the model takes: PIL images are resized to it, others must have it; None takes any.
+        shape: (C, H, W) of the model's input: PIL images are resized to it, others must have it; None accepts any
+            shape.
 
     Raises:
-        MbcompressError: they are not `count` images, or not of `shape`; begins with `where`.
+        MbcompressError: there are not `count` images, or they have another shape; the message starts with
+                    `where`.
     """
-    channels_first = hasattr(images, "detach")  # as torch has them
+    channels_first = hasattr(images, "detach")  # the layout of torch
     if isinstance(images, list | tuple):
         channels_first = any(hasattr(image, "detach") for image in images)
         arrays = [pil_to_array(image, shape) if hasattr(image, "convert") else to_array(image) for image in images]
         if len({(array.shape, array.dtype) for array in arrays}) > 1:
-            raise MbcompressError(f"{where}: images of one batch differ in shape or type; resize them to one size")
+            raise MbcompressError(f"{where}: images of one batch differ in shape or dtype; resize them to one size")
         images = np.stack(arrays) if arrays else np.empty((0, 1, 1), np.uint8)
     array = to_array(images)
     if array.ndim < 3 or len(array) != count:
         raise MbcompressError(f"{where}: {count} labels came with images of shape {array.shape}")
     array = _uint8_or_float32(_channels_first(array, shape, channels_first, where), where)
     if shape is not None and array.shape[1:] == (1, *shape[1:]):
-        array = array.repeat(shape[0], axis=1)  # gray for a model that takes color
+        array = array.repeat(shape[0], axis=1)  # grayscale images for an RGB model
     if shape is not None and array.shape[1:] != shape:
         raise MbcompressError(f"{where} is {kind(array)}, but the model takes {'x'.join(map(str, shape))}; resize it")
     return array
 
 
 def kind(array: Array) -> str:
-    """Shape and type of the images in a batch: '3x32x32 uint8'."""
+    """Describe shape and dtype of the images in a batch: '3x32x32 uint8'."""
     return f"{'x'.join(map(str, array.shape[1:]))} {array.dtype}"
 
 
 def _channels_first(array: Array, shape: Shape | None, channels_first: bool, where: str) -> Array:
-    """(n, C, H, W) from that, (n, H, W, C) or (n, H, W); the model's shape decides where both are possible."""
+    """Convert (n, C, H, W), (n, H, W, C) or (n, H, W) to (n, C, H, W); the model's shape resolves ambiguity."""
     if array.ndim == 3:
         return array[:, None]
     if array.ndim != 4 or 0 in array.shape[1:]:

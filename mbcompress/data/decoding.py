@@ -1,4 +1,4 @@
-"""Reads one image file of any common format and color mode, within limits of memory and time."""
+"""Decode an image file of any common format and color mode, with limits on memory and time."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""Formats that Pillow decodes by itself; not EPS, a program that Ghostscript would run."""
+"""Formats that Pillow decodes itself; not EPS, which Ghostscript would execute."""
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own threshold for suspected decompression bombs: 256 MiB of RGB."""
+"""Pillow's threshold for decompression bombs: 256 MiB in RGB."""
 
 MAX_SLOW_PIXELS = 32_000_000
-"""The same for JPEG 2000, which takes ten times as long."""
+"""Limit for JPEG 2000, which is ten times slower to decode."""
 
 MAX_SCANNED = 50 * MAX_PIXELS
-"""Pixels times scans of a progressive JPEG: a scan of a hundred bytes can go over every pixel."""
+"""Limit on pixels times scans of a progressive JPEG: a scan of a hundred bytes can touch every pixel."""
 
 MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-"""Begins a segment of a JPEG; in compressed data, 0xff is followed by zero or the number of a restart."""
+"""Start of a JPEG segment; in compressed data, 0xff is followed by zero or a restart number."""
 
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Load Pillow's formats and silence its warnings; both are global, so enter it once, outside of any threads."""
+    """Load Pillow's formats and silence its warnings; both are global, so use it once, outside of threads."""
     from PIL import Image
 
     Image.init()
@@ -50,10 +50,10 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def decode_image(path: str, shape: Shape, how: Resize = "crop") -> NDArray[np.uint8]:
-    """Return the first frame of an image file as (C, H, W) uint8 of `shape`, upright as its EXIF data says.
+    """Return the first frame of an image file as (C, H, W) uint8 of `shape`, with EXIF orientation applied.
 
     Raises:
-        MbcompressError: the file cannot be read, is no image, is truncated or is enormous.
+        MbcompressError: the file cannot be read, is not an image, is truncated, or is too large.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -68,13 +68,13 @@ def decode_image(path: str, shape: Shape, how: Resize = "crop") -> NDArray[np.ui
         problem = _too_many(MAX_PIXELS)
     except UnidentifiedImageError:
         problem = "it is not an image in a known format; repair it or move it elsewhere"
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+    except Exception as error:  # Pillow can raise anything on damaged files
         problem = brief(str(getattr(error, "strerror", None) or error) or type(error).__name__)
     raise MbcompressError(f"data: cannot read image {path!r}: {problem}")
 
 
 def _refuse_enormous(image: Image, path: str) -> None:
-    """Raise ValueError where decoding would take gigabytes or minutes."""
+    """Raise ValueError if decoding would take gigabytes or minutes."""
     pixels = image.width * image.height
     limit = MAX_SLOW_PIXELS if image.format == "JPEG2000" else MAX_PIXELS
     if pixels > limit:
@@ -88,7 +88,7 @@ def _too_many(limit: int) -> str:
 
 
 def _count_scans(path: str) -> int:
-    """Count the scans of a JPEG file, but not those of an embedded thumbnail or an appended film."""
+    """Count the scans of a JPEG file, without those of an embedded thumbnail or an appended video."""
     scans, at = 0, 0
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (marker := MARKER.search(content, at)) and marker[0] != END_OF_IMAGE:
@@ -100,5 +100,5 @@ def _count_scans(path: str) -> int:
 def _turn_upright(image: Image) -> None:
     from PIL import ImageOps
 
-    with suppress(Exception):  # damaged EXIF data does not affect the pixels, which are loaded already
+    with suppress(Exception):  # damaged EXIF data does not affect the pixels, which are already loaded
         ImageOps.exif_transpose(image, in_place=True)

@@ -1,6 +1,6 @@
-"""PIL images and arrays of pixels -> uint8 of the size and channels that a model takes.
+"""Convert PIL images and pixel arrays to uint8 with the size and channels of a model's input.
 
-Sizes are changed with Pillow's antialiased bilinear filter.
+Images are resized with Pillow's antialiased bilinear filter.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Shape = tuple[int, int, int]
 """Channels, height and width."""
 
 Resize = Literal["crop", "stretch", "pad"]
-"""crop: fit the shorter side, keep the middle; stretch: fit both sides; pad: fit the longer side, add black borders."""
+"""crop: fit the shorter side, center crop; stretch: fit both sides; pad: fit the longer side, add black borders."""
 
 
 def check_channels(shape: Shape) -> None:
-    """Raise MbcompressError where a model's input is neither gray nor RGB."""
+    """Raise MbcompressError if a model's input is neither grayscale nor RGB."""
     if shape[0] not in (1, 3):
         raise MbcompressError(f"data: images have 1 or 3 channels, but the model takes {shape[0]}")
 
@@ -34,7 +34,7 @@ def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return an uninitialized array for images, (N, C, H, W) uint8.
 
     Raises:
-        MbcompressError: it would not fit into memory.
+        MbcompressError: the array does not fit into memory.
     """
     size = math.prod(shape)
     try:
@@ -46,18 +46,18 @@ def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _physical_memory() -> float:
-    """Bytes of memory in this machine; a system that overcommits would kill the process later."""
+    """Return the physical memory in bytes; a system that overcommits would kill the process later."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not every system has these
+    except (AttributeError, OSError, ValueError):  # not available on every system
         return math.inf
 
 
 def pil_to_array(image: Image, shape: Shape | None = None, how: Resize = "crop") -> NDArray[np.uint8]:
-    """Return a PIL image of any mode as (C, H, W) uint8; of its own size, gray or RGB, where `shape` is None.
+    """Convert a PIL image of any mode to (C, H, W) uint8; if `shape` is None, keep its size, as grayscale or RGB.
 
     Raises:
-        ValueError: the pixels are numbers of unknown range.
+        ValueError: the pixels have an unknown range.
     """
     image = _eight_bits(image)
     if shape:
@@ -67,7 +67,7 @@ def pil_to_array(image: Image, shape: Shape | None = None, how: Resize = "crop")
 
 
 def resize_images(pixels: NDArray[np.uint8], shape: Shape, how: Resize = "crop") -> NDArray[np.uint8]:
-    """(N, h, w) or (N, h, w, 3) uint8 -> contiguous (N, C, H, W) uint8 of `shape`."""
+    """Resize (N, h, w) or (N, h, w, 3) uint8 to contiguous (N, C, H, W) uint8 of `shape`."""
     from PIL import Image
 
     channels, size = shape[0], shape[1:]
@@ -81,7 +81,7 @@ def resize_images(pixels: NDArray[np.uint8], shape: Shape, how: Resize = "crop")
 
 
 def _resize(image: Image, size: tuple[int, int], how: Resize) -> Image:
-    """An image of exactly `size`, (height, width)."""
+    """Resize an image to `size`, (height, width)."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
@@ -95,7 +95,7 @@ def _resize(image: Image, size: tuple[int, int], how: Resize) -> Image:
 
 
 def _eight_bits(image: Image) -> Image:
-    """Mode L or RGB; transparent pixels keep the color that is stored for them, as in torchvision."""
+    """Convert to mode L or RGB; transparent pixels keep their stored color, as in torchvision."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):
@@ -110,11 +110,12 @@ def _convert(image: Image, mode: str) -> Image:
 
 
 def _sixteen_bits_to_eight(image: Image) -> Image:
-    """Scale 16-bit gray; Pillow would clip it at 255."""
+    """Scale 16-bit grayscale to 8 bits; Pillow would clip it at 255."""
     from PIL.Image import fromarray
 
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits a channel")
-    table = np.rint(np.arange(0x10000) / 257).astype(np.uint8)  # dividing each pixel would take eight times the memory
+    table = np.rint(np.arange(0x10000) / 257).astype(np.uint8)  # a table; dividing each pixel would need eight times
+    the memory
     return fromarray(table[values])

@@ -1,4 +1,4 @@
-"""Batches from images in memory: augmentation and normalization work on whole batches."""
+"""Yield batches from images in memory; augmentation and normalization work on whole batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images and labels of one step.
+    """A batch of training images and labels.
 
     Attributes:
         images: (N, C, H, W) float32, normalized.
-        labels: (N,) int64 class numbers, or (N, K) float32 class probabilities of blended images.
-        indices: (N,) int64, of the images among the training images; None where images were changed at random.
+        labels: (N,) int64 class indices, or (N, K) float32 class probabilities with mixup.
+        indices: (N,) int64 positions in the training split; None if images are augmented.
     """
 
     images: Tensor
@@ -35,7 +35,7 @@ class Batch:
 
 
 def to_float(pixels: Tensor, normalization: Normalization) -> Tensor:
-    """(N, C, H, W) uint8 or float32 -> normalized float32, channels last."""
+    """Normalize (N, C, H, W) uint8 or float32 to float32 in channels_last memory format."""
     mean, std = (
         torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
         for values in (normalization.mean, normalization.std)
@@ -67,16 +67,16 @@ def training_batches(
     scale: float = 1.0,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield one epoch in random order, augmented; a short last batch is dropped, unless it is the only one.
+    """Yield one epoch in random order, augmented; an incomplete last batch is dropped, unless it is the only one.
 
-    Order and augmentation depend on `seed`, `epoch` and the number of the batch alone, so that an epoch can start at
-    any of its batches.
+    Order and augmentation depend only on `seed`, `epoch` and the batch number, so that an epoch can resume at any
+    batch.
 
     Args:
-        first: the batch to start at, from 0.
-        classes: outputs of the model; mixup needs it, its labels are (N, classes) float32.
+        first: the batch to start at, 0-based.
+        classes: number of model outputs; used by mixup, whose labels are (N, classes) float32.
         scale: factor of the images' height and width.
-        shard: (rank, world_size): which part of every batch this process gets.
+        shard: (rank, world_size): the part of every batch for this process.
     """
     pixels, labels = torch.from_numpy(images.pixels), torch.from_numpy(images.labels)
     order = torch.randperm(len(images), generator=_generator(seed, epoch))
@@ -111,10 +111,10 @@ def _generator(*entropy: int) -> torch.Generator:
 
 
 def derived_seed(*entropy: int) -> int:
-    """Return a seed; different entropy gives independent random numbers."""
+    """Derive a seed; different entropy results in independent random numbers."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:
-    """The number of batches that `training_batches` yields."""
+    """Return the number of batches that `training_batches` yields."""
     return max(1, images // batch_size)

@@ -1,4 +1,4 @@
-"""Splits from the user's loaders, Datasets and arrays; what is missing is split off from 'train'."""
+"""Create splits from loaders, Datasets and arrays; missing splits are split off from 'train'."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class LoadingOptions(Options):
-    """How the images of loaders, Datasets and arrays become splits."""
+    """How to create splits from loaders, Datasets and arrays."""
 
     calibration: int = Field(
         default=128,
         ge=1,
-        description="Training images to split off for observing activation ranges, if no calibration images are given.",
+        description="Number of training images to split off for calibration, if no calibration images are given.",
     )
     validation: float = Field(
         default=0.1,
@@ -40,35 +40,35 @@ class LoadingOptions(Options):
         lt=1,
         description="Fraction of the training images to split off, if no test images are given.",
     )
-    split_seed: int = Field(default=0, ge=0, lt=2**32, description="Seed that decides which image is in which split.")
+    split_seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the split.")
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
         default=None,
         min_length=1,
-        description="Subtracted from each channel of uint8 images, white being 1: one number or one per channel; null "
-        "is 0.5. Floating-point images are taken as already normalized.",
+        description="Mean of uint8 images scaled to 0..1: one number or one per channel; null "
+        "for 0.5. Floating-point images must already be normalized.",
     )
     std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
-        default=None, min_length=1, description="Divisor of each channel after that; null is 0.5."
+        default=None, min_length=1, description="Standard deviation, like `mean`; null for 0.5."
     )
     crop_padding: int = Field(
-        default=0, ge=0, le=1024, description="Pixels of zero padding for random crops of training images."
+        default=0, ge=0, le=1024, description="Zero padding in pixels for random crops of training images."
     )
-    flip: bool = Field(default=False, description="Mirror training images left and right at random.")
-    memory_gib: float = Field(default=8.0, gt=0, description="Most memory that the images of one split may take.")
+    flip: bool = Field(default=False, description="Apply random horizontal flips to training images.")
+    memory_gib: float = Field(default=8.0, gt=0, description="Maximum memory for the images of one split, in GiB.")
 
 
 def as_sources(data: Mapping[str, Any] | Iterable[Any]) -> dict[str, Any] | None:
-    """Return what `load_sources` takes, or None where `data` is like a recipe's own key, with the name of a dataset."""
+    """Return the argument for `load_sources`; None if `data` is like a recipe's `data`, which names a dataset."""
     if not isinstance(data, Mapping):
         return {"train": data}
     return dict(data) if "name" not in data and any(name in data for name in SPLITS) else None
 
 
 def load_sources(data: Mapping[str, Any], shape: Shape | None) -> Splits:
-    """Load splits from a mapping of sources by split, with `LoadingOptions` beside them.
+    """Load splits from a mapping of sources by split and `LoadingOptions`.
 
     Raises:
-        MbcompressError: as `load_splits`, or an option is wrong.
+        MbcompressError: as for `load_splits`, or an option is invalid.
     """
     sources = {
         name: source
@@ -83,16 +83,16 @@ def load_sources(data: Mapping[str, Any], shape: Shape | None) -> Splits:
 
 
 def load_splits(sources: Mapping[str, object], options: LoadingOptions, shape: Shape | None, seed: int) -> Splits:
-    """Read each source once, and split off from 'train' what is missing.
+    """Read each source once and split missing splits off from 'train'.
 
     Args:
         sources: 'train', and any of 'calibration', 'validation' and 'test': each an iterable of (images, labels), a
             torch Dataset or DataLoader, a Hugging Face image dataset, or a pair of arrays.
-        shape: (C, H, W) that the model takes, if it is known.
-        seed: for the division, and for loaders that draw from the global random number generators.
+        shape: (C, H, W) of the model's input, if known.
+        seed: seed of the split, and of the global random number generators that loaders may use.
 
     Raises:
-        MbcompressError: a source cannot be read, or the images do not fit together.
+        MbcompressError: a source cannot be read, or images of the splits differ in shape or dtype.
     """
     from mbcompress.data.seed import fork_rng, seed_everything
 
@@ -128,7 +128,7 @@ def load_splits(sources: Mapping[str, object], options: LoadingOptions, shape: S
 
 
 def _class_names(sources: Mapping[str, object]) -> tuple[str, ...] | None:
-    """The class names that the sources have; they must agree, for a label is an index into them."""
+    """Return the class names of the sources, which must be equal, because labels are indices into them."""
     known = [(split, names) for split, source in sources.items() if (names := class_names(source))]
     for split, names in known[1:]:
         first, expected = known[0]
@@ -153,8 +153,8 @@ def _normalization(train: Images, options: LoadingOptions) -> Normalization:
     if train.pixels.dtype == np.float32:
         if options.mean is not None or options.std is not None:
             raise MbcompressError(
-                "data: images are floating-point, which are taken as already normalized; remove 'mean' and 'std', or "
-                "bring uint8"
+                "data: images are floating-point, so they must already be normalized; remove 'mean' and 'std', or "
+                "use uint8"
             )
         return Normalization.identity(channels)
     values = {"mean": options.mean or (0.5,), "std": options.std or (0.5,)}

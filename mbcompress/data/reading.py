@@ -1,6 +1,6 @@
-"""Reads labeled images from anything that holds them: loaders, datasets, generators, arrays.
+"""Read labeled images from loaders, datasets, generators and arrays.
 
-An item may be one image or a batch, a pair or a mapping, with PIL images, arrays or tensors, channels first or last,
+An item can be one image or a batch, a pair or a mapping, with PIL images, arrays or tensors, channels first or last,
 uint8 or normalized.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 IMAGE_KEYS = ("image", "images", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "fine_label", "target", "targets")
 TORCH_LOST_A_WORKER = "DataLoader worker"
-"""Part of all of torch's errors about a worker process that died."""
+"""Part of all torch error messages about a dead worker process."""
 
 
 def read_images(source: object, name: str, shape: Shape | None, memory: float) -> Images:
@@ -34,16 +34,17 @@ def read_images(source: object, name: str, shape: Shape | None, memory: float) -
     Args:
         source: an iterable of (images, labels), or an object with a length and items.
         name: the split, for errors.
-        shape: (C, H, W) that the model takes: PIL images are resized to it, others must have it; None takes any.
-        memory: the most that the images may take, in GiB.
+        shape: (C, H, W) of the model's input: PIL images are resized to it, others must have it; None accepts any
+            shape.
+        memory: maximum memory for the images, in GiB.
 
     Raises:
-        MbcompressError: there are none, they differ in shape or type, or a label is not a class number.
+        MbcompressError: there are no images, they differ in shape or dtype, or a label is not a class index.
     """
     where = f"data: {name!r}"
     try:
         return _read(source, where, shape, memory)
-    except RuntimeError as error:  # torch raises it in a signal handler, anywhere in this process
+    except RuntimeError as error:  # raised by torch's signal handler, anywhere in this process
         if TORCH_LOST_A_WORKER not in str(error):
             raise
         raise _worker_died(where) from error
@@ -64,18 +65,18 @@ def _read(source: object, where: str, shape: Shape | None, memory: float) -> Ima
         count, size = count + len(numbers), size + batch.nbytes
         if size > memory * 2**30:
             raise MbcompressError(
-                f"{where} takes more than {memory:g} GiB after {count} images of {kind(batch)}; bring fewer (an "
-                "endless loader needs an end), smaller ones or uint8, or raise 'memory_gib'"
+                f"{where} needs more than {memory:g} GiB after {count} images of {kind(batch)}; use fewer images (an "
+                "infinite loader cannot be read), smaller ones or uint8, or raise 'memory_gib'"
             )
     if not count:
-        raise MbcompressError(f"{where} has no images; an iterator that was read before is empty")
+        raise MbcompressError(f"{where} has no images; an iterator can only be read once")
     return Images(np.ascontiguousarray(np.concatenate(pixels)), np.concatenate(labels))
 
 
 def _batch(
     item: object, columns: tuple[str, str] | None, shape: Shape | None, at: str
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Pixels (n, C, H, W) and labels (n,) of one item."""
+    """Return pixels (n, C, H, W) and labels (n,) of one item."""
     images, labels = _pair(item, columns, at)
     try:
         labels = to_array([to_array(label) for label in labels] if isinstance(labels, list | tuple) else labels)
@@ -86,7 +87,7 @@ def _batch(
 
 
 def class_names(source: object) -> tuple[str, ...] | None:
-    """Return the names of the classes, if a dataset has them, also behind a loader or subsets."""
+    """Return the class names of a dataset, also through loaders and subsets; None if it has none."""
     for _ in range(8):  # subsets of subsets
         features = getattr(source, "features", None)
         if isinstance(features, Mapping):
@@ -103,7 +104,7 @@ def class_names(source: object) -> tuple[str, ...] | None:
 
 
 def _columns(source: object, where: str) -> tuple[str, str] | None:
-    """Image and label column of a Hugging Face dataset."""
+    """Return the image and label columns of a Hugging Face dataset; None for other sources."""
     features = getattr(source, "features", None)
     if not isinstance(features, Mapping):
         return None
@@ -116,13 +117,13 @@ def _columns(source: object, where: str) -> tuple[str, str] | None:
 
 
 def _label_columns(features: Mapping[str, Any]) -> list[str]:
-    """Columns with class names, the usual names first."""
+    """Return the columns with class names, usual names first."""
     columns = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
     return [key for key in LABEL_KEYS if key in columns] + columns
 
 
 def _items(source: object, where: str) -> Iterator[Any]:
-    """Yield the items of the source; an exception of its code becomes one sentence."""
+    """Yield the items of the source; its exceptions become an `MbcompressError`."""
     if isinstance(source, tuple | list) and len(source) == 2 and all(hasattr(part, "shape") for part in source):
         yield source  # (images, labels) as two arrays
         return
@@ -135,7 +136,7 @@ def _items(source: object, where: str) -> Iterator[Any]:
             count += 1
     except (MbcompressError, GeneratorExit):
         raise
-    except Exception as error:  # the user's loader may raise anything
+    except Exception as error:  # a user's loader can raise anything
         if _lost_a_worker(items) or TORCH_LOST_A_WORKER in str(error):
             raise _worker_died(where) from error
         problem = f": {brief(first_line(error))}" if str(error) else ""
@@ -143,20 +144,20 @@ def _items(source: object, where: str) -> Iterator[Any]:
 
 
 def _lost_a_worker(items: object) -> bool:
-    """Whether a worker process of a DataLoader died; ends the others.
+    """Shut down the workers of a DataLoader; return whether one of them died.
 
-    What torch raises then depends on what notices first: a closed queue, or a signal handler, which may raise anywhere
-    as long as the loader's iterator lives. So the iterator is shut down here.
+    After a worker dies, torch raises either from a closed queue or from a signal handler, which can raise anywhere
+    while the loader's iterator exists. So the iterator is shut down here.
     """
     if not (workers := getattr(items, "_workers", ())):
         return False
-    with suppress(RuntimeError):  # the signal handler's, which raises once
+    with suppress(RuntimeError):  # from the signal handler, which raises once
         items._shutdown_workers()  # type: ignore[attr-defined]
     return any(worker.exitcode not in (0, None, -signal.SIGTERM) for worker in workers)
 
 
 def _worker_died(where: str) -> MbcompressError:
-    advice = "it may have run out of memory; num_workers=0 needs no workers"
+    advice = "it may have run out of memory; try num_workers=0"
     return MbcompressError(f"{where}: a worker process of its loader died; {advice}")
 
 

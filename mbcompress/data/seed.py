@@ -1,4 +1,4 @@
-"""The global random number generators of torch, NumPy and Python."""
+"""Seed and restore the global random number generators of torch, NumPy and Python."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import torch
 def seed_everything(seed: int) -> None:
     """Seed the global generators of torch, NumPy and Python."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # models and loaders may draw from it
+    np.random.seed(seed % 2**32)  # models and loaders may use it
     torch.manual_seed(seed)
 
 
@@ -20,7 +20,7 @@ def fork_rng(devices: Sequence[torch.device]) -> Iterator[None]:
     """Restore the state of the global generators after the block.
 
     Args:
-        devices: CUDA devices that the block may use.
+        devices: CUDA devices whose state is restored.
     """
     python, numpy = random.getstate(), np.random.get_state()
     try:

@@ -29,19 +29,19 @@ class Images:
         return len(self.labels)
 
     def feed(self, digest: "hashlib._Hash") -> None:
-        """Add all pixels and labels to a hash."""
+        """Update a hash with all pixels and labels."""
         digest.update(np.ascontiguousarray(self.pixels).data)
         digest.update(np.ascontiguousarray(self.labels).data)
 
     def take(self, indices: NDArray[np.int64]) -> "Images":
         """Return a copy of the images at these indices."""
-        pixels: Any = np.ascontiguousarray(self.pixels[indices])  # uint8 or float32, as before
+        pixels: Any = np.ascontiguousarray(self.pixels[indices])  # uint8 or float32
         return Images(pixels, self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """x -> (x / scale - mean) / std for each channel: what the model expects at its input."""
+    """x -> (x / scale - mean) / std per channel, the preprocessing that the model expects."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -50,46 +50,46 @@ class Normalization:
 
     @classmethod
     def identity(cls, channels: int) -> Self:
-        """For images that are already normalized: leaves them as they are."""
+        """Return the identity, for images that are already normalized."""
         return cls((0.0,) * channels, (1.0,) * channels, 1.0)
 
     @property
     def formula(self) -> str:
-        """How a pixel becomes an input of the model, for the report."""
+        """The formula, for the report."""
         return "the pixel as it is, already normalized" if self.scale == 1 else "(pixel / 255 - mean) / std"
 
     def apply(self, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, C, H, W) uint8 or float32 -> float32."""
+        """Normalize (N, C, H, W) uint8 or float32 to float32."""
         mean, std = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
         return (pixels.astype(np.float32) / np.float32(self.scale) - mean) / std
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images; a dataset names those that keep its labels correct."""
+    """Augmentation of training images; a dataset's default must preserve its labels."""
 
     crop_padding: int = 0
-    """Pixels of zero padding before a random crop to the original size."""
+    """Zero padding in pixels before a random crop to the original size."""
 
     flip: bool = False
-    """Mirror left and right with probability 1/2."""
+    """Whether to flip images horizontally with probability 1/2."""
 
     cutout: int = 0
-    """Side in pixels of a square that is set to the mean (DeVries and Taylor 2017)."""
+    """Side length in pixels of a square that is set to the mean (DeVries and Taylor 2017); 0 disables it."""
 
     randaugment: int = 0
-    """Number of RandAugment transforms applied to each image (Cubuk et al. 2020)."""
+    """Number of RandAugment operations per image (Cubuk et al. 2020)."""
 
     randaugment_magnitude: int = 9
-    """Strength of the RandAugment transforms, 0 to 30."""
+    """Magnitude of the RandAugment operations, 0 to 30."""
 
     mixup: float = 0.0
-    """Alpha of the Beta distribution by which pairs of images and labels are blended (Zhang et al. 2018)."""
+    """Alpha of the Beta distribution of mixup coefficients (Zhang et al. 2018); 0 disables mixup."""
 
 
 @dataclass(frozen=True)
 class Development:
-    """The splits that passes see: all but test, so that no choice can depend on test images."""
+    """All splits except test, so that passes cannot depend on test images."""
 
     train: Images
     calibration: Images
@@ -101,9 +101,9 @@ class Development:
 
 @dataclass(frozen=True)
 class Splits(Development):
-    """A whole dataset: the splits that passes see, and the test images that only the final measurement reads.
+    """All splits of a dataset; only the final measurement uses the test split.
 
-    `notes` are sentences to show to the user, such as how many images were split off.
+    `notes` are messages for the user, such as how many images were split off.
     """
 
     test: Images
@@ -114,7 +114,7 @@ class Splits(Development):
         return Development(**{field.name: getattr(self, field.name) for field in fields(Development)})
 
     def fingerprint(self) -> str:
-        """SHA-256 over all pixels and labels, split by split."""
+        """Return the SHA-256 of all pixels and labels."""
         digest = hashlib.sha256()
         for images in (self.train, self.calibration, self.validation, self.test):
             images.feed(digest)
@@ -133,19 +133,19 @@ class Splits(Development):
         normalization: Normalization,
         augmentation: Augmentation,
     ) -> Self:
-        """Split off from `train` what is not given as images, with the classes in proportion, deterministic in `seed`.
+        """Split off from `train` what is not given as images; stratified by class and deterministic for a `seed`.
 
         Args:
             train: the images to split.
-            test: the test images, or the fraction of `train` to set aside for them.
-            calibration: the images to observe activation ranges on, or their number.
-            validation: the validation images, or the fraction to set aside of what remains after test.
+            test: the test images, or their fraction of `train`.
+            calibration: the calibration images, or their number.
+            validation: the validation images, or their fraction of what remains after test.
 
         Raises:
             MbcompressError: a split would be empty.
         """
         splits: dict[str, Any] = {"test": test, "validation": validation, "calibration": calibration}
-        taken: dict[str, int] = {}  # from `train`, in this order
+        taken: dict[str, int] = {}  # sizes split off from `train`, in this order
         if not isinstance(test, Images):
             taken["test"] = round(test * len(train))
         if not isinstance(validation, Images):
@@ -157,8 +157,8 @@ class Splits(Development):
         if min(sizes.values()) < 1:
             division = ", ".join(f"{name} {max(size, 0)}" for name, size in sizes.items())
             raise MbcompressError(
-                f"data: {len(train)} images are too few to be divided ({division}); "
-                "lower 'calibration' or 'validation', or bring more images"
+                f"data: {len(train)} images are too few to split ({division}); "
+                "lower 'calibration' or 'validation', or use more images"
             )
         if taken:
             order = stratified_order(train.labels, seed)
@@ -169,9 +169,10 @@ class Splits(Development):
 
 
 def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return a random order of indices in which every stretch holds the classes in proportion.
+    """Return a random order of indices in which every contiguous part is stratified by class.
 
-    The images of a class get evenly spaced places in [0, 1) with a random offset; sorting by place interleaves them.
+    The images of a class get evenly spaced positions in [0, 1) with a random offset; sorting by position interleaves
+    the classes.
     """
     generator = np.random.default_rng(seed)
     place = np.empty(len(labels))

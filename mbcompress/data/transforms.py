@@ -1,4 +1,4 @@
-"""Random transforms of whole batches of training images; all draw from the generator they are given."""
+"""Random augmentation of whole batches of training images."""
 
 import math
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch.nn.functional import affine_grid, grid_sample, one_hot, pad
 from mbcompress.data.splits import Augmentation
 
 FULL_MAGNITUDE = 30
-"""The upper end of RandAugment's scale of magnitudes."""
+"""The maximum magnitude of RandAugment."""
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop each image at random from a zero-padded frame, and mirror it at random: (N, C, H, W) of any dtype."""
+    """Apply random crops with zero padding and random horizontal flips to (N, C, H, W) images of any dtype."""
     count, _, height, width = pixels.shape
     if padding := augmentation.crop_padding:
         framed = pad(pixels, (padding,) * 4)
@@ -28,7 +28,7 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """Zero a square of `side` pixels around a random place of each image (DeVries and Taylor 2017): (N, C, H, W)."""
+    """Zero a square of `side` pixels at a random position in each of (N, C, H, W) images (DeVries and Taylor 2017)."""
     outside = None
     for size in images.shape[2:]:
         start = torch.randint(size, (len(images), 1), generator=generator) - side // 2
@@ -42,7 +42,7 @@ def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 def mixup(
     images: Tensor, labels: Tensor, alpha: float, classes: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blend each image and label with another of the batch, weighted by Beta(alpha, alpha) (Zhang et al. 2018).
+    """Mix each image and label with another of the batch, with a Beta(alpha, alpha) weight (Zhang et al. 2018).
 
     Returns:
         Images of the same shape, and labels (N, classes) float32 that sum to 1.
@@ -57,12 +57,12 @@ def mixup(
 def randaugment(
     images: Tensor, count: int, magnitude: int, generator: torch.Generator, *, colors: bool = True
 ) -> Tensor:
-    """Apply `count` random transforms to each image, one after the other (RandAugment, Cubuk et al. 2020).
+    """Apply `count` random operations to each image (RandAugment, Cubuk et al. 2020).
 
     Args:
-        images: (N, C, H, W) float32; from 0 to 1 if `colors` is set.
-        magnitude: strength on a scale of 0 to 30; signs are random.
-        colors: False draws from the geometric transforms only.
+        images: (N, C, H, W) float32; in 0..1 if `colors` is set.
+        magnitude: strength from 0 to 30; signs are random.
+        colors: whether to include color operations besides geometric ones.
     """
     choices = [*GEOMETRIC, *(COLORS if colors else ())]
     images = images.clone()
@@ -114,7 +114,7 @@ def _translate_y(images: Tensor, strength: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, strength: Tensor) -> Tensor:
-    """Away from `other` for positive strengths, toward it for negative ones."""
+    """Move away from `other` for positive strengths and toward it for negative ones."""
     factor = (1 + 0.9 * strength).view(-1, 1, 1, 1)
     return torch.lerp(other.expand_as(images), images, factor.expand_as(images)).clamp(0, 1)
 

@@ -1,7 +1,8 @@
-"""Models as modules and as `torch.fx` graphs of ATen operators: export, fold, canonicalize, run, count.
+"""Modules and `torch.fx` graphs of ATen operators: export, fuse, canonicalize, run, count.
 
-In: an `nn.Module` or a `torch.fx` graph. Out: the same function in another form, or a count. May import: `contract`.
-The room needs torch, but importing it does not: each name below is imported from its module when it is first used.
+In: an `nn.Module` or a `torch.fx` graph. Out: an equivalent module or graph, or a count. May import: `contract`.
+
+Importing this package does not import torch: names are imported on first use.
 """
 
 from __future__ import annotations

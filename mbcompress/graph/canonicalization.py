@@ -1,8 +1,8 @@
-"""One canonical form for each operation of an exported graph, however its author wrote it.
+"""Rewrite equivalent operations of an exported graph into one canonical form.
 
-Every rewrite keeps the function: relu6, clamp(0, 6) and relu(...).clamp(max=6) become hardtanh; x * relu6(x + 3) / 6
-becomes x * hardsigmoid(x); a mean over height and width becomes a pooling; 'same' padding becomes numbers; a view,
-which demands a certain memory layout, becomes a reshape, which does not.
+relu6, clamp(0, 6) and relu(...).clamp(max=6) become hardtanh; x * relu6(x + 3) / 6 becomes x * hardsigmoid(x); a mean
+over height and width becomes adaptive_avg_pool2d; 'same' padding becomes numbers; view becomes reshape, which does not
+depend on the memory layout.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _drop_identity(graph: GraphModule, node: Node) -> None:
 
 
 def _explicit_padding(graph: GraphModule, node: Node) -> None:
-    """conv2d(…, padding='same' or 'valid') -> numbers; an odd sum is padded below and to the right, by a pad."""
+    """Replace padding='same' or 'valid' with numbers; asymmetric padding adds a pad at the bottom and right."""
     if node.target != aten.conv2d.padding:
         return
     defaults: tuple[Any, ...] = (None, None, None, [1, 1], "valid", [1, 1], 1)
@@ -76,14 +76,14 @@ def _explicit_padding(graph: GraphModule, node: Node) -> None:
 
 
 def _merge_clamps(graph: GraphModule, node: Node) -> None:
-    """A clamp, or two in a row -> one hardtanh or relu."""
+    """Replace one or two consecutive clamps with one hardtanh or relu."""
     bounds = clamp_bounds(node)
     if bounds is None:
         return
     x: Any = node.args[0]
     low, high = bounds
     inner = clamp_bounds(x) if len(x.users) == 1 else None
-    if inner is not None and inner[0] <= high and low <= inner[1]:  # the two ranges meet
+    if inner is not None and inner[0] <= high and low <= inner[1]:  # the ranges overlap
         low, high, x = max(low, inner[0]), min(high, inner[1]), x.args[0]
     if math.isfinite(low) and math.isfinite(high):
         replace_node(graph, node, (aten.hardtanh.default, x, float(low), float(high)))
@@ -92,7 +92,7 @@ def _merge_clamps(graph: GraphModule, node: Node) -> None:
 
 
 def _use_pooling(graph: GraphModule, node: Node) -> None:
-    """A mean over height and width, however it is written -> adaptive_avg_pool2d, which runtimes have in int8."""
+    """Replace any mean over height and width with adaptive_avg_pool2d, which runtimes support in int8."""
     x, axes, keeps = _averaged(node)
     if x is None or axes != {2, 3} or x.meta["val"].dim() != 4:
         return
@@ -101,7 +101,7 @@ def _use_pooling(graph: GraphModule, node: Node) -> None:
 
 
 def _averaged(node: Node) -> tuple[Any, set[int], bool]:
-    """Return the tensor that is averaged, its axes that are, and whether they are kept with size 1."""
+    """Return the averaged tensor, the axes of the mean, and whether they are kept (`keepdim`)."""
     unknown = None, set[int](), False
     x: Any = node.args[0] if node.args else None
     if node.target == aten.avg_pool2d.default and len(node.args) == 2 and not node.kwargs:

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates (MACs) of a model."""
+"""Count parameters and multiply-accumulates (MACs) of a model."""
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ def count_macs(model: nn.Module, example: Tensor) -> int:
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(example)
-    return int(counter.get_total_flops()) // 2  # a MAC is two floating-point operations
+    return int(counter.get_total_flops()) // 2  # one MAC is two FLOPs
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count weights, biases and BatchNorm's scale and shift, not its running statistics.
+    """Count weights, biases and BatchNorm's scale and shift, without running statistics.
 
-    The int8 weights of a quantized graph, which are buffers, count; their scales and zero points do not.
+    Int8 weights of a quantized graph, which are buffers, are counted; scales and zero points are not.
     """
     quantized = sum(buffer.numel() for buffer in model.buffers() if buffer.dtype == torch.int8)
     return quantized + sum(parameter.numel() for parameter in model.parameters())

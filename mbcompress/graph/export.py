@@ -1,4 +1,4 @@
-"""Modules as graphs of ATen operators, by torch.export."""
+"""Export modules with torch.export to graphs of ATen operators."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class ExportedGraph(nn.Module):
-    """A graph that was exported in eval mode: `train()` and `eval()` cannot change what it computes."""
+    """A graph exported in eval mode: `train()` and `eval()` do not change its outputs."""
 
     def __init__(self, captured: GraphModule) -> None:
         super().__init__()
-        self.captured = captured  # not `graph`: torch.export would take it for its own
+        self.captured = captured  # not `graph`, which torch.export uses itself
 
     def train(self, mode: bool = True) -> Self:
-        """Set the flag alone."""
+        """Set only the flag `training`."""
         self.training = mode
         return self
 
@@ -40,12 +40,12 @@ class ExportedGraph(nn.Module):
 
 
 def export_program(model: nn.Module, example: Tensor, label: str) -> ExportedProgram:
-    """Export `model` by torch.export as it is, for any batch size.
+    """Export `model` unchanged with torch.export, for any batch size.
 
     Args:
         model: in eval mode, on the device of `example`; the program shares its weights.
-        example: (2, C, H, W) float32; torch.export takes a batch of 1 for a constant.
-        label: the caller's name, for the error.
+        example: (2, C, H, W) float32; torch.export would specialize on a batch size of 1.
+        label: name of the caller, for error messages.
 
     Raises:
         MbcompressError: torch.export cannot capture the model.
@@ -53,23 +53,23 @@ def export_program(model: nn.Module, example: Tensor, label: str) -> ExportedPro
     with quiet_export():
         try:
             return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-        except Exception as error:  # torch.export has no class of its own, and passes on what the model raises
+        except Exception as error:  # torch.export has no exception class of its own, and the model can raise anything
             raise MbcompressError(
                 f"{label}: torch.export cannot capture the model ({type(error).__name__}: {brief(str(error))}); its "
-                "forward must not depend on the values of tensors, nor on one batch size"
+                "forward must not depend on tensor values or the batch size"
             ) from error
 
 
 def export_graph(model: nn.Module, example: Tensor, label: str) -> GraphModule:
-    """Export a copy of `model` in eval mode, NCHW, as a graph; arguments and errors are those of `export_program`."""
+    """Export a contiguous (NCHW) copy of `model` in eval mode; arguments and errors as in `export_program`."""
     copy = to_contiguous(copy_model(model).eval())
     return export_program(copy, example.contiguous(), label).module(check_guards=False)
 
 
 def remove_unused(graph: GraphModule) -> None:
-    """Delete parameters and buffers that no node reads, and the get_attr nodes without users.
+    """Delete unused get_attr nodes, and parameters and buffers that no node reads.
 
-    Tensors of a module that a node calls or reads stay, however deep, and so do those that are read by another name.
+    Tensors of modules that a node calls or reads are kept, and so are tensors that are read under another name.
     """
     for node in reversed(list(graph.graph.nodes)):
         if node.op == "get_attr" and not node.users:
@@ -87,10 +87,10 @@ def remove_unused(graph: GraphModule) -> None:
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """Hide what exporters warn, log and print of their own internals while the block runs.
+    """Silence warnings, logs and prints of exporters while the block runs.
 
-    Where a branch depends on data, torch.export prints the graph so far to stderr, and has no switch for it: its module
-    gets a `print` of its own meanwhile. What anything else writes to stderr is not touched.
+    If a branch depends on data, torch.export prints the graph to stderr without an option to disable it, so `print` is
+    replaced in its module. Other output to stderr is not affected.
     """
     from torch.export import _trace
 
@@ -102,5 +102,5 @@ def quiet_export() -> Iterator[None]:
             yield
     finally:
         del names["print"]
-        if before is not None:  # a block around this one
+        if before is not None:  # nested blocks
             names["print"] = before

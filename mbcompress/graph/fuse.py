@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolutions before it: in modules and in graphs."""
+"""Fuse BatchNorm into the preceding convolution, in modules and in graphs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 TOLERANCE = 1e-4
-"""Largest change of the logits, over the largest logit: folding rounds once more."""
+"""Maximum change of the logits due to rounding, relative to the largest logit."""
 
 aten = torch.ops.aten
 
 
 def fuse_conv_bn(model: nn.Module, example: Tensor, *, inplace: bool = True) -> nn.Module:
-    """Return a copy of `model` with BatchNorm folded into convolutions: it is faster, and torch exports it faster.
+    """Return a copy of `model` with BatchNorm fused into convolutions, for faster inference and export.
 
-    Pairs that stand side by side in an `nn.Sequential` are folded. `model` itself is returned where the copy computes
-    something else, because the network calls such a layer by itself, or reads a tensor again that an in-place
-    activation has changed.
+    Fuses adjacent layers in `nn.Sequential`. Returns `model` itself if the outputs of the copy differ, for example
+    because the model calls such a layer separately, or reuses a tensor changed by an in-place activation.
 
     Args:
         model: in eval mode; not changed.
-        example: (N, C, H, W) float32 on the model's device; only its shape counts.
-        inplace: whether activations may stay in-place; exporters rewrite them one by one.
+        example: (N, C, H, W) float32 on the model's device; only its shape is used.
+        inplace: whether to keep in-place activations, which slow down exporters.
     """
 
     def changes(module: nn.Module) -> bool:
@@ -53,7 +52,7 @@ def fuse_conv_bn(model: nn.Module, example: Tensor, *, inplace: bool = True) -> 
 
 
 def fold_batch_norms(graph: GraphModule) -> None:
-    """Fold each BatchNorm of a graph into the convolution before it, in place."""
+    """Fuse each BatchNorm of a graph into the preceding convolution, in place."""
     for node in list(graph.graph.nodes):
         if node.target == aten.batch_norm.default and _is_foldable(node):
             _fold_batch_norm(graph, node)
@@ -64,12 +63,12 @@ def fold_batch_norms(graph: GraphModule) -> None:
 def fold_weights(
     graph: GraphModule, weight: Node, bias: Node | None, norm: Node, dtype: torch.dtype | None = None
 ) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return weight and bias of a convolution with the BatchNorm after it, which is in eval mode, folded into them.
+    """Return weight and bias of a convolution fused with the following BatchNorm in eval mode.
 
     Args:
         weight, bias: get_attr nodes.
-        norm: the node that calls `aten.batch_norm`.
-        dtype: to compute in, and of the result; None for the tensors' own.
+        norm: the `aten.batch_norm` node.
+        dtype: dtype of computation and result; None for the tensors' dtype.
     """
     _, scale, shift, mean, variance, _, _, eps, *_ = node_args(norm)
 
@@ -90,7 +89,7 @@ def _has_pairs(module: nn.Module) -> bool:
 
 
 def _is_pair(layer: nn.Module, following: nn.Module) -> bool:
-    """Whether these are a convolution and its BatchNorm, both plain: subclasses and hooks may do more."""
+    """Whether these are Conv2d and BatchNorm2d, without subclasses and hooks, which could change the outputs."""
     if type(layer) is not nn.Conv2d or type(following) is not nn.BatchNorm2d:
         return False
     return following.running_mean is not None and not (layer._forward_hooks or following._forward_hooks)
@@ -107,7 +106,7 @@ def _fuse_pairs(sequential: nn.Sequential) -> None:
 
 
 def _is_foldable(norm: Node) -> bool:
-    """Whether it is in eval mode, and the convolution before it and that one's weights have no other users."""
+    """Whether BatchNorm is in eval mode, and its convolution and the convolution's weights have no other users."""
     x, *constants, training = node_args(norm)[:6]
     if training or x.target != aten.conv2d.default or len(x.users) != 1:
         return False

@@ -1,7 +1,7 @@
-"""The forms of hard sigmoid and h-swish in graphs: hardsigmoid(x) = relu6(x + 3) / 6.
+"""Rewrite hard sigmoid and hard swish in graphs: hardsigmoid(x) = relu6(x + 3) / 6.
 
-Howard et al., "Searching for MobileNetV3", 2019, https://arxiv.org/abs/1905.02244. `recognize_hard_sigmoid` makes
-hardsigmoid of whatever an author wrote; engines without that operator get one of the other forms.
+Howard et al., "Searching for MobileNetV3", 2019, https://arxiv.org/abs/1905.02244. `recognize_hard_sigmoid` finds
+equivalent forms; the other functions decompose hardsigmoid for engines without this operator.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEAST, LARGEST = -128, 127
 
 
 def recognize_hard_sigmoid(graph: GraphModule, node: Node) -> None:
-    """Rewrite hardswish and silu as x * gate(x), and relu6(x + 3) / 6 and a * relu6(x + 3) / 6 by one hardsigmoid."""
+    """Rewrite hardswish and silu as x * gate(x), and relu6(x + 3) / 6 and a * relu6(x + 3) / 6 with hardsigmoid."""
     if node.target in GATES:
         x = node.args[0]
         replace_node(graph, node, (GATES[node.target], x), (aten.mul.Tensor, x, PREVIOUS))
@@ -63,9 +63,9 @@ def decompose_hard_sigmoid(graph: GraphModule) -> None:
 
 
 def linearize_int8_hard_sigmoid(graph: GraphModule) -> None:
-    """Rewrite hardsigmoid(x) as x * (1/6) + 1/2, in place, where x is int8 and the result in steps of 1/255 from 0.
+    """Rewrite hardsigmoid(x) as x * (1/6) + 1/2, in place, if x is int8 and the output has scale 1/255 and minimum 0.
 
-    Saturation clips. The product has the scale of x over 6, so that its integers are those of x.
+    Saturation clips the result. The product has the scale of x divided by 6, so it has the same integers as x.
     """
     for node in list(graph.graph.nodes):
         if node.target == aten.hardsigmoid.default and all(map(_saturates_at_unit_interval, node.users)):
@@ -87,7 +87,7 @@ def _linearize(graph: GraphModule, node: Node, x: Node) -> None:
 
 
 def _float(graph: GraphModule, name: str, value: float) -> Node:
-    """A number as a float32 tensor of one element."""
+    """Return a node for a number as a float32 tensor of one element."""
     name = f"mbcompress_float_{name}"
     if not hasattr(graph, name):
         graph.register_buffer(name, torch.tensor([value]))
@@ -95,7 +95,7 @@ def _float(graph: GraphModule, name: str, value: float) -> Node:
 
 
 def _int8(graph: GraphModule, name: str, value: float) -> Node:
-    """A number as an int8 tensor of one element, dequantized; each number has its own tensor, and so its own scale."""
+    """Return a node for a number as a dequantized int8 tensor of one element, with its own scale."""
     name = f"mbcompress_{name}"
     if not hasattr(graph, name):
         graph.register_buffer(name, torch.tensor([LARGEST], dtype=torch.int8))
@@ -111,7 +111,7 @@ def _saturates_at_unit_interval(user: Node) -> bool:
 
 
 def _scaled(node: Node) -> tuple[Node | None, float]:
-    """The tensor and the number, where `node` is a tensor times or over a number."""
+    """Return tensor and factor if `node` multiplies or divides a tensor by a number, else None and 1."""
     if node.target in PRODUCTS | QUOTIENTS and len(node.args) == 2 and not node.kwargs:
         x, number = node.args
         if isinstance(x, Node) and isinstance(number, int | float) and number:
@@ -120,7 +120,7 @@ def _scaled(node: Node) -> tuple[Node | None, float]:
 
 
 def _shifted_relu6(node: object) -> Node | None:
-    """The x of relu6(x + 3)."""
+    """Return x if `node` is relu6(x + 3), else None."""
     if not isinstance(node, Node) or clamp_bounds(node) != (0, 6):
         return None
     shifted = node.args[0]

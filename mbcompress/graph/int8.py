@@ -1,8 +1,8 @@
-"""int8 graphs in the form that engines with signed activations want.
+"""Convert int8 graphs for engines with signed activations.
 
-The passes of mbcompress leave quantize and dequantize operators (torchao's PT2E) with uint8 activations, which ONNX
-Runtime and OpenVINO run fastest on x86-64. XNNPACK and LiteRT take int8 activations, and have no int8 hard sigmoid. The
-rewrites here keep the function: every integer stays the same multiple of the same scale.
+Quantized models of mbcompress have quantize and dequantize operators (torchao's PT2E) with uint8 activations, which are
+fastest in ONNX Runtime and OpenVINO on x86-64. XNNPACK and LiteRT need int8 activations and have no int8 hard sigmoid.
+The conversion is exact: zero points shift, scales stay the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ ROUNDING = 1e-6
 
 
 def signed_int8_graph(model: nn.Module, example: Tensor) -> GraphModule:
-    """Export `model` as a graph without uint8 activations and without hard sigmoids between integers.
+    """Export `model` as a graph without uint8 activations and int8 hard sigmoids.
 
     Args:
-        model: in eval mode, on the CPU, float or int8; not changed, but it shares its weights with the graph.
-        example: (N, C, H, W) float32; the graph is for this batch size.
+        model: in eval mode, on the CPU, float or int8; not modified, but shares its weights with the graph.
+        example: (N, C, H, W) float32; fixes the batch size of the graph.
     """
     graph = torch.export.export(model, (example,)).module(check_guards=False)
     scales: list[float] = []
@@ -48,9 +48,9 @@ def signed_int8_graph(model: nn.Module, example: Tensor) -> GraphModule:
 
 
 def _use_int8(node: Node, scales: list[float]) -> None:
-    """uint8 in 0..255 with zero point z -> int8 in -128..127 with zero point z - 128.
+    """Convert uint8 in 0..255 with zero point z to int8 in -128..127 with zero point z - 128.
 
-    Scales that differ by rounding alone become one of `scales`: LiteRT refuses a change of shape between two of them.
+    Scales that differ only by rounding are unified, because LiteRT rejects reshapes between different scales.
     """
     if node.target in PER_TENSOR and node.args[5] == torch.uint8:
         x, scale, zero_point, low, high, _ = node_args(node)
@@ -61,7 +61,7 @@ def _use_int8(node: Node, scales: list[float]) -> None:
 
 
 def _drop_pooling_of_one(graph: GraphModule, node: Node) -> None:
-    """Drop a mean over one number; LiteRT's converter fails on the two scales around it."""
+    """Drop a mean over a single element, on which LiteRT's converter fails if the scales differ."""
     if node.target != aten.adaptive_avg_pool2d.default or not isinstance(x := node.args[0], Node):
         return
     if node.meta["val"].shape == x.meta["val"].shape and tuple(x.meta["val"].shape[2:]) == (1, 1):

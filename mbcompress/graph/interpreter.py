@@ -1,4 +1,4 @@
-"""Running a graph node by node with a hook, as `nn.Module.register_forward_hook` does for modules."""
+"""Run a graph with a forward hook on nodes, like `nn.Module.register_forward_hook` for modules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_with_hook(
 ) -> None:
     """Run `graph` on (N, C, H, W) images and call `hook(node, args, output)` after each of `nodes`.
 
-    What the hook returns, unless it is None, replaces the output for the nodes that follow.
+    If the hook returns a value other than None, it replaces the output for the following nodes.
     """
     wanted = set(nodes)
 

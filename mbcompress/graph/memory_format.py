@@ -1,4 +1,4 @@
-"""The memory format of a model's weights, copies of a model, and noise to compare two models with."""
+"""Convert memory formats, copy models, and create random input to compare models."""
 
 import copy
 import warnings
@@ -22,17 +22,17 @@ def to_contiguous(model: nn.Module) -> nn.Module:
 
 
 def copy_model(model: M) -> M:
-    """Return a deep copy, without the warnings of torch about copies of exported graphs."""
+    """Return a deep copy, without torch's warnings about copying exported graphs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return copy.deepcopy(model)
 
 
 def prepare_for_export(model: nn.Module) -> nn.Module:
-    """Return a copy on the CPU, NCHW, in eval mode."""
+    """Return a contiguous (NCHW) copy on the CPU in eval mode."""
     return to_contiguous(copy_model(model).cpu().eval())
 
 
 def noise(shape: Sequence[int]) -> Tensor:
-    """Return standard normal numbers, the same in every call: float32 on the CPU."""
+    """Return standard normal random numbers with a fixed seed: float32 on the CPU."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

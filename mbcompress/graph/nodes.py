@@ -1,4 +1,4 @@
-"""Nodes of `torch.fx` graphs: their arguments, the tensors and limits that they name, and replacing them."""
+"""Helpers for nodes of `torch.fx` graphs: arguments, tensors, clamp bounds and replacement."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ DEFAULT_BOUNDS: dict[object, tuple[float, float]] = {
     aten.clamp_max.default: (-math.inf, math.inf),
     aten.clamp_max_.default: (-math.inf, math.inf),
 }
-"""Operators that clamp, with their bounds where the call names none."""
+"""Clamp operators with their default bounds."""
 
 UPPER_ONLY = {aten.clamp_max.default, aten.clamp_max_.default}
 
 PREVIOUS = object()
-"""Stands for the result of the previous call in `replace_node`."""
+"""Placeholder for the result of the previous call in `replace_node`."""
 
 
 def node_args(node: Node) -> tuple[Any, ...]:
-    """Return `node.args`; torch.fx types each of them as the union of all arguments there are."""
+    """Return `node.args` typed as Any, because torch.fx types them as a large union."""
     return node.args
 
 
@@ -47,7 +47,7 @@ def get_tensor(graph: GraphModule, node: Node) -> Any:
 
 
 def clamp_bounds(node: Node) -> tuple[float, float] | None:
-    """Return the lower and upper bound if `node` clamps its input (ReLU and ReLU6 do) to constants, else None."""
+    """Return the lower and upper bound if `node` clamps its input to constants (as ReLU and ReLU6 do), else None."""
     if node.target not in DEFAULT_BOUNDS:
         return None
     bounds: dict[str, Any] = dict(zip(("min", "max"), DEFAULT_BOUNDS[node.target], strict=True))
@@ -61,7 +61,7 @@ def clamp_bounds(node: Node) -> tuple[float, float] | None:
 
 
 def replace_node(graph: GraphModule, node: Node, *calls: tuple[Any, ...]) -> None:
-    """Replace `node` by a chain of calls (operator, *arguments), which may take the result of the PREVIOUS one."""
+    """Replace `node` with a chain of calls (operator, *arguments); PREVIOUS stands for the previous call's result."""
     result: Any = None
     for target, *arguments in calls:
         with graph.graph.inserting_before(node):

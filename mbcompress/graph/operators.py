@@ -1,7 +1,6 @@
-"""Custom operators of plugins that this process has registered with torch.
+"""Custom operators of plugins registered with torch in this process.
 
-`torch.ops` belongs to the process, and so does the table here: it says which plugin's set an operator of a graph comes
-from.
+Like `torch.ops`, the table is global: it maps namespaces to the operator sets of plugins.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _registered: dict[str, OperatorSet] = {}
 
 
 def register_operators(sets: Iterable[OperatorSet]) -> None:
-    """Register the operators of these sets with torch, except for sets that already are."""
+    """Register operator sets with torch, unless already registered."""
     for operator_set in sets:
         if operator_set.name not in _registered:
             operator_set.register()
@@ -26,5 +25,5 @@ def register_operators(sets: Iterable[OperatorSet]) -> None:
 
 
 def registered_operators() -> Mapping[str, OperatorSet]:
-    """Return namespace -> operator set, for all sets that this process has registered."""
+    """Return namespace -> operator set for all registered sets."""
     return MappingProxyType(_registered)

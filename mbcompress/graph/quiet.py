@@ -1,4 +1,4 @@
-"""Silence for what torch and the libraries around it warn and log of their own internals, and their import settings."""
+"""Silence warnings and logs of torch and related libraries, and set environment variables for imports."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LIBRARIES = ("torch", "torchao", "onnxscript", "onnx_ir", "neural_compressor")
 
 @contextmanager
 def quiet_libraries(level: int = logging.ERROR) -> Iterator[None]:
-    """Hide all warnings, and what `LIBRARIES` log below `level`, while the block runs.
+    """Hide all warnings, and logs of `LIBRARIES` below `level`, while the block runs.
 
-    Levels and filters are restored afterwards, and no other logger is touched. Import torch before: it sets the levels
-    of its loggers when it is imported.
+    Levels and filters are restored afterwards; other loggers are not changed. Import torch first, because it sets its
+    log levels on import.
     """
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in LIBRARIES]
     before = {name: logging.getLogger(name).level for name in {*known, *LIBRARIES}}
@@ -36,7 +36,7 @@ def quiet_libraries(level: int = logging.ERROR) -> Iterator[None]:
 
 @contextmanager
 def environment_variables(**defaults: str) -> Iterator[None]:
-    """Set variables that a library reads on import, unless the user has set them, and unset them afterwards."""
+    """Set environment variables while the block runs, unless the user has set them."""
     ours = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(ours)
     try:

@@ -1,7 +1,7 @@
-"""Describes an artifact: a run, a pass of it, an ONNX file, weights, or an entry of the zoo.
+"""Describe an artifact: a run, a pass, an ONNX file, weights, or zoo weights.
 
-In: a path or zoo:NAME, and the registry for the latter. Out: a mapping, ready for JSON. May import: checkpoint and the
-rooms below it; torch for PyTorch checkpoints only.
+In: a path or zoo:NAME, and the registry for the latter. Out: a JSON-serializable dict. May import: checkpoint and the
+    rooms below it; torch only for PyTorch checkpoints.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def describe_artifact(reference: str, registry: Registry) -> dict[str, Any]:
-    """Kind, size and origin of an artifact, ready for JSON.
+    """Describe kind, size and origin of an artifact as a JSON-serializable dict.
 
     Args:
         reference: a path, or zoo:NAME.
-        registry: its model sources' zoos are searched.
+        registry: provides the zoos of model sources.
 
     Raises:
-        MbcompressError: it cannot be described, or it is damaged.
+        MbcompressError: the artifact is damaged or of an unknown kind.
     """
     if reference.startswith(PREFIX):
         return _describe_zoo(reference, registry)
@@ -41,7 +41,7 @@ def describe_artifact(reference: str, registry: Registry) -> dict[str, Any]:
             return _describe_directory(path)
         if not path.is_file():
             problem = "is neither a file nor a directory" if path.exists() else "no such file or directory"
-            raise MbcompressError(f"{reference}: {problem}; for shipped weights, name {PREFIX}NAME")
+            raise MbcompressError(f"{reference}: {problem}; for bundled weights, use {PREFIX}NAME")
     except OSError as error:
         raise MbcompressError(f"{reference[:100]}: cannot be read: {error.strerror}") from None
     match path.suffix:
@@ -52,7 +52,7 @@ def describe_artifact(reference: str, registry: Registry) -> dict[str, Any]:
         case suffix if suffix in CHECKPOINTS:
             return describe_checkpoint(path)
     raise MbcompressError(
-        f"{reference}: cannot be described; name a run directory, a pass of one, a .onnx or .safetensors file, a "
+        f"{reference}: cannot be described; name a run directory, a pass directory, a .onnx or .safetensors file, a "
         f"PyTorch checkpoint ({', '.join(CHECKPOINTS)}), or {PREFIX}NAME"
     )
 
@@ -63,7 +63,7 @@ def _describe_directory(path: Path) -> dict[str, Any]:
     if (path / MANIFEST).is_file():
         return describe_run(path)
     raise MbcompressError(
-        f"{path}: is neither a run directory (no {MANIFEST}) nor the directory of a pass (no {ARCHITECTURE})"
+        f"{path}: is neither a run directory (no {MANIFEST}) nor a pass directory (no {ARCHITECTURE})"
     )
 
 
@@ -79,5 +79,5 @@ def _describe_zoo(reference: str, registry: Registry) -> dict[str, Any]:
 
 
 def _zoos(registry: Registry) -> list[Zoo]:
-    """The zoos of all model sources, which may share one."""
+    """Return the zoos of all model sources without duplicates."""
     return list({cls.zoo.directory: cls.zoo for cls, _ in registry.models if cls.zoo is not None}.values())

@@ -1,4 +1,4 @@
-"""Describes an ONNX file without a runtime."""
+"""Describe an ONNX file without a runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:
-    """Operators, inputs, outputs, initializers by dtype, and the number of int8 convolutions.
+    """Describe operators, inputs, outputs, initializers by dtype, and the number of int8 convolutions.
 
     Raises:
         MbcompressError: the file is not an ONNX model.
@@ -38,7 +38,7 @@ def describe_onnx(path: Path) -> dict[str, Any]:
 
 def _described(model: ModelProto, path: Path) -> dict[str, Any]:
     if not model.graph.node:
-        raise MbcompressError(f"{path}: is not an ONNX file: it holds no graph")
+        raise MbcompressError(f"{path}: is not an ONNX file: it contains no graph")
     constants = {tensor.name for tensor in model.graph.initializer}
     return {
         "kind": "onnx",
@@ -57,7 +57,7 @@ def _described(model: ModelProto, path: Path) -> dict[str, Any]:
 
 
 def _as_text(described: Any) -> Any:
-    """The same with every name as text: protobuf returns names that are not UTF-8 as bytes."""
+    """Convert bytes to text; protobuf returns names that are not UTF-8 as bytes."""
     match described:
         case bytes():
             return described.decode("utf-8", "replace")
@@ -69,21 +69,21 @@ def _as_text(described: Any) -> Any:
 
 
 def _external_data(model: ModelProto, path: Path) -> list[str]:
-    """Names of files that hold tensors of the model; they are not read.
+    """Return the names of external data files without reading them.
 
     Raises:
-        MbcompressError: one of them is not below the directory of the model, and no runtime should read it.
+        MbcompressError: a file is not below the directory of the model, which is unsafe.
     """
     from onnx.external_data_helper import uses_external_data
 
     places: dict[str, None] = {}
     for tensor in filter(uses_external_data, model.graph.initializer):
         location = _as_text(next((entry.value for entry in tensor.external_data if entry.key == "location"), ""))
-        # of either kind of system: the file may have been made on the other one
+        # POSIX and Windows paths, because the file can come from another system
         for pure in (PurePosixPath(location), PureWindowsPath(location)):
             if not location or pure.anchor or ".." in pure.parts:
                 raise MbcompressError(
-                    f"{path}: keeps tensor {shown(tensor.name)} in {shown(location)}, which must be a file below the "
+                    f"{path}: stores tensor {shown(tensor.name)} in {shown(location)}, which must be a file below the "
                     "directory of the model"
                 )
         places[location] = None
@@ -91,7 +91,7 @@ def _external_data(model: ModelProto, path: Path) -> list[str]:
 
 
 def _dtype(number: int) -> str:
-    """The name of a dtype, or the number of an unknown one."""
+    """Return the name of a dtype, or the number of an unknown one."""
     from onnx import TensorProto
 
     known = number in TensorProto.DataType.values()
@@ -105,7 +105,7 @@ def _value(value: ValueInfoProto) -> dict[str, Any]:
 
 
 def _convolutions(graph: GraphProto) -> dict[str, int]:
-    """The number of convolutions, and of those that are integer operators or have dequantized inputs and weights."""
+    """Count convolutions, and those that are integer operators or have dequantized inputs and weights."""
     producers = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type in ("Conv", *INTEGER_CONVOLUTIONS)]
     return {"total": len(convolutions), "int8": sum(_is_integer(node, producers) for node in convolutions)}

@@ -1,4 +1,4 @@
-"""Describes one pass of a run: its options, its model and its figures."""
+"""Describe a pass of a run: options, model and metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KINDS = {"out_channels": "convolutions", "out_features": "linear", "num_features
 
 
 def describe_pass(directory: PassDirectory) -> dict[str, Any]:
-    """Form, traits, sizes and figures of a pass; its files are compared with the run's manifest.
+    """Describe form, traits, sizes and metrics of a pass; its files are verified against the run's manifest.
 
     Raises:
-        MbcompressError: a file is missing, damaged or was changed.
+        MbcompressError: a file is missing, damaged or modified.
     """
     architecture = directory.architecture()
     metrics = directory.read_json(METRICS)
@@ -47,7 +47,7 @@ def describe_pass(directory: PassDirectory) -> dict[str, Any]:
     }
     if architecture.form == "none":
         return described
-    directory.read(STATE, LARGEST_STATE)  # compares its hash
+    directory.read(STATE, LARGEST_STATE)  # verifies its hash
     state = describe_safetensors(directory.path / STATE)
     return {
         **described,
@@ -56,7 +56,7 @@ def describe_pass(directory: PassDirectory) -> dict[str, Any]:
 
 
 def recipe_passes(root: Path) -> list[dict[str, Any]]:
-    """The passes of a run with their options, from its recipe.yaml if it has one."""
+    """Return the passes of a run with their options, from its recipe.yaml if it exists."""
     path = root / RECIPE
     passes = recipes.read(path).data.get("passes") if path.is_file() else None
     named = [each for each in passes if isinstance(each, dict)] if isinstance(passes, list) else []
@@ -70,7 +70,7 @@ def _position(directory: PassDirectory) -> str:
 
 
 def _options_and_libraries(directory: PassDirectory) -> dict[str, Any]:
-    """The options of the pass and the versions of libraries, if the pass is still in its run."""
+    """Return options and library versions, if the pass directory is inside a run."""
     if directory.manifest is None:
         return {}
     root = directory.manifest.root

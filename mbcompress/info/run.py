@@ -1,4 +1,4 @@
-"""Describes a run directory: its passes, its figures, and which files were changed since."""
+"""Describe a run directory: passes, figures, and files that were modified since."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ REPORT = "report.json"
 
 
 def describe_run(path: Path) -> dict[str, Any]:
-    """Figures of the report, recipe, versions, passes, artifacts, and which files were changed since.
+    """Describe figures, recipe, versions, passes, artifacts, and modified files of a run.
 
     Raises:
-        MbcompressError: the run is incomplete or its documents are damaged.
+        MbcompressError: the run is incomplete or its files are damaged.
     """
     root = path.absolute()
     manifest = read_manifest(root)
@@ -44,7 +44,7 @@ def describe_run(path: Path) -> dict[str, Any]:
 
 
 def changed_files(manifest: Manifest) -> list[str]:
-    """Names of files that are missing, or not as the run wrote them."""
+    """Return the names of missing or modified files."""
     return [name for name, entry in manifest.files.items() if not _is_as_listed(manifest.root, name, entry.sha256)]
 
 
@@ -64,7 +64,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _pass(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """A line about one pass."""
+    """Describe one pass, for a table row."""
     metrics = _document(path / METRICS)
     figures = metrics.get("metrics")
     if not isinstance(figures, dict):
@@ -78,7 +78,7 @@ def _pass(path: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _figures(side: str, figures: Any) -> dict[str, Any]:
-    """A line about the baseline or the result."""
+    """Describe the baseline or the result, for a table row."""
 
     def at(*path: str) -> Any:
         value = figures

@@ -1,4 +1,4 @@
-"""Describes files of tensors: names, shapes, dtypes, bytes, and the number of zeros."""
+"""Describe files of tensors: names, shapes, dtypes, bytes, and the number of zeros."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 INTEGERS = {f"{sign}{n}": f"{word}{n}" for sign, word in (("I", "int"), ("U", "uint")) for n in (8, 16, 32, 64)}
 DTYPES = FLOATS | INTEGERS | {"BOOL": "bool"}
-BITS = re.compile(r"\d+")  # in the name of a dtype; a BOOL takes a byte
+BITS = re.compile(r"\d+")  # in the name of a dtype; BOOL has none and takes a byte
 
 
 class Entry(NamedTuple):
@@ -36,17 +36,17 @@ class Entry(NamedTuple):
 
 
 def describe_safetensors(path: Path) -> dict[str, Any]:
-    """Tensors of a .safetensors file.
+    """Describe the tensors of a .safetensors file.
 
     Raises:
-        MbcompressError: its header is damaged, or does not match its size.
+        MbcompressError: the header is damaged or does not match the file size.
     """
     try:
         with safetensors.safe_open(path, framework="np") as file:
             entries = sorted(_entries(file))
     except OSError as error:
         raise MbcompressError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # besides SafetensorError, NumPy's own for shapes that no array can have
+    except Exception as error:  # SafetensorError, or NumPy's errors for impossible shapes
         raise MbcompressError(f"{path}: is not a readable safetensors file: {brief(first_line(error))}") from None
     return {"kind": "safetensors", "path": str(path), "bytes": path.stat().st_size, **summarize(entries)}
 
@@ -56,7 +56,7 @@ def _entries(file: Any) -> Iterator[Entry]:
         view = file.get_slice(name)
         kind, shape = view.get_dtype(), tuple(view.get_shape())
         zeros = None
-        if kind in DTYPES and kind != "BF16":  # numpy has no bfloat16 and no 8-bit floats
+        if kind in DTYPES and kind != "BF16":  # NumPy has no bfloat16 and no 8-bit floats
             zeros = prod(shape) - int(np.count_nonzero(file.get_tensor(name)))
         bits = BITS.search(kind)
         size = prod(shape) * (int(bits[0]) if bits else 8) // 8
@@ -64,10 +64,10 @@ def _entries(file: Any) -> Iterator[Entry]:
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors of a PyTorch checkpoint, read in weights-only mode.
+    """Describe the tensors of a PyTorch checkpoint, loaded with `weights_only=True`.
 
     Raises:
-        MbcompressError: it holds more than tensors, or is damaged.
+        MbcompressError: the file is damaged or contains other objects than tensors.
     """
     from mbcompress.contract.weights import read_weights
 
@@ -87,12 +87,12 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
 def _zeros(tensor: Tensor) -> int | None:
     try:
         return tensor.numel() - int(tensor.count_nonzero())
-    except RuntimeError:  # PyTorch does not count in every dtype
+    except RuntimeError:  # not implemented for every dtype
         return None
 
 
 def summarize(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Totals by dtype, the share of zeros in weights (tensors of two dimensions or more), and every tensor."""
+    """Return totals by dtype, the sparsity of weights (tensors with at least two dimensions), and all tensors."""
     entries = list(entries)
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

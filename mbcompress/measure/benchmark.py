@@ -50,13 +50,13 @@ class ExportBenchmark:
         self._resources.close()
 
     def size(self, model: nn.Module) -> float:
-        """Return the size of the exported file as a share of the baseline's."""
+        """Return the size of the exported file relative to the baseline's."""
         return self.context.process_group.broadcast_object(
             lambda: self._export(self._previewed(model)).stat().st_size / self._baseline.stat().st_size
         )
 
     def latency(self, model: nn.Module) -> float:
-        """Return the latency of one image on one thread as a share of the baseline's: the median over rounds."""
+        """Return the latency relative to the baseline's for one image and one thread, the median over rounds."""
         return self.context.process_group.broadcast_object(lambda: self._latency(model))
 
     def speedup(self, model: nn.Module, reference: nn.Module, threads: int = 1, batch: int = 1) -> Sequence[float]:
@@ -89,14 +89,14 @@ class ExportBenchmark:
         return float(np.median([1 / ratio for ratio in self._ratios(paths, threads=1)]))
 
     def _previewed(self, model: nn.Module) -> nn.Module:
-        """The model after the previews of the later passes."""
+        """Apply the previews of the later passes."""
         quiet = replace(self.context, metrics={}, files={}, progress=Progress(), later=())
         for later in self.context.later:
             model = preview_pass(later, model, quiet)
         return model
 
     def _ratios(self, paths: Sequence[Path], threads: int, batch: int = 1) -> list[float]:
-        """Time of the first file over that of the second, round by round."""
+        """Return time of the first file / time of the second, for each round."""
         files = [(self.runtime, path) for path in paths]
         with open_engines(files, self.context.input_shape, threads, batch) as engines:
             before, after = time_interleaved(engines, range(ROUNDS), ROUND_MS)

@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         figures: {'runtime', 'baseline', 'result', 'ratio', 'paired', 'metrics'}, as in the report.
-        answers: logits of the baseline and of the result on the test images, (N, num_classes) float32 each.
+        answers: test logits of the baseline and the result, (N, num_classes) float32 each.
     """
 
     figures: dict[str, Any]
@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
 
 
 class _Inspection(NamedTuple):
-    """What an engine tells of its file, apart from its speed."""
+    """What an engine reports about its file, except speed."""
 
     convolutions: ConvolutionCount
     weights: WeightCount | None
@@ -107,7 +107,7 @@ def compare(
 def _figures(
     artifact: Artifact, inspection: _Inspection, latency: list[dict[str, Any]], memory: dict[str, int], test: Images
 ) -> dict[str, Any]:
-    """The report's figures of one file; `latency` has an entry for each number of threads."""
+    """Return the report's figures of one file; `latency` has one entry per thread count."""
     content = artifact.path.read_bytes()
     return {
         "accuracy": _accuracy(inspection.logits, test.labels),
@@ -124,12 +124,12 @@ def _figures(
 
 
 def _accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Top-1, and top-5 where there are more than five classes."""
+    """Return top-1, and top-5 if there are more than five classes."""
     return {f"top{k}": proportion(hits(logits, labels, k)) for k in (1, TOP_K) if k == 1 or k < logits.shape[1]}
 
 
 def _ratios(before: dict[str, Any], after: dict[str, Any], timings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Baseline over result; latency is the median over rounds."""
+    """Return the ratios baseline / result; latency is the median over rounds."""
     return {
         "latency": min(timings, key=lambda timing: timing["threads"])["ratio"]["median"],
         "size": before["size_bytes"] / after["size_bytes"],
@@ -140,7 +140,7 @@ def _ratios(before: dict[str, Any], after: dict[str, Any], timings: list[dict[st
 
 
 def _time(engines: Sequence[Engine], threads: int, measure: Measure, progress: Progress) -> dict[str, Any]:
-    """Latency of each engine, and the ratio of their medians in each interleaved round."""
+    """Measure the latency of each engine, and the ratio of their medians in each interleaved round."""
     label = f"timing, {threads} thread{'s' if threads > 1 else ''}"
     rounds = progress.track(range(measure.rounds), label, measure.rounds)
     before, after = time_interleaved(engines, rounds, measure.round_ms)
@@ -177,7 +177,7 @@ def _inspect(
 
 
 def thread_counts(measure: Measure) -> Sequence[int]:
-    """The numbers of threads to time with: by default 1 and the number of cores."""
+    """Return the thread counts to measure with: by default 1 and the number of cores."""
     if measure.threads is not None:
         return measure.threads
     return (1,) if _cores() == 1 else (1, _cores())

@@ -1,4 +1,4 @@
-"""The processor of this machine."""
+"""Read the processor of this machine."""
 
 import platform
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Processor:
-    """The first processor.
+    """A processor.
 
     Attributes:
         model: name, never empty.
-        flags: instruction sets and other features; None where the system does not list them.
+        flags: instruction sets and other features; None if unknown.
     """
 
     model: str

@@ -40,7 +40,7 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            process_group=0,  # Ctrl-C must reach the run only, which stops at a safe point
+            process_group=0,  # Ctrl-C must reach only the run, which stops at a safe point
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
         )
         setup = {
@@ -121,5 +121,5 @@ class Engine:
 
 
 def _import_path(component: object) -> str:
-    """Where the process finds the class: it imports this one, and discovers no plugins."""
+    """Return the import path of a class, because the process does not discover plugins."""
     return f"{type(component).__module__}:{type(component).__qualname__}"

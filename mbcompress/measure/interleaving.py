@@ -1,4 +1,4 @@
-"""Interleaved timing: what disturbs one candidate disturbs all of them."""
+"""Interleaved timing, so that disturbances affect all candidates equally."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Times:
 def open_engines(
     files: Iterable[tuple[Runtime, Path]], input_shape: tuple[int, ...], threads: int, batch: int = 1
 ) -> Iterator[list[Engine]]:
-    """Open each file in a process of its own and warm it up; the processes end with the block.
+    """Open each file in its own process and warm it up; the processes end with the block.
 
     Args:
         files: pairs of runtime and file.
         input_shape: channels, height, width.
-        threads: of each engine.
+        threads: compute threads of each engine.
         batch: images in each timed call.
 
     Raises:

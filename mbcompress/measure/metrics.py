@@ -23,7 +23,7 @@ BETTER = ("higher", "lower", None)
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of a recipe, and the registry's kind that knows which plugin each comes from."""
+    """The metrics of a recipe, and the registry's kind, which knows their plugins."""
 
     chosen: Sequence[Metric]
     kind: Kind[Metric]
@@ -39,7 +39,7 @@ class Metrics:
         self.measure(Predictions(np.arange(DRY_RUN_IMAGES) % classes, *logits))
 
     def measure(self, predictions: Predictions) -> dict[str, Any]:
-        """{metric: {figure: {'value', 'baseline', 'unit', 'better'}}}, with the fields of `Measured`.
+        """Return {metric: {figure: {'value', 'baseline', 'unit', 'better'}}}, with the fields of `Measured`.
 
         Non-finite values become None; 'baseline' is missing if a figure compares the two models.
 

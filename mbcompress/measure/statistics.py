@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 
 def proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
-    """K of n with a Wilson interval (Wilson 1927): {'k', 'n', 'value', 'low', 'high'}."""
+    """Return k of n with a Wilson interval (Wilson 1927): {'k', 'n', 'value', 'low', 'high'}."""
     from scipy.stats import binomtest
 
     k, n = int(hits.sum()), len(hits)
@@ -39,6 +39,6 @@ def hits(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> NDAr
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """{'median', 'p5', 'p95'}."""
+    """Return {'median', 'p5', 'p95'}."""
     p5, median, p95 = np.percentile(values, [5, 50, 95])
     return {"median": float(median), "p5": float(p5), "p95": float(p95)}

@@ -195,7 +195,7 @@ def resolve(document: Document, registry: Registry, provided: Collection[str] = 
     Args:
         document: the recipe as data.
         registry: the components that recipes can name.
-                provided: 'model' and/or 'data' if the caller provides them; the recipe can then omit them.
+        provided: 'model' and/or 'data' if the caller provides them; the recipe can then omit them.
 
     Raises:
         RecipeError: the first error in the document.

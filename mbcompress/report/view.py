@@ -94,7 +94,7 @@ class View:
 
 
 def view_of(report: dict[str, Any]) -> View:
-    """Put the whole report into text."""
+    """Convert the whole report to text."""
     return View(
         name=report["name"],
         created=report["created"],

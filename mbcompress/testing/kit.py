@@ -29,7 +29,7 @@ ARCHITECTURES = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small")
 def check_plugin(
     name: str, registry: Registry, options: Mapping[str, Any] | None = None, progress: Progress | None = None
 ) -> list[CheckResult]:
-    """Check everything that a plugin offers.
+    """Check all components of a plugin.
 
     Args:
         name: a plugin, a distribution, or a component, which is then the only one checked.
