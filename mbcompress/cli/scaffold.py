@@ -28,8 +28,7 @@ TRAINS = {
 }
 README_PLAIN = {"option": "share", "does": "sets the smallest weights of each convolution to zero"}
 README_TRAINS = {"option": "limit", "does": "fine-tunes with clamped weights"}
-NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a PEP 508 name that starts with a letter, so that it
-makes a valid identifier
+NAME = re.compile(r"[a-zA-Z]([a-zA-Z0-9._-]*[a-zA-Z0-9])?")  # a PEP 508 name that starts with a letter
 LONGEST = 64
 IMPORTED = {"ClassVar", "Field", "Pass", "Trait", "TrainingConfig", "TrainingPass"}  # names that the templates import
 

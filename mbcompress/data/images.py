@@ -116,6 +116,5 @@ def _sixteen_bits_to_eight(image: Image) -> Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError("its pixels are 32-bit numbers of unknown range; save it with 8 or 16 bits a channel")
-    table = np.rint(np.arange(0x10000) / 257).astype(np.uint8)  # a table; dividing each pixel would need eight times
-    the memory
+    table = np.rint(np.arange(0x10000) / 257).astype(np.uint8)  # dividing each pixel would need eight times the memory
     return fromarray(table[values])
