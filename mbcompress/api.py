@@ -57,8 +57,8 @@ def compress(
         cache: whether to reuse cached passes and cache the passes of this run. Repeating the call then resumes a killed
             run.
 
-        In a program started by `torchrun` or `accelerate launch`, every process makes the same call. The processes
-        train together, only the main process writes, and all return the result.
+    In a program started by `torchrun` or `accelerate launch`, every process makes the same call. The processes train
+    together, only the main process writes, and all return the result.
 
     Raises:
         MbcompressError: the recipe, the model or the data cannot be used.

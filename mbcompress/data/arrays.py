@@ -54,7 +54,7 @@ def image_batch(images: Any, count: int, shape: Shape | None, where: str) -> Arr
 
     Raises:
         MbcompressError: there are not `count` images, or they have another shape; the message starts with
-                    `where`.
+            `where`.
     """
     channels_first = hasattr(images, "detach")  # the layout of torch
     if isinstance(images, list | tuple):

@@ -1,7 +1,7 @@
 """Describe an artifact: a run, a pass, an ONNX file, weights, or zoo weights.
 
 In: a path or zoo:NAME, and the registry for the latter. Out: a JSON-serializable dict. May import: checkpoint and the
-    rooms below it; torch only for PyTorch checkpoints.
+rooms below it; torch only for PyTorch checkpoints.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The conformance kit: check a plugin against the contract and report what to change.
 
-In: a component's class or a plugin's name. Out: one `CheckResult` for each check. `tiny_model` and
-`tiny_context` are for tests of plugins. May import: pipeline and everything below it. Names are loaded on first use,
-because some of them import torch.
+In: a component's class or a plugin's name. Out: one `CheckResult` for each check. `tiny_model` and `tiny_context` are
+for tests of plugins. May import: pipeline and everything below it. Names are loaded on first use, because some of them
+import torch.
 """
 
 from importlib import import_module

@@ -1,8 +1,7 @@
 """Training: the shared training loop, with its objectives and callbacks. Imports torch.
 
 In: a model, a context with images, a `TrainingConfig`. Out: the trained model and its `History`. May import:
-    `contract`, `data`, `graph`, and `report` for pictures. Plugins import this room inside `apply`, not at module
-    level.
+`contract`, `data`, `graph`, and `report` for pictures. Plugins import this room inside `apply`, not at module level.
 """
 
 from mbcompress.data.loader import Batch, batches_per_epoch, evaluation_batches
