@@ -85,7 +85,7 @@ def _install(place: Path) -> None:
 
 
 def _reason(error: subprocess.CalledProcessError) -> str:
-    """pip's first error, which is the cause of the others."""
+    """Pip's first error, which is the cause of the others."""
     lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return next(iter(errors or lines[-1:]), f"exit code {error.returncode}")
