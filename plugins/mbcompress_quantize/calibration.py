@@ -1,6 +1,6 @@
 """Calibration with neural-compressor: its observers, `prepare` and `autotune`, with our annotation.
 
-neural-compressor uses torchao's PT2E flow with the x86 quantizer, which leaves half of MobileNetV3's convolutions in
+neural-compressor uses torchao's PT2E flow with the x86 quantizer, which leaves most of MobileNetV3's convolutions in
 float, and its conversion keeps fp32 weights. We replace both through its extension points: a subclass of its quantizer
 annotates with `quantizer.IntegerQuantizer` and converts with folded weights. It is registered as a separate algorithm,
 so `prepare` and `autotune` work unchanged.
