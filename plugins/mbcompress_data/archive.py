@@ -70,7 +70,7 @@ def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if size > SMALL_BYTES and size > MAX_RATIO * packed:
         raise MbcompressError(
             f"data: the arrays of {str(path)!r} unpack to {size / 2**20:.0f} MiB from {packed / 2**20:.1f} MiB, "
-            "far more than images would; if they are right, save them uncompressed"
+            "far more than images would; if this is correct, save them uncompressed"
         )
 
 

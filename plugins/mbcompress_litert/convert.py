@@ -1,7 +1,7 @@
 """Runs in the converter's environment, without mbcompress: `python convert.py exported.pt2 converted.tflite`.
 
-It works around three limits of the converter: it does not accept int8 constants, only weights that are quantized in the
-graph; int8 models take int8 images; and linear layers with float output (the classifier) keep float weights.
+Works around three limits of the converter: it does not accept int8 constants, only float weights that are quantized in
+the graph; int8 models take int8 images; and linear layers with float output (the classifier) keep float weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The quantization scheme of a model: chosen by post-training quantization, kept by QAT."""
+"""The quantization scheme of a model, chosen by post-training quantization and used by QAT."""
 
 from __future__ import annotations
 
