@@ -193,7 +193,7 @@ BAD_AT_RUN_TIME = {
     ),
     "target out of reach": (
         {"passes": [{"prune": {"target_macs": 0.001}}]},
-        r"prune: target_macs 0.001 cannot be reached with round_to 16, the least is 0\.\d+",
+        r"prune: target_macs 0.001 cannot be reached with round_to 16; the minimum is 0\.\d+",
     ),
     "too few images": (
         {"data": {"name": "digits", "calibration": 5000}},

@@ -76,7 +76,10 @@ def test_which_layers_are_pruned() -> None:
     assert "body.3.weight" in find_layers(Net().eval(), EXAMPLE, depthwise=True, group=None).pruned
     grouped = find_layers(Net().eval(), EXAMPLE, depthwise=True, group=4)
     assert grouped.pruned == ["body.2.weight", "body.5.weight"]
-    assert grouped.dense == ["body.3 (1 input channel, no multiple of 4)", "head (10 input channels, no multiple of 4)"]
+    assert grouped.dense == [
+        "body.3 (1 input channel, not a multiple of 4)",
+        "head (10 input channels, not a multiple of 4)",
+    ]
 
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.85, 0.999])
@@ -220,17 +223,17 @@ def test_layers_that_stay_dense_are_told_or_refused(registry: Registry, make_con
     told = Told()
     context = few(make_context(Net().eval()), progress=told)
     build(registry, training={"epochs": 0}, pattern="2:4").apply(Net().eval(), context)
-    assert told.lines == ["sparsify: stays dense: head (10 input channels, no multiple of 4)"]
+    assert told.lines == ["sparsify: stays dense: head (10 input channels, not a multiple of 4)"]
     with pytest.raises(Exception, match="set 'unsupported: skip' to leave them as they are"):
         build(registry, training={"epochs": 0}, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
-    with pytest.raises(Exception, match=r"^sparsify: the model has no weights that could go; beside"):
+    with pytest.raises(Exception, match=r"^sparsify: the model has no weights to prune; besides"):
         build(registry, training={"epochs": 0}).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"pattern": "2:4", "sparsity": 0.75}, "'pattern' 2:4 gives a sparsity of 0.5; leave 'sparsity' out"),
+        ({"pattern": "2:4", "sparsity": 0.75}, "'pattern' 2:4 implies a sparsity of 0.5; leave 'sparsity' out"),
         ({"pattern": "4:8", "scope": "global"}, "'pattern' 4:8 chooses within groups of weights; leave 'scope' out"),
         ({"sparsity": 1.0}, "less than 1"),
         ({"pattern": "1:2"}, "'none', '2:4' or '4:8'"),
