@@ -144,9 +144,7 @@ def test_layers_that_cannot_be_pruned_are_reported_or_refused(
     assert "shape '[-1, 64, 64]' is invalid" in line
     assert context.metrics["unpruned_layers"] == 1
     refusing = registry.passes.build("prune", {**options, "unsupported": "refuse"}, registry)
-    with pytest.raises(
-        MbcompressError, match=r"keeps all channels: fixed .*set 'unsupported: skip' to leave them as they are"
-    ):
+    with pytest.raises(MbcompressError, match=r"not pruned: fixed .*set 'unsupported: skip' to leave them as they are"):
         refusing.apply(model, context)
 
 

@@ -213,7 +213,7 @@ def test_what_cannot_be_described(tmp_path: Path, capsys: pytest.CaptureFixture[
         f"{note}: cannot be described; name a run directory, a pass of one, a .onnx"
     )
     assert refused(capsys, tmp_path).endswith(
-        "is neither a run directory (no manifest.json) nor a pass of one (no architecture.json)"
+        "is neither a run directory (no manifest.json) nor the directory of a pass (no architecture.json)"
     )
     assert "cannot be read: File name too long" in refused(capsys, "x" * 5000)
     for name in ("m.onnx", "s.safetensors", "c.pt"):

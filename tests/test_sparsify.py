@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mbcompress import Progress, Trait, WeightCount
 from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.contract.training import TrainingConfig
 from mbcompress.data.splits import Images
 from mbcompress.registry.discovery import Registry
@@ -273,7 +274,9 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
 
     def train(folder: Path | None, left: int = 1000) -> tuple[dict[str, Tensor], Any]:
         model = Net().eval()
-        context = few(make_context(model), checkpoints=CheckpointFolder(folder, Progress(), 0.0))
+        context = few(
+            make_context(model), checkpoints=CheckpointFolder(folder, Progress(), 0.0) if folder else Checkpoints()
+        )
         rule = GradualZeros(PRUNED, PRUNED, Selection(scope), 0.7, 2 / 3, 3)
         history = fit(model, context, training, objective=Dies(left), callbacks=[rule], label="sparsify")
         return model.state_dict(), history
@@ -350,7 +353,7 @@ def test_training_with_fake_quantization_keeps_zeros(
     make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mbcompress_quantize.calibration import calibrate
-    from mbcompress_quantize.graph import FakeQuantized, capture
+    from mbcompress_quantize.graph import FakeQuantized, canonical_graph
     from mbcompress_quantize.scheme import Scheme
 
     monkeypatch.setattr(KeepZeros, "target_reached", False)
@@ -358,7 +361,7 @@ def test_training_with_fake_quantization_keeps_zeros(
     set_zeros(model, find_layers(model, EXAMPLE, depthwise=False, group=None).pruned, Selection(), 0.5)
     options = TrainingConfig(epochs=1, batch_size=BATCH, lr=0.01)
     context = few(make_context(model), traits=SPARSE)
-    graph = capture(model, context.example(2), "test")
+    graph = canonical_graph(model, context.example(2), "test")
     ranges = calibrate(graph, Scheme(), context.calibration_batches()).ranges
     quantized = FakeQuantized(graph, Scheme(), ranges, observed_calls=2)
     before = {name: each.detach().clone() for name, each in quantized.named_parameters() if each.dim() > 1}
