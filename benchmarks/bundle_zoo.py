@@ -1,8 +1,8 @@
-"""Bundle the weights of a training run: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
+"""Add the weights of a training run to the zoo: `python benchmarks/bundle_zoo.py RUN_DIR NAME`.
 
-Writes NAME.safetensors (half precision) and NAME.json (the card with model, training and accuracy) into the zoo of the
-model source. The accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py` checks the bundled
-weights against it.
+Writes NAME.safetensors (half precision) and NAME.json (model card with model, training and accuracy) to the zoo of the
+model source. The accuracy on the card is that of the run's exported fp32 file; `tests/test_zoo.py` checks that the
+bundled weights reach it.
 """
 
 import json
@@ -16,11 +16,11 @@ from mbcompress.files import sha256, write_atomically, write_json
 from mbcompress.registry.discovery import discover
 
 FIXED = ("source", "num_classes", "width", "input_size", "strides_removed")
-"""Options that the weights fit; the others may be chosen freely."""
+"""Options that must match the weights; others may differ."""
 
 
 def bundle(run: Path, name: str) -> None:
-    """Copy the final weights of `run` into the zoo as `name`."""
+    """Copy the final weights of `run` to the zoo as `name`."""
     report = json.loads((run / "report.json").read_text())
     state = load_file(sorted((run / "passes").iterdir())[-1] / "state.safetensors")
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

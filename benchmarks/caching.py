@@ -1,6 +1,6 @@
-"""Time saved by the cache: five passes cold, warm, with the last option changed, and in two parallel runs.
+"""Time saved by the cache: five passes cold, warm, with an option of the last pass changed, and in two parallel runs.
 
-`python benchmarks/caching.py` runs the command line on digits, with its own cache and directory.
+`python benchmarks/caching.py` runs the command line on digits, with a temporary cache and directory.
 """
 
 import json
@@ -27,14 +27,14 @@ passes:
 
 
 class Trial:
-    """Runs of the recipe with a shared cache, in one directory."""
+    """Runs of the recipe in one directory, with a shared cache."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         (directory / "five.yaml").write_text(RECIPE)
 
     def start(self, name: str, *overrides: str, cache: str = "cache") -> subprocess.Popen[bytes]:
-        """Start one run in a separate process."""
+        """Start a run in a separate process."""
         command = [sys.executable, "-m", "mbcompress", "run", "five.yaml", "--quiet", "--out", name]
         command += [part for override in overrides for part in ("-o", override)]
         environment = {**os.environ, "MBCOMPRESS_CACHE": str(self.directory / cache)}
@@ -56,7 +56,7 @@ def main() -> None:
         for what, run, overrides in (
             ("cold", "cold", ()),
             ("warm", "warm", ()),
-            ("last option changed", "last", ("passes.qat.lr=0.001",)),
+            ("last option changed", "last", ("passes.qat.training.lr=0.001",)),
         ):
             start = time.monotonic()
             assert trial.start(run, *overrides).wait() == 0

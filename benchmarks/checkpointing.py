@@ -1,4 +1,4 @@
-"""Cost of training checkpoints: the same training with and without them, interleaved.
+"""Cost of training checkpoints: the same training with and without checkpoints, interleaved.
 
 `python benchmarks/checkpointing.py` trains MobileNetV2 (width 1.0, 32 px) on digits for about 80 seconds per round,
 with the default interval of 60 s and with 5 s, and prints medians and ratios.
@@ -21,7 +21,7 @@ from mbcompress.training import fit
 
 
 def train(epochs: int, interval: float | None) -> float:
-    """Seconds of one training that is saved every `interval` seconds; None for never."""
+    """Return the seconds of a training with a checkpoint every `interval` seconds; None for no checkpoints."""
     registry = discover()
     options = TrainingConfig(epochs=epochs, batch_size=64)
     torch.manual_seed(0)

@@ -1,10 +1,10 @@
 """CIFAR-10 (JPEG): the bundled models compressed by mbcompress and by other tools, from the same weights.
 
-`python benchmarks/cifar10.py run FOLDER` makes the runs, each from a recipe `recipes/*_cifar10.yaml` with a few options
-changed. It takes hours; the same command resumes it after an interruption.
+`python benchmarks/cifar10.py run FOLDER` starts the runs, each from a recipe `recipes/*_cifar10.yaml` with a few
+options changed. It takes hours; the same command resumes after an interruption.
 `python benchmarks/cifar10.py table FOLDER` opens the files of all finished runs, one process each, and prints a table:
 accuracy on all test images, and latency of one image on one thread in interleaved rounds. The table includes the files
-of the other tools in `peers.py` and needs their packages.
+of the other tools in `peers.py`, whose packages must be installed.
 """
 
 import argparse
@@ -32,20 +32,20 @@ NETWORKS = {key: name for key, name in NAMES.items() if (RECIPES / f"{key}_cifar
 ROUNDS, ROUND_MS = 40, 100.0
 BISECTIONS = 9
 LONG = 16
-"""Epochs of the one recovery of each network that shows what more training gives; the others are for comparison."""
+"""Epochs of the variant that shows the effect of longer recovery; the other variants use the recipe's epochs."""
 PEER = "int8 by "
 
 
 class TorchPruning(Pass):
-    """torch-pruning as in its README: L2 importance, the same ratio in every layer, then training on labels."""
+    """torch-pruning as in its README: L2 importance, the same ratio in every layer, then training on the labels."""
 
     name: ClassVar[str] = "torch_pruning"
-    target_macs: float = Field(gt=0, lt=1, description="MACs to keep, as a share of the original's.")
+    target_macs: float = Field(gt=0, lt=1, description="Largest ratio to the MACs of the original.")
     recovery: TrainingConfig
     distillation: DistillationConfig | None = None
 
     def apply(self, model: Any, context: Context) -> Any:
-        """Bisect the ratio that meets the target, prune once, train."""
+        """Find the pruning ratio by bisection, prune once, and train."""
         import copy
 
         import torch_pruning as tp
@@ -81,11 +81,11 @@ class TorchPruning(Pass):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compress: the differences from the model's recipe."""
+    """A variant of a model's recipe."""
 
     name: str
     share: float | None = None
-    """Of the original's MACs; None prunes nothing."""
+    """Target ratio to the MACs of the original; None for no pruning."""
     distilled: bool = False
     int8: bool = False
     trained: bool = False
@@ -93,9 +93,9 @@ class Variant:
     criterion: str = "taylor"
     seed: int = 0
     epochs: int | None = None
-    """Of the recovery training; None means the recipe's."""
+    """Epochs of the recovery; None for those of the recipe."""
     peer: bool = False
-    """Whether torch-pruning prunes."""
+    """Whether to prune with torch-pruning."""
 
     def folder(self, network: str) -> str:
         """Name of the run's directory, unique for every recipe."""
@@ -122,7 +122,7 @@ class Variant:
 
 
 def variants(network: str) -> Iterator[Variant]:
-    """The variants of a model, the most important first."""
+    """Yield the variants of a model, most important first."""
     yield Variant("int8", int8=True)
     for share, distilled in ((0.3, True), (0.5, True), (0.3, False), (0.5, False)):
         name = f"{share:.0%} of MACs" + (", distilled" if distilled else "")
@@ -160,7 +160,7 @@ class Row:
     file: File
     macs: int | None
     seconds: float = 0.0
-    """Duration of its passes, without those from the cache."""
+    """Duration of the passes that did not come from the cache."""
 
 
 def rows_of(folder: Path, network: str, subject: Subject, registry: Registry) -> list[Row]:

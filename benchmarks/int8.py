@@ -18,13 +18,13 @@ from mbcompress.registry.discovery import Registry, discover
 
 ROUND_MS = 20.0
 HEADER = (
-    "| network | file | test top-1 | against fp32 | MB | int8 convolutions | ms | fp32 of the same engine / it | "
+    "| model | file | test top-1 | against fp32 | MB | int8 convolutions | ms | fp32 of the same engine / it | "
     "ONNX Runtime's own / it |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def rows(subject: Subject, registry: Registry, rounds: int) -> list[str]:
-    """Table rows of one model."""
+    """Return the table rows of one model."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         tools = Tools(subject, registry, directory)

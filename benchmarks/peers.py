@@ -129,7 +129,7 @@ def untrained(spec: str, registry: Registry) -> Subject:
 
 
 class Tools:
-    """The four tools; each writes a file from the same float model and calibration images."""
+    """The four tools; each writes an int8 file from the same float model and calibration images."""
 
     def __init__(self, subject: Subject, registry: Registry, directory: Path) -> None:
         self.subject = subject

@@ -188,7 +188,7 @@ def compare(run: Path, folder: Path, rounds: int, count: int | None) -> str:
         rows += _rows(engines, labels, rounds, reference)
         reference = reference if reference is not None else rows[0][1]
         assert reference is not None
-    head = "| file | runtime | top-1 | agreement | bytes | ms | time over the first | processor time |"
+    head = "| file | runtime | top-1 | agreement | bytes | ms | relative time | relative CPU time |"
     return "\n".join([head, "|---|---|---:|---:|---:|---:|---:|---:|", *(text for text, _ in rows)])
 
 

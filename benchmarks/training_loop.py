@@ -1,4 +1,4 @@
-"""Overhead of the training loop over forward, backward and step: `python benchmarks/training_loop.py`.
+"""Overhead of the training loop over forward, backward and optimizer step: `python benchmarks/training_loop.py`.
 
 Compares a minimal loop on one batch in memory with epochs of `fit` on as many batches and all features of the CIFAR-10
 recipes (crop, flip, cutout, EMA, clipping, validation on 5 % of the images), interleaved in one process. The images are

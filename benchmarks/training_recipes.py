@@ -1,9 +1,9 @@
 """Compare training settings at equal CPU time: `python benchmarks/training_recipes.py --minutes 6 --out FOLDER`.
 
-Every variant trains a model on CIFAR-10 (JPEG) from scratch for the same CPU time. A few steps measure its speed,
-which determines the number of epochs and of training images; the schedule ends with the last step. CPU time allows
-other work on the machine, but use one thread, because CPU time would hide that threads wait for each other. Accuracy
-is measured on the validation split; test images are not used. Existing results in FOLDER are kept.
+Every variant trains a model on CIFAR-10 (JPEG) from scratch for the same CPU time. A few steps measure its speed, which
+determines the number of epochs and of training images; the schedule ends with the last step. CPU time is robust to
+other work on the machine, but use one thread: with more, it does not include waiting for other threads. Accuracy is
+measured on the validation split; test images are not used. Existing results in FOLDER are kept.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WARM_UP, TIMED = 3, 8  # steps
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: the differences from BASE, and from a model of width 1 with two strides removed."""
+    """A training variant: its differences from BASE and from a model of width 1 with two strides removed."""
 
     name: str
     model: dict[str, Any] = field(default_factory=dict)

@@ -6,9 +6,9 @@
     python benchmarks/winograd.py roofline
 
 Each engine runs in its own process with one thread, in interleaved rounds, every other one in reverse order. Layers
-of stride 1 are timed as a chain of six, so that conversions of the layout at the borders of the graph count a sixth;
-layers of stride 2 are timed alone. `onednn` is the call that torch.compile makes with frozen weights. On a busy
-machine, `--clock cpu` measures CPU time instead of wall-clock time.
+with stride 1 are timed in a chain of six, so that layout conversions at the graph's input and output count only a
+sixth; layers with stride 2 are timed alone. `onednn` is the call that torch.compile makes with frozen weights. On a
+busy machine, use `--clock cpu` to measure CPU time instead of wall-clock time.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def timed(call: Callable[[], object], count: int, clock: Callable[[], float]) ->
 
 
 class Worker:
-    """Client of such a process."""
+    """Client of a server process."""
 
     def __init__(self, engine: str, clock: str) -> None:
         command = [sys.executable, __file__, "serve", "--engine", engine, "--clock", clock]
@@ -285,7 +285,7 @@ def profile(size: int, rounds: int) -> None:
 
 
 class _Noise:
-    """Data for the pass: noise as calibration images."""
+    """Data for the pass, with noise as calibration images."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         from mbcompress import Images, Normalization

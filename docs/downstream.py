@@ -5,6 +5,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mbcompress
+from mbcompress.passes import Distill, Prune, Qat, Train
 
 
 def bright_corners(count: int) -> TensorDataset:
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     net = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
     net.extend([nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4)])
     data = {name: DataLoader(bright_corners(500), batch_size=64) for name in ("train", "test")}
-    passes = [{"train": {"epochs": 8}}, {"prune": {"target_macs": 0.5}}, {"distill": {"epochs": 8}}, {"qat": {}}]
+    epochs = {"epochs": 8}
+    passes = [Train(training=epochs), Prune(target_macs=0.5), Distill(training=epochs), Qat()]
     result = mbcompress.compress(net, {"passes": passes, "measure": {"baseline_after": 1, "rounds": 20}}, data)
     print(result.artifacts[0], result.report["ratio"]["size"], result.report["result"]["accuracy"]["top1"]["value"])

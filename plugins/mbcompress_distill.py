@@ -1,4 +1,4 @@
-"""Knowledge distillation: the model learns from a teacher's outputs.
+"""Knowledge distillation from the outputs of a teacher model.
 
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Distill(TrainingPass, DistillationConfig):
-    """Train on a teacher's softened outputs and on the labels."""
+    """Train on the soft targets of a teacher and on the labels (knowledge distillation)."""
 
     name = "distill"
     examples = ({"training": {"epochs": 1}},)

@@ -1,4 +1,4 @@
-"""Models of torchvision and timm by name; each is an extra: `mbcompress[torchvision]`, `mbcompress[timm]`."""
+"""Models from torchvision and timm by name; extras `torchvision` and `timm`."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class Hub(ModelSource):
-    """A library of architectures, after which the source and the extra that installs it are named."""
+    """A model library; source and extra are named after it."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
-    architecture: str = Field(min_length=1, description="The library's name of the architecture.")
-    args: dict[str, Any] = Field(default={}, description="More keyword arguments of the library's function.")
+    architecture: str = Field(min_length=1, description="Name of the architecture in the library.")
+    args: dict[str, Any] = Field(default={}, description="Additional keyword arguments for the library's function.")
     input_size: int = Field(default=224, ge=8, le=4096, description="Height and width of the input in pixels.")
-    download: bool = Field(default=False, description="Let the library download its default pretrained weights.")
+    download: bool = Field(default=False, description="Download the library's default pretrained weights.")
     weights: FilePath | None = Field(
         default=None,
-        description="A .safetensors file or a PyTorch checkpoint of tensors only; null for random weights, or "
-        "those that the library downloads.",
+        description="A .safetensors file, or a PyTorch checkpoint that contains only tensors; null for random weights, "
+        "or pretrained ones with 'download'.",
     )
 
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
         if importlib.util.find_spec(self.name) is None:
-            raise ValueError(f"{self.name} is not installed; it comes with `pip install mbcompress[{self.name}]`")
+            raise ValueError(f"{self.name} is not installed; run `pip install 'mbcompress[{self.name}]'`")
         if self.download and self.weights is not None:
             raise ValueError("'download' and 'weights' exclude each other; remove one")
         return self
@@ -62,7 +62,7 @@ class Hub(ModelSource):
             library = importlib.import_module(self._module)
         except Exception as error:  # a build for another torch raises RuntimeError, OSError or ImportError
             raise MbcompressError(
-                f"model: {self.name} cannot be imported beside this torch ({type(error).__name__}: "
+                f"model: {self.name} cannot be imported with this torch ({type(error).__name__}: "
                 f"{brief(first_line(error))}); install the version built for it"
             ) from error
         names = self._names(library)
@@ -86,11 +86,11 @@ class Hub(ModelSource):
 
     @abstractmethod
     def _build(self, library: Any) -> nn.Module:
-        """Build the model; may raise anything."""
+        """Build the model; may raise any exception."""
 
 
 class TorchvisionModel(Hub):
-    """A classifier from torchvision, by name."""
+    """A classification model from torchvision, by name."""
 
     name: ClassVar[str] = "torchvision"
 
@@ -110,7 +110,7 @@ class TorchvisionModel(Hub):
 
 
 class TimmModel(Hub):
-    """A classifier from timm (PyTorch Image Models), by name, such as MobileNetV1 to V4."""
+    """A classification model from timm (PyTorch Image Models), by name, such as MobileNetV1 to V4."""
 
     name: ClassVar[str] = "timm"
 

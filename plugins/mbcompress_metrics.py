@@ -1,4 +1,4 @@
-"""Metrics beyond accuracy: calibration of the confidence, and agreement with the baseline."""
+"""Metrics besides accuracy: confidence calibration, and agreement with the baseline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Calibration(Metric):
     """Expected calibration error (ECE) and negative log-likelihood (NLL) of the softmax (Guo et al. 2017).
 
-    ECE sorts the test images into bins of equal width by confidence, the probability of the predicted class, and
-    averages the gap between confidence and accuracy. Both depend on the scale of the logits; top-1 does not.
+    ECE bins the test images by confidence (the probability of the predicted class) in bins of equal width, and averages
+    the gap between confidence and accuracy. Both metrics depend on the scale of the logits; top-1 does not.
     """
 
     name: ClassVar[str] = "calibration"
@@ -43,16 +43,15 @@ class Calibration(Metric):
         log_p = log_softmax(logits.astype(np.float64), axis=1)  # (N, K)
         confidence, right = np.exp(log_p.max(axis=1)), log_p.argmax(axis=1) == labels
         member = np.ceil(confidence * self.bins).astype(int) - 1  # bin m holds (m / bins, (m + 1) / bins]
-        gaps = np.bincount(member, right) - np.bincount(member, confidence)  # of each bin, times its images
+        gaps = np.bincount(member, right) - np.bincount(member, confidence)  # per bin, times its number of images
         nll = -log_p[np.arange(len(labels)), labels].mean()
         return float(100 * np.abs(gaps).sum() / len(labels)), float(nll)
 
 
 class Agreement(Metric):
-    """Share of test images for which result and baseline predict the same class, right or wrong.
+    """Percentage of test images for which the result and the baseline predict the same class, correct or not.
 
-    Two models of equal accuracy may fail on different images; users notice the predictions that change (Hooker et al.
-    2019).
+    Models of equal accuracy may fail on different images, and users notice changed predictions (Hooker et al. 2019).
     """
 
     name: ClassVar[str] = "agreement"

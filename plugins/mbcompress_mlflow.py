@@ -1,8 +1,8 @@
-"""Log runs to MLflow: parameters, metrics of each pass, final figures and files. Needs the extra `mlflow`.
+"""Log runs to MLflow: parameters, metrics of each pass, final metrics and files. Needs the extra `mlflow`.
 
-Active only if MLFLOW_TRACKING_URI is set; `mlflow.set_tracking_uri` sets it too. MLFLOW_EXPERIMENT_ID or
-MLFLOW_EXPERIMENT_NAME select the experiment (default: `mbcompress`). An active run of the calling program becomes the
-parent, so that the runs of a sweep stay together. MLflow is imported when a run starts.
+Active only if MLFLOW_TRACKING_URI is set (`mlflow.set_tracking_uri` sets it too). MLFLOW_EXPERIMENT_ID or
+MLFLOW_EXPERIMENT_NAME selects the experiment (default: `mbcompress`). If the calling program has an active run, it
+becomes the parent run, which groups the runs of a sweep. MLflow is imported when a run starts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_PARAMETERS = 100  # per request
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """The MLflow run that logs one of our runs."""
+    """The MLflow run of an mbcompress run."""
 
     client: Any
     id: str
@@ -57,7 +57,7 @@ class MlflowRun:
 
 
 class Tracker:
-    """The lifecycle hooks; `entries` maps our run ids to MLflow runs."""
+    """The lifecycle hooks; `entries` maps mbcompress run ids to MLflow runs."""
 
     def __init__(self) -> None:
         self.entries: dict[str, MlflowRun] = {}
@@ -105,7 +105,7 @@ tracker = Tracker()
 
 
 def flatten(value: Any, path: str = "") -> dict[str, str]:
-    """A recipe as parameters: {'passes.0.prune.target_macs': '0.5', 'measure.threads': '[1]'}."""
+    """Flatten a recipe to parameters: {'passes.0.prune.target_macs': '0.5', 'measure.threads': '[1]'}."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
@@ -115,7 +115,7 @@ def flatten(value: Any, path: str = "") -> dict[str, str]:
 
 
 def figures(comparison: Mapping[str, Any]) -> dict[str, float | None]:
-    """The figures of both files in one runtime: {'result/top1': 0.98, 'ratio/latency': 2.1, …}."""
+    """The metrics of both files in one runtime: {'result/top1': 0.98, 'ratio/latency': 2.1, …}."""
     named: dict[str, float | None] = {f"ratio/{name}": comparison["ratio"][name] for name in _RATIOS}
     named["p_value"] = comparison["paired"]["p_value"]
     for side in ("baseline", "result"):
@@ -142,7 +142,7 @@ _OF_EVERY_PASS = ("validation_top1", "validation_images", "parameters", "macs", 
 
 
 def _named(name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Common metrics keep their names, so that MLflow draws one curve; others are prefixed with the pass."""
+    """Keep the names of common metrics, so that MLflow plots one curve; prefix others with the pass."""
     return {key if key in _OF_EVERY_PASS else f"{name}/{key}": value for key, value in metrics.items()}
 
 
@@ -163,15 +163,15 @@ def _log_result(entry: MlflowRun, run: Run, report: Mapping[str, Any], directory
 
 @contextmanager
 def _mlflow() -> Iterator[Any]:
-    """Import MLflow; while the block runs, it logs only warnings and sends no usage data.
+    """Import MLflow, and disable its info messages and telemetry within the block.
 
     Raises:
-        MbcompressError: it is not installed.
+        MbcompressError: MLflow is not installed.
     """
     logger = logging.getLogger("mlflow")
     level, telemetry = logger.level, os.environ.get(DISABLE_TELEMETRY)
-    os.environ.setdefault(DISABLE_TELEMETRY, "true")  # MLflow reads it when it is imported
-    logger.setLevel(logging.WARNING)  # messages about tables would break the progress bars
+    os.environ.setdefault(DISABLE_TELEMETRY, "true")  # read when MLflow is imported
+    logger.setLevel(logging.WARNING)  # info messages would break the progress bars
     try:
         import mlflow
 
@@ -188,7 +188,7 @@ def _mlflow() -> Iterator[Any]:
 
 
 def _experiment(client: Any) -> str:
-    """Return the experiment's id; create the experiment if it does not exist."""
+    """Return the ID of the experiment; create the experiment if it does not exist."""
     if chosen := os.environ.get(EXPERIMENT_ID):
         return chosen
     name = os.environ.get(EXPERIMENT_NAME) or "mbcompress"

@@ -1,4 +1,4 @@
-"""Pytest fixtures for plugin authors. Pytest loads this module in every session, so it imports mbcompress lazily.
+"""Pytest fixtures for plugin authors. pytest loads this module in every session, so it imports mbcompress lazily.
 
 Example: `def test_halve(mbcompress_check): assert mbcompress_check("halve") == []`.
 """
@@ -27,7 +27,7 @@ def mbcompress_registry() -> Registry:
 
 @pytest.fixture
 def mbcompress_check(mbcompress_registry: Registry) -> Callable[..., list[str]]:
-    """Check a plugin or component by name; returns a line for each problem."""
+    """Check a plugin or component by name; returns one line per problem."""
 
     def check(name: str, **options: Any) -> list[str]:
         from mbcompress.testing import check_plugin
@@ -39,7 +39,7 @@ def mbcompress_check(mbcompress_registry: Registry) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def mbcompress_model(mbcompress_registry: Registry) -> Callable[[str], nn.Module]:
-    """Build a small trained model of a source: `mobilenet_v1`, `mobilenet_v2` or `mobilenet_v3_small`."""
+    """Build a small trained model by source: `mobilenet_v1`, `mobilenet_v2` or `mobilenet_v3_small`."""
 
     def build(source: str = "mobilenet_v2") -> nn.Module:
         from mbcompress.testing import tiny_model
@@ -51,7 +51,7 @@ def mbcompress_model(mbcompress_registry: Registry) -> Callable[[str], nn.Module
 
 @pytest.fixture
 def mbcompress_context() -> Callable[[nn.Module], Context]:
-    """Build a context for a pass: a few synthetic images, the CPU, and the model as the baseline."""
+    """Build a context to test a pass: a few synthetic images, on the CPU, with the model as baseline."""
 
     def build(model: nn.Module) -> Context:
         from mbcompress.testing import tiny_context

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Train(TrainingPass):
-    """Train on the labels, keeping the weights that were best on the validation split."""
+    """Train on the labels and keep the weights with the best validation score."""
 
     name = "train"
     examples = ({"training": {"epochs": 1}},)

@@ -29,7 +29,6 @@ ALLOWED = {
     "pipeline": BELOW_PIPELINE,
     "testing": f"{BELOW_PIPELINE} pipeline",
     "info": f"{LEAVES} recipe checkpoint",
-    "passes": "",
     "api": f"{BELOW_PIPELINE} pipeline",
     "cli": f"{BELOW_PIPELINE} pipeline testing info api",
 }

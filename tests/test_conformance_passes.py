@@ -119,7 +119,11 @@ def draws(model: nn.Module, context: Any) -> nn.Module:
     [
         (raises, "applies", "raised ValueError: no luck (test_conformance_passes.py, line "),
         (lambda model, context: None, "applies", "returned None; it must return an nn.Module"),
-        (lambda model, context: nn.Sequential(model, nn.Linear(10, 3)), "applies", "returned a model whose output "),
+        (
+            lambda model, context: nn.Sequential(model, nn.Linear(10, 3)),
+            "applies",
+            "returned a model with another output shape",
+        ),
         (fills(float("nan")), "applies", "returns a model with NaN or infinite logits; limit the change"),
         (fills(0.5), "input", "changes 'features.0.weight' of the input model; copy.deepcopy(model) first"),
         (trains, "input", "leaves the input model in training mode; copy.deepcopy(model) first"),

@@ -214,8 +214,8 @@ def break_folder(root: Path, how: str) -> None:
         ("only in train", "class 'dog' is in '{root}/train' but not in '{root}/test'"),
         ("nested", "'{root}/train/cat/more' is a folder inside a class folder"),
         ("no test", "'{root}/train/cat' is a folder inside a class folder"),
-        ("pipe", "'{root}/train/cat/pipe.png' is not a file that can be read"),
-        ("broken link", "'{root}/train/cat/link.png' is not a file that can be read"),
+        ("pipe", "'{root}/train/cat/pipe.png' is not a readable file"),
+        ("broken link", "'{root}/train/cat/link.png' is not a readable file"),
         ("loop", "{root}/train/cat"),
     ],
 )
@@ -300,7 +300,7 @@ def test_unwritable_cache(undivided: Path, monkeypatch: pytest.MonkeyPatch, capl
     monkeypatch.setenv("MBCOMPRESS_CACHE", str(undivided / "cat/000.png"))  # a file, where a folder is needed
     with caplog.at_level(logging.WARNING):
         check_splits(ImageFolder(path=undivided, **SMALL).load(RGB, 0), RGB)
-    assert "could not be kept" in caplog.text
+    assert "cannot cache decoded images" in caplog.text
 
 
 def test_full_disk_leaves_nothing_behind(

@@ -144,6 +144,7 @@ def refused(context: Context) -> Any:
 def work(index: int, port: int, folder: str) -> None:
     """Everything that two processes do in these tests, and what came of it, in a file of each."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     os.chdir(folder)
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
@@ -341,7 +342,12 @@ def start(toy: dict[str, Any], tmp_path: Path) -> Callable[..., subprocess.Popen
 
     def start(launcher: list[str], training: dict[str, Any], **variables: str) -> subprocess.Popen[str]:
         model = {**MODEL, "strides_removed": 1}
-        recipe = {**toy, "model": model, "passes": [{"train": training}], "measure": {**FAST, "baseline_after": 1}}
+        recipe = {
+            **toy,
+            "model": model,
+            "passes": [{"train": {"training": training}}],
+            "measure": {**FAST, "baseline_after": 1},
+        }
         (tmp_path / "r.yaml").write_text(json.dumps(recipe))
         environment = {**os.environ, "MBCOMPRESS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", **variables}
         command = [sys.executable, "-m", *launcher, "-m", "mbcompress", "run", "r.yaml", "--out", "run"]

@@ -144,9 +144,7 @@ def test_layers_that_cannot_be_pruned_are_reported_or_refused(
     assert "shape '[-1, 64, 64]' is invalid" in line
     assert context.metrics["unpruned_layers"] == 1
     refusing = registry.passes.build("prune", {**options, "unsupported": "refuse"}, registry)
-    with pytest.raises(
-        MbcompressError, match=r"keeps all channels: fixed .*set 'unsupported: skip' to leave them as they are"
-    ):
+    with pytest.raises(MbcompressError, match=r"not pruned: fixed .*set 'unsupported: skip' to leave them as they are"):
         refusing.apply(model, context)
 
 
@@ -176,7 +174,7 @@ def test_layers_that_stay_in_float_are_reported_or_refused(
     told, model = Told(), Gelu().eval()
     context = make_context(model, progress=told)
     registry.passes.build("qat", {"training": {"epochs": 0}, "distillation": None}, registry).apply(model, context)
-    assert "qat: stays in float: the network itself (gelu: no int8 form)" in told.lines  # without VNNI, not the first
+    assert "qat: stays in float: the model itself (gelu: no int8 support)" in told.lines  # without VNNI, not the first
     assert context.metrics["float_layers"] == 1
     refusing = registry.passes.build("qat", {"unsupported": "refuse"}, registry)
     with pytest.raises(MbcompressError, match=r"^qat: stays in float: .*'unsupported: skip'"):

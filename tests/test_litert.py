@@ -38,9 +38,7 @@ def test_an_environment_that_cannot_be_made_is_one_sentence_and_not_kept(
 
     monkeypatch.setattr(environment, "_install", refuse)
     heard = Heard()
-    expected = (
-        "litert: the converter's environment cannot be made: Could not find a version that satisfies litert-torch"
-    )
+    expected = "litert: cannot create the converter's environment: Could not find a version that satisfies litert-torch"
     with pytest.raises(MbcompressError) as caught:
         environment.make(heard)
     assert str(caught.value) == expected

@@ -1,4 +1,4 @@
-"""Every misbehaviour of a plugin, with the exact message it gives: docs/misbehaviour.md must quote the same."""
+"""The message for every kind of broken plugin; docs/misbehaviour.md must quote the same text."""
 
 import importlib.metadata
 import io
@@ -53,7 +53,7 @@ def validate(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> t
 
 
 def reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Why the stranger's plugin is broken, from `mbcompress plugins`; a recipe that does not use it is fine."""
+    """Why the plugin is broken, according to `mbcompress plugins`; a recipe that does not use it is fine."""
     assert validate(tmp_path, f"{HEAD}passes: [train]", capsys) == (0, "")
     assert main(["plugins", "--json"]) == 0
     listed = [each for each in json.loads(capsys.readouterr().out) if each["distribution"].startswith("mb-")]
@@ -63,7 +63,7 @@ def reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 STATIC = {
-    "misspelt hook": (
+    "misspelled hook": (
         GOOD.replace("mbcompress_passes", "mbcompress_pases"),
         "unknown hook 'mbcompress_pases'; did you mean 'mbcompress_passes'? (known: mbcompress_datasets, "
         "mbcompress_metrics, mbcompress_models, mbcompress_operators, mbcompress_pass_finished, mbcompress_passes, "
@@ -127,7 +127,7 @@ def test_two_plugins_with_one_name(install: Install, tmp_path: Path, capsys: pyt
     install("mb-crush", GOOD.replace('"squeeze"', '"crush"'), into="second")  # comes before it on sys.path
     expected = "its name is already taken by plugin 'squeezer' of mb-crush 1.2"
     assert reason(tmp_path, capsys) == expected
-    assert_documented("two distributions with a plugin of one name", f"{ORIGIN} could not be used: {expected}")
+    assert_documented("two distributions with a plugin of the same name", f"{ORIGIN} could not be used: {expected}")
 
 
 def test_one_distribution_twice(install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +182,7 @@ RUNNING = {
         "raise ValueError('no luck')",
         "raised ValueError: no luck",
     ),
-    "pass that ends the program": ("raise SystemExit(0)", "raised SystemExit: 0"),
+    "pass that exits the program": ("raise SystemExit(0)", "raised SystemExit: 0"),
     "pass that returns nothing": (
         "pass",
         "returned None; it must return an nn.Module, as it was given one",
@@ -197,7 +197,7 @@ RUNNING = {
         "returned a model that cannot run on images of (2, 3, 32, 32): RuntimeError: mat1 and mat2 shapes cannot be "
         "multiplied (2x10 and 7x10)",
     ),
-    "pass that reports what is no number": (
+    "pass that reports an invalid metric": (
         "context.metrics['left'] = float('nan'); return model",
         "reported the metric 'left' as nan; metrics must be finite Python numbers by name",
     ),
@@ -246,7 +246,7 @@ def test_a_pass_that_refuses_keeps_its_kind_of_error_and_gains_the_line(
     assert main(["run", str(recipe), "--out", str(tmp_path / "run"), "--quiet"]) == 2
     message = "r.yaml:5:5: squeeze: force 1 is too much for this model"
     assert capsys.readouterr().err.replace(f"{tmp_path}/", "") == f"mbcompress: {message}\n"
-    assert_documented("pass that refuses (no misbehaviour: exit code 2)", message)
+    assert_documented("pass that raises `MbcompressError` (exit code 2)", message)
 
 
 def test_what_a_pass_prints_is_a_line_that_names_it(
@@ -261,7 +261,7 @@ def test_what_a_pass_prints_is_a_line_that_names_it(
     assert out == ""
     said = [line for line in err.splitlines() if line.startswith("squeeze: ")]
     assert said == ["squeeze: hello there", "squeeze: done"]
-    assert_documented("pass that prints over the progress bar", "squeeze: hello there")
+    assert_documented("pass that prints", "squeeze: hello there")
 
 
 def test_a_run_beside_broken_plugins(

@@ -199,9 +199,7 @@ def test_a_build_for_another_torch_is_one_sentence(
     (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms is missing')")
     monkeypatch.syspath_prepend(tmp_path)
     source = registry.build_model({"source": "torchvision", "architecture": "mobilenet_v2", "num_classes": 5})
-    with pytest.raises(
-        MbcompressError, match=r"torchvision cannot be imported beside this torch \(RuntimeError: opera"
-    ):
+    with pytest.raises(MbcompressError, match=r"torchvision cannot be imported with this torch \(RuntimeError: opera"):
         source.load()
 
 
@@ -219,5 +217,5 @@ def test_a_missing_extra_is_named_when_the_recipe_is_checked(
     )
     assert main(["validate", str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.endswith(f"{source} is not installed; it comes with `pip install mbcompress[{source}]`\n")
+    assert error.endswith(f"{source} is not installed; run `pip install 'mbcompress[{source}]'`\n")
     assert error.count("\n") == 1

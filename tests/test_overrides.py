@@ -44,9 +44,9 @@ def document(tmp_path: Path) -> Document:
         ("passes[1].target_macs=0.4", ("passes", 1, "prune", "target_macs"), 0.4),
         ("passes[1].prune.target_macs=0.4", ("passes", 1, "prune", "target_macs"), 0.4),
         ("passes.prune.recovery.epochs=2", ("passes", 1, "prune", "recovery", "epochs"), 2),
-        ("passes.prune={steps: 2}", ("passes", 1), {"prune": {"iterative_steps": 2}}),
+        ("passes.prune={iterative_steps: 2}", ("passes", 1), {"prune": {"iterative_steps": 2}}),
         ("passes.0=qat", ("passes", 0), "qat"),
-        ("passes.0.epochs=5", ("passes", 0, "train", "epochs"), 5),
+        ("passes.0.training.epochs=5", ("passes", 0, "train", "training", "epochs"), 5),
     ],
 )
 def test_assignment(document: Document, assignment: str, path: tuple[str | int, ...], value: object) -> None:
@@ -63,14 +63,14 @@ def test_nothing_else_changes(document: Document, tmp_path: Path) -> None:
     untouched = read(tmp_path / "recipe.yaml").data
     untouched["passes"][1]["prune"]["target_macs"] = 0.4
     assert document.data == untouched
-    assert str(document.locate(("passes", 2, "train", "epochs"))).endswith("recipe.yaml:6:21")
+    assert str(document.locate(("passes", 2, "train", "training", "epochs"))).endswith("recipe.yaml:6:32")
 
 
 def test_in_order(document: Document) -> None:
-    override(document, ["seed=1", "passes.prune.steps=2", "seed=2", "passes.prune={target_macs: 0.3}"])
+    override(document, ["seed=1", "passes.prune.iterative_steps=2", "seed=2", "passes.prune={target_macs: 0.3}"])
     assert document.data["seed"] == 2
     assert document.data["passes"][1] == {"prune": {"target_macs": 0.3}}
-    assert str(document.locate(("passes", 1, "prune", "steps"))) == "-o passes.prune={target_macs: 0.3}"
+    assert str(document.locate(("passes", 1, "prune", "iterative_steps"))) == "-o passes.prune={target_macs: 0.3}"
 
 
 def test_errors_in_an_override_are_located_in_it(document: Document) -> None:

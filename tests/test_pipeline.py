@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> mbcompress.Result:
 def test_report_has_the_promised_fields(run: mbcompress.Result) -> None:
     report = json.loads((run.path / "report.json").read_text())
     assert report == run.report
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     for side in ("baseline", "result"):
         figures = report[side]
         assert set(figures["accuracy"]["top1"]) == {"k", "n", "value", "low", "high"}
@@ -104,7 +104,7 @@ def test_resolved_recipe_gives_the_same_plan(run: mbcompress.Result, registry: R
 
     resolved = yaml.safe_load((run.path / "recipe.yaml").read_text())
     assert resolve(from_mapping(resolved), registry).to_mapping() == resolved
-    assert resolved["passes"][0]["prune"]["steps"] == 1  # defaults are written out
+    assert resolved["passes"][0]["prune"]["iterative_steps"] == 1  # defaults are written out
 
 
 def test_the_compressed_model_and_every_step_come_back(run: mbcompress.Result) -> None:
@@ -193,7 +193,7 @@ BAD_AT_RUN_TIME = {
     ),
     "target out of reach": (
         {"passes": [{"prune": {"target_macs": 0.001}}]},
-        r"prune: target_macs 0.001 cannot be reached with round_to 16, the least is 0\.\d+",
+        r"prune: target_macs 0.001 cannot be reached with round_to 16; the minimum is 0\.\d+",
     ),
     "too few images": (
         {"data": {"name": "digits", "calibration": 5000}},

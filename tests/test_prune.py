@@ -110,7 +110,7 @@ def test_unreachable_target_says_what_could_be_reached(
     model = tiny_model("mobilenet_v2")
     prune = registry.passes.build("prune", {"target_macs": 0.01}, registry)
     with pytest.raises(
-        MbcompressError, match=r"target_macs 0.01 cannot be reached with round_to 8, the least is 0\.\d+"
+        MbcompressError, match=r"target_macs 0.01 cannot be reached with round_to 8; the minimum is 0\.\d+"
     ):
         prune.apply(model, make_context(model))
 
@@ -143,13 +143,13 @@ def test_gradual_needs_recovery(registry: Registry) -> None:
     with pytest.raises(SpecError, match="'gradual', which needs 'recovery' and one iterative step"):
         registry.passes.build("prune", {"target_macs": 0.5, "gradual": 0.5}, registry)
     options = {"target_macs": 0.5, "gradual": 0.5, "recovery": {"epochs": 0}}
-    with pytest.raises(SpecError, match="'gradual', which happens while training; give 'recovery' epochs, or leave"):
+    with pytest.raises(SpecError, match="'gradual', which needs training; give 'recovery' epochs, or leave"):
         registry.passes.build("prune", options, registry)
 
 
 def test_one_target_is_needed(registry: Registry) -> None:
     for options, got in (({}, "got none"), ({"target_macs": 0.5, "target_size": 0.5}, "got target_macs, target_size")):
-        with pytest.raises(SpecError, match=f"needs one target of 'target_macs', .* 'target_latency'; {got}"):
+        with pytest.raises(SpecError, match=f"needs exactly one of 'target_macs', .* 'target_latency'; {got}"):
             registry.passes.build("prune", options, registry)
 
 
@@ -539,7 +539,7 @@ def test_networks_without_residual_blocks_are_refused(
     with pytest.raises(MbcompressError, match="prune_blocks: the model has no residual blocks; prune channels"):
         registry.passes.build("prune_blocks", {"target_macs": 0.9}, registry).apply(model, make_context(model))
     deep = tiny_model("mobilenet_v3_small")
-    with pytest.raises(MbcompressError, match=r"by removing all \d+ residual blocks, which leaves 0\.\d+"):
+    with pytest.raises(MbcompressError, match=r"without all \d+ residual blocks it is 0\.\d+"):
         registry.passes.build("prune_blocks", {"target_macs": 0.1, "images": 50}, registry).apply(
             deep, make_context(deep)
         )

@@ -118,6 +118,15 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 @pytest.mark.parametrize("at", [1, 3, 4, 5, 11])
 @pytest.mark.parametrize("how", [Killed, KeyboardInterrupt])
 def test_stopped_after_any_step(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mbcompress import Progress, Trait, WeightCount
 from mbcompress.cache.checkpoints import CheckpointFolder
+from mbcompress.contract.checkpoints import Checkpoints
 from mbcompress.contract.training import TrainingConfig
 from mbcompress.data.splits import Images
 from mbcompress.registry.discovery import Registry
@@ -76,7 +77,10 @@ def test_which_layers_are_pruned() -> None:
     assert "body.3.weight" in find_layers(Net().eval(), EXAMPLE, depthwise=True, group=None).pruned
     grouped = find_layers(Net().eval(), EXAMPLE, depthwise=True, group=4)
     assert grouped.pruned == ["body.2.weight", "body.5.weight"]
-    assert grouped.dense == ["body.3 (1 input channel, no multiple of 4)", "head (10 input channels, no multiple of 4)"]
+    assert grouped.dense == [
+        "body.3 (1 input channel, not a multiple of 4)",
+        "head (10 input channels, not a multiple of 4)",
+    ]
 
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.85, 0.999])
@@ -220,17 +224,17 @@ def test_layers_that_stay_dense_are_told_or_refused(registry: Registry, make_con
     told = Told()
     context = few(make_context(Net().eval()), progress=told)
     build(registry, training={"epochs": 0}, pattern="2:4").apply(Net().eval(), context)
-    assert told.lines == ["sparsify: stays dense: head (10 input channels, no multiple of 4)"]
+    assert told.lines == ["sparsify: stays dense: head (10 input channels, not a multiple of 4)"]
     with pytest.raises(Exception, match="set 'unsupported: skip' to leave them as they are"):
         build(registry, training={"epochs": 0}, pattern="2:4", unsupported="refuse").apply(Net().eval(), context)
-    with pytest.raises(Exception, match=r"^sparsify: the model has no weights that could go; beside"):
+    with pytest.raises(Exception, match=r"^sparsify: the model has no weights to prune; besides"):
         build(registry, training={"epochs": 0}).apply(nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()).eval(), context)
 
 
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"pattern": "2:4", "sparsity": 0.75}, "'pattern' 2:4 gives a sparsity of 0.5; leave 'sparsity' out"),
+        ({"pattern": "2:4", "sparsity": 0.75}, "'pattern' 2:4 implies a sparsity of 0.5; leave 'sparsity' out"),
         ({"pattern": "4:8", "scope": "global"}, "'pattern' 4:8 chooses within groups of weights; leave 'scope' out"),
         ({"sparsity": 1.0}, "less than 1"),
         ({"pattern": "1:2"}, "'none', '2:4' or '4:8'"),
@@ -270,7 +274,9 @@ def test_a_training_that_was_killed_ends_with_the_same_zeros(
 
     def train(folder: Path | None, left: int = 1000) -> tuple[dict[str, Tensor], Any]:
         model = Net().eval()
-        context = few(make_context(model), checkpoints=CheckpointFolder(folder, Progress(), 0.0))
+        context = few(
+            make_context(model), checkpoints=CheckpointFolder(folder, Progress(), 0.0) if folder else Checkpoints()
+        )
         rule = GradualZeros(PRUNED, PRUNED, Selection(scope), 0.7, 2 / 3, 3)
         history = fit(model, context, training, objective=Dies(left), callbacks=[rule], label="sparsify")
         return model.state_dict(), history
@@ -347,7 +353,7 @@ def test_training_with_fake_quantization_keeps_zeros(
     make_context: Callable[..., Any], tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mbcompress_quantize.calibration import calibrate
-    from mbcompress_quantize.graph import FakeQuantized, capture
+    from mbcompress_quantize.graph import FakeQuantized, canonical_graph
     from mbcompress_quantize.scheme import Scheme
 
     monkeypatch.setattr(KeepZeros, "target_reached", False)
@@ -355,7 +361,7 @@ def test_training_with_fake_quantization_keeps_zeros(
     set_zeros(model, find_layers(model, EXAMPLE, depthwise=False, group=None).pruned, Selection(), 0.5)
     options = TrainingConfig(epochs=1, batch_size=BATCH, lr=0.01)
     context = few(make_context(model), traits=SPARSE)
-    graph = capture(model, context.example(2), "test")
+    graph = canonical_graph(model, context.example(2), "test")
     ranges = calibrate(graph, Scheme(), context.calibration_batches()).ranges
     quantized = FakeQuantized(graph, Scheme(), ranges, observed_calls=2)
     before = {name: each.detach().clone() for name, each in quantized.named_parameters() if each.dim() > 1}

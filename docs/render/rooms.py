@@ -70,7 +70,8 @@ def room_of(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
-ROOMS = tuple(sorted({room_of(path) for path in CORE.rglob("*.py")} - {"__init__", "__main__"}))
+ROOMS = tuple(sorted({room_of(path) for path in CORE.rglob("*.py")} - {"__init__", "__main__", "passes"}))
+"""All but `passes`, which only names the built-in plugins."""
 
 
 def edges(*, lazy: bool) -> Counter[tuple[str, str]]:

@@ -92,12 +92,9 @@ def training_batches(
             size = [max(1, round(scale * side)) for side in batch.shape[2:]]
             batch = interpolate(batch.float(), size, mode="bilinear", antialias=True)
         if augmentation.randaugment:
-            unit = batch.float() / normalization.scale
-            colors = normalization.scale != 1
-            changed = randaugment(
-                unit, augmentation.randaugment, augmentation.randaugment_magnitude, generator, colors=colors
-            )
-            batch = changed * normalization.scale
+            count, magnitude = augmentation.randaugment, augmentation.randaugment_magnitude
+            unit, colors = batch.float() / normalization.scale, normalization.scale != 1
+            batch = randaugment(unit, count, magnitude, generator, colors=colors) * normalization.scale
         drawn, targets = to_float(batch, normalization), labels[index].to(device)
         if augmentation.cutout:
             drawn = cutout(drawn, round(scale * augmentation.cutout), generator)

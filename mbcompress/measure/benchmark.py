@@ -13,7 +13,6 @@ import numpy as np
 
 from mbcompress.contract.apply import preview_pass
 from mbcompress.contract.progress import Progress
-from mbcompress.graph import prepare_for_export
 from mbcompress.measure.engine import Engine
 from mbcompress.measure.interleaving import open_engines, time_interleaved
 
@@ -103,6 +102,8 @@ class ExportBenchmark:
         return before.over(after)
 
     def _export(self, model: nn.Module) -> Path:
+        from mbcompress.graph import prepare_for_export
+
         self._files += 1
         path = self._folder / f"{self._files}{self.runtime.suffix}"
         self.runtime.export(prepare_for_export(model), self.context.input_shape, path)

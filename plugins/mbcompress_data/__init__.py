@@ -10,5 +10,5 @@ from .image_folder import ImageFolder
 
 @hookimpl
 def mbcompress_datasets() -> list[type[Dataset]]:
-    """The datasets that ship with mbcompress."""
+    """The bundled datasets."""
     return [Digits, ImageFolder, Cifar10, Arrays]

@@ -1,7 +1,7 @@
-"""Reads arrays from an .npz file, and checks what it declares before anything is loaded.
+"""Read arrays from an .npz file, with checks before anything is loaded.
 
-The header of a member has its dtype and shape, and the archive has its length; they must agree and stay below a bound,
-so that neither a pickled object nor a zip bomb is ever expanded.
+The dtype and shape in an array's header must match its size in the archive, and the size is limited, so neither pickled
+objects nor zip bombs are expanded.
 """
 
 import zipfile
@@ -17,10 +17,10 @@ from mbcompress import MbcompressError
 from mbcompress.errors import brief
 
 MAX_BYTES = 8 * 2**30
-"""The most memory that the arrays of one archive may take together."""
+"""Limit for the total memory of the arrays of one archive."""
 
 MAX_RATIO, SMALL_BYTES = 200, 256 * 2**20
-"""Arrays larger than SMALL_BYTES may be compressed by at most MAX_RATIO: images are by 10, zeros by 1,000."""
+"""Largest compression ratio of arrays above SMALL_BYTES; images compress about 10 times, zeros 1,000 times."""
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -34,15 +34,15 @@ def array_names(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-    except Exception:  # zipfile raises nearly anything on a damaged archive
+    except Exception:  # zipfile raises various exceptions on a damaged archive
         raise ValueError(f"not an .npz file: {str(path)!r}") from None
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Load arrays of integers by name.
+    """Load integer arrays by name.
 
     Raises:
-        MbcompressError: the archive is damaged, or an array is missing, too large or not of integers.
+        MbcompressError: the archive is damaged, or an array is missing, too large or not of an integer dtype.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -54,7 +54,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
         raise
     except MemoryError as error:
         raise MbcompressError(f"data: the arrays of {str(path)!r} do not fit into memory: {error}") from None
-    except Exception as error:  # zipfile and its decompressors raise nearly anything on damaged members
+    except Exception as error:  # zipfile and its decompressors raise various exceptions on damaged members
         problem = str(error) or type(error).__name__
     raise MbcompressError(f"data: {str(path)!r} is damaged: {brief(problem)}")
 
@@ -70,7 +70,7 @@ def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if size > SMALL_BYTES and size > MAX_RATIO * packed:
         raise MbcompressError(
             f"data: the arrays of {str(path)!r} unpack to {size / 2**20:.0f} MiB from {packed / 2**20:.1f} MiB, "
-            "far more than images would; if they are right, save them uncompressed"
+            "far more than images would; if this is correct, save them uncompressed"
         )
 
 
@@ -90,6 +90,6 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         shape, _, dtype = HEADERS[npy.read_magic(member)](member)
-    except Exception as error:  # NumPy raises nearly anything on a damaged header
+    except Exception as error:  # NumPy raises various exceptions on a damaged header
         raise ValueError("the header of an array cannot be read") from error
     return shape, dtype

@@ -1,4 +1,4 @@
-"""A dataset in an .npz file of arrays, as MedMNIST distributes its images."""
+"""A dataset in an .npz file, as in MedMNIST."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,18 +21,18 @@ DIVIDED = ("train_images", "train_labels", "test_images", "test_labels")
 class Arrays(FileDataset):
     """Images and labels as arrays in an .npz file.
 
-    Either `images` and `labels`, from which a fraction is set aside for the test split, or `train_images`,
-    `train_labels`, `test_images` and `test_labels` as in MedMNIST, whose `val_images` are not read: validation images
-    are split off from the training images. Images are uint8, (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3
-    channels (channels last where both fit); labels are integers from 0, (N,) or (N, 1).
+    Either `images` and `labels`, a fraction of which becomes the test split, or `train_images`, `train_labels`,
+    `test_images` and `test_labels` as in MedMNIST. Its `val_images` are not read: the validation split is taken from
+    the training images. Images are uint8, (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels (channels last
+    if ambiguous); labels are integers from 0, (N,) or (N, 1).
     """
 
     name: ClassVar[str] = "arrays"
 
     path: File = Field(description="The .npz file.")
-    mean: Mean = Field(default=(0.5,), description="Subtracted from each channel, white being 1: one number or three.")
-    std: Std = Field(default=(0.5,), description="Divisor of each channel after that: one number or three.")
-    flip: bool = Field(default=False, description="Mirror training images left and right at random.")
+    mean: Mean = Field(default=(0.5,), description="Mean of pixels in 0..1, for normalization: one number or three.")
+    std: Std = Field(default=(0.5,), description="Standard deviation for normalization: one number or three.")
+    flip: bool = Field(default=False, description="Random horizontal flips of training images.")
 
     @field_validator("path")
     @classmethod
@@ -50,7 +50,7 @@ class Arrays(FileDataset):
         return "test images" if array_names(path).issuperset(DIVIDED) else None
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read, check and resize the arrays."""
+        """Read, validate and resize the arrays."""
         check_channels(input_shape)
         try:
             divided = self._own_test(self.path)

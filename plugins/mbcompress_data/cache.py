@@ -1,7 +1,7 @@
-"""Keeps decoded pixels between runs, so that a folder of 60,000 files is decoded once.
+"""Cache of decoded pixels, so that an image folder is decoded only once.
 
-An entry is an .npy file followed by the SHA-256 of its pixels. It is written atomically, and a damaged entry counts as
-missing. The cache only saves time: if it cannot be written, the run continues without it.
+An entry is an .npy file followed by the SHA-256 of its pixels. Entries are written atomically, and damaged entries are
+ignored. If the cache cannot be written, the run continues without it.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """The folder of the entries: `images` in the cache folder."""
+    """Return the folder of the entries, `images` in the cache folder."""
     return cache_folder() / "images"
 
 
 def cached(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) -> Pixels:
-    """Return the uint8 array of `shape` that is cached under `key`; compute and cache it if it is missing."""
+    """Return the cached uint8 array of this key and shape; compute and cache it if it is missing."""
     path = folder() / f"{key}.npy"
     pixels = _read(path, shape)
     if pixels is None:
@@ -38,20 +38,20 @@ def cached(key: str, shape: tuple[int, ...], compute: Callable[[], Pixels]) -> P
         try:
             _write(path, pixels)
         except OSError as error:
-            logger.warning("decoded images could not be kept in %s: %s", path.parent, error.strerror or error)
+            logger.warning("cannot cache decoded images in %s: %s", path.parent, error.strerror or error)
     return pixels
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > np.prod(shape) + 4096:  # damaged: do not trust its header
+            if os.fstat(file.fileno()).st_size > np.prod(shape) + 4096:  # damaged; its header may claim any size
                 return None
             pixels = np.asarray(npy.read_array(file, allow_pickle=False))
             digest = file.read(DIGEST_BYTES + 1)
         with contextlib.suppress(OSError):
             os.utime(path)  # the least recently used entries are evicted first
-    except Exception:  # missing or damaged: NumPy raises nearly anything on a damaged header
+    except Exception:  # missing or damaged; NumPy raises various exceptions on a damaged header
         return None
     sound = pixels.dtype == np.uint8 and pixels.shape == shape and digest == _digest(pixels)
     return pixels if sound else None

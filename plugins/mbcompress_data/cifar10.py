@@ -29,12 +29,12 @@ def default_path() -> Path:
 
 
 class Cifar10(Dataset):
-    """CIFAR-10, from its official binary archive or from folders of images.
+    """CIFAR-10, from the official binary files or from image folders.
 
-    `path` holds either the unpacked files of `cifar-10-binary.tar.gz` (`data_batch_1.bin` to `data_batch_5.bin` and
-    `test_batch.bin`, possibly in `cifar-10-batches-bin`), or `train/<class>/<file>` and `test/<class>/<file>` with the
-    ten English class names. Nothing is downloaded. The archive of Python pickles is refused, because reading it could
-    execute code. The test split is the official one.
+    `path` has either the unpacked files of `cifar-10-binary.tar.gz` (`data_batch_1.bin` to `data_batch_5.bin` and
+    `test_batch.bin`, optionally in `cifar-10-batches-bin`), or `train/<class>/<file>` and `test/<class>/<file>` with
+    the ten English class names. Nothing is downloaded. The Python version is rejected, because unpickling can execute
+    code. The test split is the official one.
     """
 
     name: ClassVar[str] = "cifar10"
@@ -49,7 +49,7 @@ class Cifar10(Dataset):
         default=0.05,
         gt=0,
         lt=1,
-        description="Fraction of the training images to validate on; the bundled weights were trained with 0.05.",
+        description="Fraction of the training images for the validation split; the bundled weights used 0.05.",
     )
 
     @field_validator("path")
@@ -60,7 +60,7 @@ class Cifar10(Dataset):
         return path
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read the official test split; calibration and validation images are split off from the training images."""
+        """Read the images; the calibration and validation splits are taken from the training images."""
         check_channels(input_shape)
         train, test = self._read(input_shape)
         return Splits.divide(
@@ -77,7 +77,7 @@ class Cifar10(Dataset):
     def _read(self, shape: tuple[int, int, int]) -> tuple[Images, Images]:
         folder = self.path or default_path()
         try:
-            binary = cifar_binary.locate(folder)  # the default folder is checked only here
+            binary = cifar_binary.locate(folder)  # the validator does not check the default folder
         except ValueError as error:
             raise MbcompressError(f"data: {error}") from None
         if binary:

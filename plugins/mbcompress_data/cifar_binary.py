@@ -18,10 +18,10 @@ WANTED = f"unpack {ARCHIVE} of https://www.cs.toronto.edu/~kriz/cifar.html there
 
 
 def locate(path: Path) -> Path | None:
-    """Return the folder with the binary files, or None where `path` has folders of images instead.
+    """Return the folder with the binary files, or None if `path` has image folders instead.
 
     Raises:
-        ValueError: there is no usable copy of CIFAR-10; says what to put there.
+        ValueError: `path` has no usable copy of CIFAR-10; the message says what is needed.
     """
     for folder in (path, path / "cifar-10-batches-bin"):
         lacking = {*TRAIN, TEST} - _names(folder)
@@ -33,7 +33,7 @@ def locate(path: Path) -> Path | None:
         return None
     if _names(path) & {"data_batch_1", "cifar-10-batches-py"}:
         raise ValueError(
-            f"{str(path)!r} has the Python version of CIFAR-10, pickles that could execute code when they are read; "
+            f"{str(path)!r} has the Python version of CIFAR-10, and unpickling can execute code; "
             f"the binary version is needed: {WANTED}"
         )
     if ARCHIVE in _names(path):

@@ -1,8 +1,8 @@
-"""The UCI handwritten digits, 8x8, bundled to try any pass without a download.
+"""The UCI handwritten digits (8x8), bundled so that any pass can be tried without a download.
 
 E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-https://doi.org/10.24432/C50P49, licensed CC BY 4.0. The 1,797 images are the test part of the original, as scikit-learn
-distributes them; they are unchanged but for their file format.
+https://doi.org/10.24432/C50P49, licensed under CC BY 4.0. The 1,797 images are the test set of the original, as
+distributed by scikit-learn, in another file format.
 """
 
 from importlib.resources import files
@@ -17,15 +17,15 @@ from mbcompress.data import check_channels, resize_images
 from .options import TEST_FRACTION, normalization
 
 BRIGHTEST = 16
-MEAN, STD = (0.305,), (0.376,)  # of the 1,797 images, white being 1
+MEAN, STD = (0.305,), (0.376,)  # of the 1,797 images, with pixels in 0..1
 
 
 class Digits(Dataset):
-    """1,797 handwritten digits of 8x8 pixels, shipped with mbcompress.
+    """1,797 handwritten digits of 8x8 pixels, bundled with mbcompress.
 
     Source: UCI Machine Learning Repository (E. Alpaydin and C. Kaynak, 1998), https://doi.org/10.24432/C50P49,
-    license CC BY 4.0. Their 17 shades of gray are scaled to 0..255, enlarged bilinearly to the model's input size, and
-    repeated for each channel. Training images are cropped at random with 2 pixels of padding, and never mirrored.
+    license CC BY 4.0. The 17 gray levels are scaled to 0..255, resized bilinearly to the model's input size, and
+    repeated for each channel. Augmentation: random crops with 2 pixels of padding, no flips.
     """
 
     name: ClassVar[str] = "digits"
@@ -35,7 +35,7 @@ class Digits(Dataset):
     )
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """Read and enlarge the digits."""
+        """Read and resize the digits."""
         check_channels(input_shape)
         return Splits.divide(
             _read(input_shape),

@@ -1,4 +1,4 @@
-"""Lists folders of images: one folder for each class, named after it."""
+"""List image folders with one subfolder per class."""
 
 import os
 from collections.abc import Iterator
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from mbcompress import MbcompressError
 
 LITTER = frozenset({"thumbs.db", "desktop.ini"})
-"""Files that file managers leave behind; hidden ones (`.DS_Store`) are skipped too."""
+"""Files of file managers to skip; hidden files such as `.DS_Store` are skipped too."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file; size and time show whether it has changed since it was decoded."""
+    """An image file; size and modification time detect changes since it was decoded."""
 
     path: str
     name: str
-    """Class and file name, the same wherever the folder lies."""
+    """Class and file name, independent of the folder's location."""
     size: int
     mtime_ns: int
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files below one root, ordered by class and name.
+    """The image files under one root, sorted by class and name.
 
     Attributes:
         labels: (N,) int64, indices into `classes`.
@@ -40,7 +40,7 @@ class Listing:
 
 
 def has_own_test(path: Path) -> bool:
-    """Whether the folder is divided into `train` and `test`."""
+    """Whether the folder has the subfolders `train` and `test`."""
     return all(os.path.isdir(path / part) for part in ("train", "test"))  # noqa: PTH112 (Path.is_dir may raise)
 
 
@@ -48,7 +48,7 @@ def list_classes(root: Path) -> Listing:
     """List the files `root/<class>/<file>`.
 
     Raises:
-        MbcompressError: there are no class folders, or one is empty or holds a folder.
+        MbcompressError: there are no class folders, or one is empty or contains a folder.
     """
     try:
         return _list_classes(root)
@@ -57,7 +57,7 @@ def list_classes(root: Path) -> Listing:
 
 
 def check_same_classes(train: Listing, test: Listing) -> None:
-    """Raise MbcompressError for a class that only one of the two has."""
+    """Raise MbcompressError if a class is in only one of the two listings."""
     for here, there in ((train, test), (test, train)):
         if lacking := sorted(set(here.classes) - set(there.classes)):
             name = lacking[0]
@@ -68,7 +68,7 @@ def _list_classes(root: Path) -> Listing:
     folders = [entry.name for entry in _visible(root) if entry.is_dir()]
     if not folders:
         raise MbcompressError(
-            f"data: {str(root)!r} has no class folders; put the images of each class in a folder of its own"
+            f"data: {str(root)!r} has no class folders; put the images of each class in a separate folder"
         )
     by_class = [tuple(_image_files(root / name)) for name in folders]
     labels = np.repeat(np.arange(len(folders)), [len(files) for files in by_class])
@@ -80,11 +80,11 @@ def _image_files(folder: Path) -> Iterator[ImageFile]:
     for entry in _visible(folder):
         if entry.is_dir():
             raise MbcompressError(
-                f"data: {entry.path!r} is a folder inside a class folder; images must lie directly in their class's "
+                f"data: {entry.path!r} is a folder inside a class folder; images must be directly in the class "
                 "folder, either in <path>/<class> or in both <path>/train/<class> and <path>/test/<class>"
             )
-        if not entry.is_file():  # a pipe would block, a broken link would be missed
-            raise MbcompressError(f"data: {entry.path!r} is not a file that can be read")
+        if not entry.is_file():  # reading a pipe would block; a broken link would go unnoticed
+            raise MbcompressError(f"data: {entry.path!r} is not a readable file")
         status = entry.stat()
         empty = False
         yield ImageFile(entry.path, f"{folder.name}/{entry.name}", status.st_size, status.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""A dataset in a folder of image files, one folder for each class."""
+"""A dataset of image files with one folder per class."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -14,26 +14,26 @@ from .reading import read
 
 
 class ImageFolder(FileDataset):
-    """Image files in one folder for each class.
+    """Image files with one folder per class.
 
-    Either `path/<class>/<file>`, from which a fraction is set aside for the test split, or `path/train/<class>/<file>`
-    and `path/test/<class>/<file>`, where the test split is `path/test`; other folders beside the two, such as `val`,
-    are not read. Classes are numbered in sorted order. Hidden files are skipped; anything else in a class's folder must
-    be an image (JPEG, PNG, GIF, BMP, WebP, TIFF, PPM, AVIF or JPEG 2000). The first frame is read, turned as its EXIF
-    data says, and converted to RGB, or to gray for a model with one input channel. Decoded pixels are kept in the
-    user's cache folder, or in `$MBCOMPRESS_CACHE`.
+    Either `path/<class>/<file>`, a fraction of which becomes the test split, or `path/train/<class>/<file>` and
+    `path/test/<class>/<file>`. Other folders next to these two, such as `val`, are not read. Classes are numbered in
+    sorted order. Hidden files are skipped; all other files in a class folder must be images (JPEG, PNG, GIF, BMP, WebP,
+    TIFF, PPM, AVIF or JPEG 2000). The first frame is read, rotated according to EXIF, and converted to RGB, or to
+    grayscale for a model with one input channel. Decoded pixels are cached in the user's cache folder or in
+    `$MBCOMPRESS_CACHE`.
     """
 
     name: ClassVar[str] = "image_folder"
 
-    path: Folder = Field(description="Folder that holds the folders of the classes, or 'train' and 'test' with them.")
+    path: Folder = Field(description="Folder with the class folders, or with 'train' and 'test' that contain them.")
     mean: Mean = Field(
         default=(0.485, 0.456, 0.406),
-        description="Subtracted from red, green and blue, white being 1; the default is ImageNet's.",
+        description="Mean of red, green and blue in 0..1, for normalization; default: ImageNet.",
     )
     std: Std = Field(
         default=(0.229, 0.224, 0.225),
-        description="Divisor of red, green and blue after that; the default is ImageNet's.",
+        description="Standard deviation of red, green and blue, for normalization; default: ImageNet.",
     )
 
     @classmethod
@@ -41,7 +41,7 @@ class ImageFolder(FileDataset):
         return "a test folder" if has_own_test(path) else None
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
-        """List the files and decode them, or take their pixels from the cache."""
+        """List the files and decode them, or read their pixels from the cache."""
         check_channels(input_shape)
         if not has_own_test(self.path):
             listing = list_classes(self.path)

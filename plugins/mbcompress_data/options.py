@@ -1,4 +1,4 @@
-"""Options that several datasets share: paths that must exist, normalization, and those of the user's own files."""
+"""Options that several datasets share: existing paths, normalization, and options for user files."""
 
 import stat
 from abc import abstractmethod
@@ -12,10 +12,10 @@ from mbcompress import Augmentation, Dataset, Images, Normalization, Splits
 from mbcompress.data import Resize
 
 TEST_FRACTION = 0.2
-"""Fraction of the images that becomes the test split of data that has none."""
+"""Default fraction of the images for the test split, if the data has none."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in gray: ITU-R BT.601, as in Pillow."""
+"""Weights of red, green and blue in grayscale: ITU-R BT.601, as in Pillow."""
 
 
 def _folder(path: Path) -> Path:
@@ -33,7 +33,7 @@ def _file(path: Path) -> Path:
 
 
 def _look_up(path: Path, what: str) -> tuple[Path, int]:
-    """Expand `~`, and read the mode bits."""
+    """Expand `~` and return the path with its mode bits."""
     try:
         path = path.expanduser()
         return path, path.stat().st_mode
@@ -64,7 +64,7 @@ Std = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(
 
 
 def normalization(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> Normalization:
-    """One value is used for every channel; three become their luma-weighted mean for a model that takes gray."""
+    """Build the normalization; one value applies to all channels, three are luma-weighted for grayscale models."""
     return Normalization(_per_channel(mean, channels), _per_channel(std, channels))
 
 
@@ -77,7 +77,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 class FileDataset(Dataset):
-    """A dataset of the user's own files, which may have a test split."""
+    """A dataset of user files, which may include a test split."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # the files are the user's
 
@@ -86,20 +86,20 @@ class FileDataset(Dataset):
         default=None,
         gt=0,
         lt=1,
-        description=f"Fraction of the images to set aside for the test split, {TEST_FRACTION} by default; refused if "
-        "the files have a test split of their own.",
+        description=f"Fraction of the images for the test split, {TEST_FRACTION} by default; not allowed if the files "
+        "include a test split.",
     )
     resize: Resize = Field(
         default="crop",
-        description="How images are brought to the model's input size: 'crop' fits the shorter side and keeps the "
-        "middle, 'stretch' fits both sides, 'pad' fits the longer side and adds black borders.",
+        description="How to resize images to the model's input size: 'crop' resizes the shorter side and center-crops; "
+        "'stretch' ignores the aspect ratio; 'pad' resizes the longer side and adds black borders.",
     )
     mean: Mean
     std: Std
     crop_padding: int = Field(
-        default=4, ge=0, le=1024, description="Pixels of zero padding for random crops of training images."
+        default=4, ge=0, le=1024, description="Zero padding in pixels for random crops of training images."
     )
-    flip: bool = Field(default=True, description="Mirror training images left and right at random.")
+    flip: bool = Field(default=True, description="Random horizontal flips of training images.")
 
     @field_validator("test")
     @classmethod
@@ -112,7 +112,7 @@ class FileDataset(Dataset):
     @classmethod
     @abstractmethod
     def _own_test(cls, path: Path) -> str | None:
-        """Return what `path` has for a test split of its own; None for nothing."""
+        """Describe the test split that `path` includes; None if there is none."""
 
     def _divide(
         self, images: Images, test: Images | None, channels: int, seed: int, classes: tuple[str, ...]

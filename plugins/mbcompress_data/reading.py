@@ -1,4 +1,4 @@
-"""Decodes the files of folders into one array, in parallel, through the cache."""
+"""Decode image files into one array, in parallel and cached."""
 
 import hashlib
 import os
@@ -14,10 +14,10 @@ from . import cache
 from .folders import ImageFile, Listing
 
 VERSION = 1
-"""Raise it when the same files decode to other pixels: entries of the cache are then not found any more."""
+"""Part of the cache key; increase it when decoding changes."""
 
 FILES_PER_TASK = 64
-MAX_THREADS = 8  # more would mostly wait for the GIL, which only decoding releases
+MAX_THREADS = 8  # more threads would mostly wait for the GIL, which is released only while decoding
 
 
 def read(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> list[Images]:
@@ -34,14 +34,14 @@ def read(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> l
 
 
 def _key(listings: list[Listing], shape: tuple[int, int, int], how: Resize) -> str:
-    """Hash of the files and how they are decoded: a file that is added, moved or changed gives another key."""
+    """Hash of the files and the decoding options; adding, moving or changing a file changes the key."""
     import PIL
 
     digest = hashlib.sha256(repr((VERSION, PIL.__version__, shape, how)).encode())
     for listing in listings:
         digest.update(b"listing\0")
         for file in listing.files:
-            # another folder may hold the same names and times; `resolve` would access the disk for each
+            # absolute, because other folders may have equal names and times; `resolve` would access the disk
             digest.update(os.fsencode(os.path.abspath(file.path)))  # noqa: PTH100
             digest.update(f"\0{file.size}\0{file.mtime_ns}\0".encode())
     return digest.hexdigest()
@@ -57,5 +57,5 @@ def _decode_all(files: list[ImageFile], shape: tuple[int, int, int], how: Resize
                 pixels[row] = decode_image(files[row].path, shape, how)
 
         for _ in pool.map(fill, range(0, len(files), FILES_PER_TASK)):
-            pass  # raises the first error; tasks that have not started are canceled
+            pass  # raises the first error; pending tasks are canceled
     return pixels

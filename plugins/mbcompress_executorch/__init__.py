@@ -1,4 +1,4 @@
-"""ExecuTorch programs (.pte), executed by XNNPACK on the CPU, as on Android and iOS. Extra `executorch`."""
+"""Runtime `executorch`: .pte files executed by XNNPACK on the CPU, as on Android and iOS. Extra `executorch`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ INSTALLED = importlib.util.find_spec("executorch") is not None
 
 
 class ExecuTorch(Runtime):
-    """ExecuTorch with XNNPACK, from one .pte file that takes one image at a time."""
+    """ExecuTorch with XNNPACK; a .pte file with batch size 1."""
 
     name: ClassVar[str] = "executorch"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},) if INSTALLED else ()
     suffix: ClassVar[str] = ".pte"
-    needs_torch: ClassVar[bool] = True  # its Python binding is linked to libtorch_python
+    needs_torch: ClassVar[bool] = True  # the Python binding links libtorch_python
 
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
         if not INSTALLED:
-            raise ValueError("ExecuTorch is not installed; it comes with `pip install mbcompress[executorch]`")
+            raise ValueError("ExecuTorch is not installed; run `pip install 'mbcompress[executorch]'`")
         return self
 
     def export(self, model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
@@ -56,7 +56,7 @@ class ExecuTorch(Runtime):
 
 
 class ExecuTorchSession(Session):
-    """One .pte file, open; it runs a batch image by image."""
+    """An open .pte file; runs a batch one image at a time."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from torch import from_numpy
@@ -64,10 +64,10 @@ class ExecuTorchSession(Session):
         if not path.is_file():
             raise MbcompressError(f"{path}: no such file")
         engine = _engine()
-        engine._unsafe_reset_threadpool(threads)  # the only setting of XNNPACK's pool, which the process has once
+        engine._unsafe_reset_threadpool(threads)  # XNNPACK's thread pool is global; there is no other setting
         try:
             self._module = engine._load_for_executorch(str(path))
-            self._module.method_meta("forward")  # reads the file, which loading does not
+            self._module.method_meta("forward")  # reads the file; loading does not
         except Exception as error:  # the binding raises RuntimeError, or C++ errors
             raise MbcompressError(f"{path}: ExecuTorch cannot open it: {first_line(error)}") from error
         self._tensor = from_numpy
@@ -80,7 +80,7 @@ class ExecuTorchSession(Session):
 
 
 def _engine() -> Any:
-    """ExecuTorch's Python binding, which warns on import that it may change."""
+    """Import ExecuTorch's Python binding without its warning about API stability."""
     with quiet_libraries():
         from executorch.extension.pybindings import portable_lib
     return portable_lib

@@ -1,4 +1,4 @@
-"""Export of a module to an ExecuTorch program that XNNPACK executes."""
+"""Export a module to an ExecuTorch program for XNNPACK."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
     with quiet_export():
         try:
             graph = signed_int8_graph(to_contiguous(model), example)
-            decompose_hard_sigmoid(graph)  # XNNPACK has none
+            decompose_hard_sigmoid(graph)  # not supported by XNNPACK
             for node in list(graph.graph.nodes):
                 _quantize_input_of_float_output(graph, node)
             graph.recompile()
             program = torch.export.export(graph, (example,))
             lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             content = bytes(lowered.to_executorch().buffer)
-        except Exception as error:  # torch.export and ExecuTorch have no classes of their own
+        except Exception as error:  # torch.export and ExecuTorch have no common exception class
             reason = f"{type(error).__name__}: {brief(str(error))}"
             raise MbcompressError(f"executorch: the model cannot be exported ({reason})") from error
     path.write_bytes(content)
 
 
 def _quantize_input_of_float_output(graph: GraphModule, node: Node) -> None:
-    """Quantize the input of an int8 linear layer with a float output, as the last one is, at run time.
+    """Quantize the input of an int8 linear layer with float output (the classifier) dynamically.
 
-    XNNPACK multiplies int8 by int8 to float only where each image has its own range ("dynamic quantization").
+    XNNPACK supports int8 linear layers with float output only with dynamic quantization of the input.
     """
     if node.target != aten.linear.default:
         return

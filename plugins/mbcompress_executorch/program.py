@@ -1,4 +1,4 @@
-"""The convolutions of an ExecuTorch program, from the graphs in it that XNNPACK executes."""
+"""Count the convolutions of an ExecuTorch program from its XNNPACK graphs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ XNNPACK = "XnnpackBackend"
 INT8 = {"xnn_datatype_qint8", "xnn_datatype_qcint8"}
 KINDS = ("XNNConv2d", "XNNDepthwiseConv2d")
 PORTABLE = "aten::convolution"
-"""ExecuTorch's own kernel, for convolutions that XNNPACK does not execute."""
+"""ExecuTorch's portable kernel, for convolutions that are not delegated to XNNPACK."""
 
 
 def count_convolutions(path: Path) -> ConvolutionCount:
-    """Count the convolutions of a .pte file, and those of XNNPACK with int8 input, weights and output."""
+    """Count the convolutions of a .pte file, and those that XNNPACK runs with int8 input, weights and output."""
     program = deserialize_pte_binary(path.read_bytes()).program
     (plan,) = program.execution_plan
     graphs = [
@@ -41,7 +41,7 @@ def count_convolutions(path: Path) -> ConvolutionCount:
 
 
 def _convolutions(graph: dict[str, Any]) -> Iterator[bool]:
-    """For each convolution, whether it is int8."""
+    """Yield for each convolution whether it is int8."""
     types = dict(map(_type, graph["xvalues"]))
     for node in graph["xnodes"]:
         if node["xnode_union_type"] in KINDS:
@@ -56,7 +56,7 @@ def _type(value: dict[str, Any]) -> tuple[int, str]:
 
 
 def _decode(payload: bytes) -> dict[str, Any]:
-    """Decode a graph of XNNPACK by the `schema.fbs` of ExecuTorch."""
+    """Decode an XNNPACK graph with ExecuTorch's `schema.fbs`."""
     header = XNNHeader.from_bytes(payload[: XNNHeader.EXPECTED_LENGTH])
     start = header.flatbuffer_offset
     schema = files("executorch.backends.xnnpack.serialization") / "schema.fbs"
@@ -65,5 +65,5 @@ def _decode(payload: bytes) -> dict[str, Any]:
         binary.write_bytes(payload[start : start + header.flatbuffer_size])
         _flatc_decompile(directory, str(described), str(binary), ["--raw-binary"])
         text = binary.with_suffix(".json").read_text()
-    graph: dict[str, Any] = json.loads(re.sub(r"(: -?)inf\b", r"\1Infinity", text))  # limits of activations
+    graph: dict[str, Any] = json.loads(re.sub(r"(: -?)inf\b", r"\1Infinity", text))  # activation bounds may be inf
     return graph

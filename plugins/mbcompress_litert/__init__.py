@@ -1,4 +1,4 @@
-"""LiteRT files (.tflite), executed by LiteRT on the CPU, as on Android. Extra `litert`."""
+"""Runtime `litert`: .tflite files executed by LiteRT on the CPU, as on Android. Extra `litert`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ INSTALLED = importlib.util.find_spec("ai_edge_litert") is not None
 
 
 class LiteRT(Runtime):
-    """LiteRT (once TensorFlow Lite), from one .tflite file that takes one image at a time."""
+    """LiteRT (formerly TensorFlow Lite); a .tflite file with batch size 1."""
 
     name: ClassVar[str] = "litert"
-    # not where the converter would have to be installed, which is 900 MB
+    # no example if it would install the converter, about 900 MB
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},) if INSTALLED and is_ready() else ()
     suffix: ClassVar[str] = ".tflite"
 
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
         if not INSTALLED:
-            raise ValueError("LiteRT is not installed; it comes with `pip install mbcompress[litert]`")
+            raise ValueError("LiteRT is not installed; run `pip install 'mbcompress[litert]'`")
         return self
 
     def prepare(self, progress: Progress) -> None:
@@ -68,7 +68,7 @@ class LiteRT(Runtime):
 
 
 class LiteRTSession(Session):
-    """One .tflite file, open; it runs a batch image by image."""
+    """An open .tflite file; runs a batch one image at a time."""
 
     def __init__(self, path: Path, threads: int) -> None:
         if not path.is_file():

@@ -1,7 +1,7 @@
 """Runs in the converter's environment, without mbcompress: `python convert.py exported.pt2 converted.tflite`.
 
-It adds three things to the converter, which accepts weights that are quantized in the graph, not int8 constants; makes
-an int8 network take int8 images; and keeps float weights for a linear layer with a float output, as the last one is.
+Works around three limits of the converter: it does not accept int8 constants, only float weights that are quantized in
+the graph; int8 models take int8 images; and linear layers with float output (the classifier) keep float weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAIRS = {
 
 
 class Weights(NamedTuple):
-    """A quantized tensor: `values` = `steps` * `scales` along axis 0."""
+    """Quantized weights: `values` = `steps` * `scales` along axis 0."""
 
     values: np.ndarray
     steps: np.ndarray
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 
 
 def main(exported: Path, converted: Path) -> None:
-    """Convert a program of torch.export to a LiteRT file."""
+    """Convert an exported program to a LiteRT file."""
     program = torch.export.load(exported)
     (example,), _ = program.example_inputs
     graph = program.module(check_guards=False)
@@ -54,7 +54,7 @@ def main(exported: Path, converted: Path) -> None:
 
 
 def unfold(graph: torch.fx.GraphModule) -> list[Weights]:
-    """Replace each int8 constant by float weights and a quantize operator; return the weights of layers."""
+    """Replace each int8 constant by float weights and a quantize operator; return those with per-channel scales."""
     weights = []
     for number, node in enumerate(list(graph.graph.nodes)):
         if node.target not in PAIRS or node.args[0].op != "get_attr":
@@ -76,7 +76,7 @@ def unfold(graph: torch.fx.GraphModule) -> list[Weights]:
 
 
 def take_float_images(model: Any) -> None:
-    """Quantize the image inside the file, so that all files of a network take float images."""
+    """Add a quantize operator at the input, so that the file takes float images like those of the other runtimes."""
     (graph,) = model.subgraphs
     (index,) = graph.inputs
     inner = graph.tensors[index]
@@ -97,7 +97,7 @@ def take_float_images(model: Any) -> None:
 
 
 def operator_code(model: Any, code: int) -> int:
-    """Return the index of an operator in the model's list, after adding it if it is missing."""
+    """Return the index of an operator in the model's operator codes; add it if it is missing."""
     for index, known in enumerate(model.operatorCodes):
         if known.builtinCode == code:
             return index
@@ -108,7 +108,7 @@ def operator_code(model: Any, code: int) -> int:
 
 
 def shrink_linear(model: Any, weights: list[Weights]) -> None:
-    """Give linear layers with float input and output int8 weights; they quantize their input at run time."""
+    """Store int8 weights for linear layers with float input and output; they quantize their input dynamically."""
     (graph,) = model.subgraphs
     code = schema.BuiltinOperator.FULLY_CONNECTED
     for layer in graph.operators:

@@ -1,7 +1,7 @@
-"""The virtual environment of LiteRT's converter: made once, on demand, in the user's cache.
+"""The virtual environment of the LiteRT converter, created on first use in the user's cache.
 
-The converter needs an older pydantic than mbcompress. Its environment sees the packages of this one (torch above all,
-which is then the same version and takes no disk space twice) after its own.
+The converter needs an older pydantic than mbcompress. Its environment falls back to the packages of the current one, so
+both use the same torch.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ COMPLETE = "complete"
 
 
 def is_ready() -> bool:
-    """Whether the environment has been made."""
+    """Whether the environment exists."""
     return (folder() / COMPLETE).exists()
 
 
 def folder() -> Path:
-    """Return its path, which depends on the requirements, this Python and torch."""
+    """Return the environment's path, which depends on the requirements, Python and torch."""
     parts = (REQUIREMENTS.read_text(), sys.version, sysconfig.get_path("purelib"), version("torch"))
     return cache_folder() / "litert" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def interpreter(place: Path) -> Path:
-    """Return its Python."""
+    """Return the Python executable of the environment at `place`."""
     return place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def make(progress: Progress) -> Path:
-    """Make the environment if it is missing, and return its Python.
+    """Create the environment if it does not exist, and return its Python executable.
 
     Raises:
-        MbcompressError: the environment cannot be made, with pip's reason.
+        MbcompressError: the environment cannot be created; has pip's error.
     """
     place = folder()
     if is_ready():
@@ -57,7 +57,7 @@ def make(progress: Progress) -> Path:
     with FileLock(place.with_suffix(".lock")):
         if not is_ready():
             progress.say(f"litert: installing the converter into {place} (once, about 900 MB)")
-            with progress.busy("install the LiteRT converter"):
+            with progress.busy("installing the LiteRT converter"):
                 _build(place)
     return interpreter(place)
 
@@ -72,9 +72,9 @@ def _build(place: Path) -> None:
         _install(place)
         (place / COMPLETE).touch()
     except OSError as error:
-        raise MbcompressError(f"litert: the converter's environment cannot be made: {error}") from error
+        raise MbcompressError(f"litert: cannot create the converter's environment: {error}") from error
     except subprocess.CalledProcessError as error:
-        raise MbcompressError(f"litert: the converter's environment cannot be made: {_reason(error)}") from error
+        raise MbcompressError(f"litert: cannot create the converter's environment: {_reason(error)}") from error
 
 
 def _install(place: Path) -> None:
@@ -85,7 +85,7 @@ def _install(place: Path) -> None:
 
 
 def _reason(error: subprocess.CalledProcessError) -> str:
-    """The first error of pip, which is the cause; the others follow from it."""
+    """Pip's first error, which is the cause of the others."""
     lines = [line.strip() for line in (error.stderr or "").splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return next(iter(errors or lines[-1:]), f"exit code {error.returncode}")

@@ -1,4 +1,4 @@
-"""Export of a module to a .tflite file: by torch.export here, then by the converter in its own environment."""
+"""Export a module to a .tflite file with torch.export, then with the converter in its own environment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> N
             try:
                 graph = signed_int8_graph(to_contiguous(model), example)
                 torch.export.save(torch.export.export(graph, (example,)), exported)
-            except Exception as error:  # torch.export passes on what the model raises
+            except Exception as error:  # torch.export propagates any exception of the model
                 reason = f"{type(error).__name__}: {brief(str(error))}"
                 raise MbcompressError(f"litert: torch.export cannot capture the model ({reason})") from error
         _convert(python, exported, converted)

@@ -1,4 +1,4 @@
-"""The convolutions of a .tflite file, and the number of its zero weights."""
+"""Count the convolutions and the zero weights of a .tflite file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def count_convolutions(path: Path) -> ConvolutionCount:
 
 
 def count_zeros(path: Path) -> WeightCount:
-    """Count the weights of convolutions and linear layers, and those that are zero; their zero points always are 0."""
+    """Count the weights of convolutions and linear layers, and those that are zero; zero points of weights are 0."""
     total = zero = 0
     model = _read(path)
     for _, weights, _ in _operators(model, LAYERS):
@@ -45,7 +45,7 @@ def _read(path: Path) -> Any:
 
 
 def _operators(model: Any, kinds: tuple[int, ...]) -> Iterator[tuple[Any, Any, Any]]:
-    """The input, weights and output of each operator of these kinds."""
+    """Yield the input, weights and output of each operator of these kinds."""
     (graph,) = model.subgraphs
     for operator in graph.operators:
         if model.operatorCodes[operator.opcodeIndex].builtinCode in kinds:

@@ -18,23 +18,23 @@ ZOO = Zoo(Path(__file__).parent / "zoo")
 
 
 class MobileNet(ArchitectureSource):
-    """Options of all four architectures."""
+    """Options that the four architectures share."""
 
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"width": 0.25, "input_size": 32},)
     zoo: ClassVar[Zoo] = ZOO
 
     width: float = Field(
-        default=1.0, ge=0.1, le=4, description="Width multiplier: scales every channel count, rounded as in the papers."
+        default=1.0, ge=0.1, le=4, description="Width multiplier for all channel counts, rounded as in the papers."
     )
     strides_removed: int = Field(
         default=0,
         ge=0,
         le=HALVINGS,
-        description="How many of the five stride-2 layers, counted from the input, run at stride 1 instead. 0: the "
-        "paper's network, features at 1/32 of the input size; 1: the stem, 1/16; 2: the stem and the first "
-        "downsampling block, 1/8, usual for 32 px images.",
+        description="Number of the five stride-2 layers, from the input, that use stride 1 instead. 0: as in the "
+        "paper, final features at 1/32 of the input size; 1: the stem, 1/16; 2: the stem and the first downsampling "
+        "block, 1/8, usual for 32 px images.",
     )
-    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout before the last layer, in training only.")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Dropout before the last layer.")
 
     def _strides(self) -> tuple[int, ...]:
         return (1,) * self.strides_removed + (2,) * (HALVINGS - self.strides_removed)

@@ -1,4 +1,4 @@
-"""Layers that the three MobileNets share."""
+"""Layers that the MobileNets share."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 
 
 class ConvNormActivation(nn.Sequential):
-    """Convolution without bias, normalization, activation: keys `0` (convolution) and `1` (normalization).
+    """Convolution without bias (`0`), normalization (`1`) and activation (`2`).
 
     Args:
-        kernel: side of the square kernel; padding keeps the size at stride 1.
-        activation: class of the activation, or None for a linear layer.
+        kernel: size of the square kernel; padding keeps the image size at stride 1.
+        activation: class of the activation; None for none.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GlobalAveragePool(nn.Module):
 
 
 def initialize(model: nn.Module) -> None:
-    """He initialization over the fan-out (He et al. 2015), as in the reference implementations."""
+    """Kaiming initialization with fan-out (He et al. 2015), as in the reference implementations."""
     for module in model.modules():
         match module:
             case nn.Conv2d():

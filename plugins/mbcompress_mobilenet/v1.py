@@ -40,8 +40,8 @@ class MobileNetV1(nn.Module):
     """(N, 3, H, W) float images -> (N, num_classes) logits.
 
     Args:
-        width: multiplies every channel count; the paper truncates the product.
-        strides: the strides of the five layers that halve the resolution, from the input on.
+        width: width multiplier; products are rounded down, as in the paper.
+        strides: strides of the five downsampling layers, from the input.
     """
 
     def __init__(self, num_classes: int, width: float, strides: tuple[int, ...], dropout: float) -> None:

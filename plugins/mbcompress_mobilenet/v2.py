@@ -21,7 +21,7 @@ STAGES = (  # expansion, output channels, blocks, stride of the first block
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 linear projection; the input is added where the shapes agree."""
+    """1x1 expansion, 3x3 depthwise, 1x1 linear projection, with a residual connection if the shapes match."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class MobileNetV2(nn.Module):
     """(N, 3, H, W) float images -> (N, num_classes) logits.
 
     Args:
-        width: multiplies every channel count (the head's only above 1), rounded to multiples of 8.
-        strides: the strides of the five layers that halve the resolution, from the input on.
+        width: width multiplier (for the head only above 1); channels are rounded to multiples of 8.
+        strides: strides of the five downsampling layers, from the input.
     """
 
     def __init__(self, num_classes: int, width: float, strides: tuple[int, ...], dropout: float) -> None:

@@ -61,7 +61,7 @@ SMALL_HIDDEN, LARGE_HIDDEN = 1024, 1280
 
 
 class SqueezeExcitation(nn.Module):
-    """Channel attention from the global mean (Hu et al. 2018), a quarter of the channels inside, hard sigmoid."""
+    """Squeeze-and-excitation (Hu et al. 2018) with reduction 4 and hard sigmoid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,9 +103,9 @@ class MobileNetV3(nn.Module):
 
     Args:
         rows: `SMALL` or `LARGE`.
-        hidden: channels between the two layers of the classifier, at width 1.
-        width: multiplies every channel count, rounded to multiples of 8.
-        strides: the strides of the five layers that halve the resolution, from the input on.
+        hidden: features between the two layers of the classifier, at width 1.
+        width: width multiplier; channels are rounded to multiples of 8.
+        strides: strides of the five downsampling layers, from the input.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""ONNX files, executed by ONNX Runtime or OpenVINO on the CPU."""
+"""Runtimes `onnx` and `openvino`: .onnx files executed by ONNX Runtime or OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-ERROR = 3  # severity; ONNX Runtime warns that an optimized graph is for this machine only
+ERROR = 3  # log severity; hides the warning that an optimized graph is specific to this machine
 
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime on the CPU, from one .onnx file with a free batch size."""
+    """ONNX Runtime on the CPU; an .onnx file with dynamic batch size."""
 
     name: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
@@ -57,7 +57,7 @@ class OnnxRuntime(Runtime):
 
 
 class OnnxSession(Session):
-    """One .onnx file, open."""
+    """An open .onnx file."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -79,7 +79,7 @@ def _session(path: Path, threads: int, optimized: Path | None = None) -> Any:
         options.optimized_model_filepath = str(optimized)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no base but Exception
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         if path.is_file():
             raise MbcompressError(f"{path}: ONNX Runtime cannot open it: {first_line(error)}") from error
         raise MbcompressError(f"{path}: no such file") from None

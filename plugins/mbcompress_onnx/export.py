@@ -1,4 +1,4 @@
-"""Export of a module to an ONNX file that ONNX Runtime executes fast."""
+"""Export a module to an ONNX file optimized for ONNX Runtime."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from .lowering import lower
 
 
 def export(model: nn.Module, input_shape: tuple[int, int, int], path: Path, opset: int) -> None:
-    """Write `model` with input `image` (N, C, H, W) float32 and output `logits` (N, K), N free.
+    """Write `model` with input `image` (N, C, H, W) float32 and output `logits` (N, K), N dynamic.
 
     Raises:
-        MbcompressError: torch.export cannot capture the model, or an operator has no ONNX form.
+        MbcompressError: torch.export cannot capture the model, or ONNX does not support an operator.
     """
-    example = torch.zeros(2, *input_shape)  # torch.export takes a batch of 1 for a constant
-    # contiguous: channels_last weights would add a transpose around every pooling
+    example = torch.zeros(2, *input_shape)  # torch.export would make a batch size of 1 static
+    # contiguous: channels_last weights would add transposes around every pooling layer
     model = fuse_conv_bn(to_contiguous(model), example, inplace=False)
     with quiet_export():
         try:

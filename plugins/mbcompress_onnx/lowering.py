@@ -1,4 +1,4 @@
-"""Rewrites of an exported ONNX graph into operators that ONNX Runtime has fast kernels for; the function stays."""
+"""Rewrite an exported ONNX graph to operators with fast kernels in ONNX Runtime."""
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -18,13 +18,13 @@ def lower(model: ModelProto) -> None:
 
 
 def strip_metadata(model: ModelProto) -> None:
-    """Drop the exporter's metadata per node, which is half of a small file."""
+    """Remove the exporter's per-node metadata, which is half of a small file."""
     for element in [*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]:
         element.ClearField("metadata_props")
         element.ClearField("doc_string")
     model.graph.ClearField("metadata_props")
     model.graph.ClearField("doc_string")
-    model.graph.ClearField("value_info")  # the runtime infers shapes by itself
+    model.graph.ClearField("value_info")  # the runtime infers shapes
 
 
 def use_global_average_pool(model: ModelProto) -> None:
@@ -43,10 +43,10 @@ def use_global_average_pool(model: ModelProto) -> None:
 
 
 def use_add_for_quantized_hard_sigmoid(model: ModelProto) -> None:
-    """QuantizeLinear(HardSigmoid(x)) -> QuantizeLinear(x / 6 + 1/2) where the quantizer saturates at 0 and 1.
+    """QuantizeLinear(HardSigmoid(x)) -> QuantizeLinear(x / 6 + 1/2), if the quantizer saturates at 0 and 1.
 
-    The division goes into the scale of the DequantizeLinear before it, which leaves an integer addition: ONNX
-    Runtime has no integer HardSigmoid.
+    ONNX Runtime has no integer HardSigmoid. The division is folded into the scale of the preceding DequantizeLinear, so
+    only an integer addition remains.
     """
     graph = OnnxGraph(model)
     rewritten: list[NodeProto] = []
@@ -68,10 +68,10 @@ def use_add_for_quantized_hard_sigmoid(model: ModelProto) -> None:
 
 
 def fold_padding(model: ModelProto) -> None:
-    """Conv(Pad(x)) -> Conv(x) with `pads`, where zeros are added around height and width.
+    """Conv(Pad(x)) -> Conv(x) with `pads`, if Pad adds zeros to height and width.
 
-    TensorFlow's models pad below and to the right only, which ONNX's Conv can, though PyTorch's cannot. Between
-    integers this holds where both sides of the Pad have the same scale and zero point.
+    Models from TensorFlow pad only at the bottom and right; ONNX's Conv supports this, PyTorch's does not. In a
+    quantized graph, scale and zero point must be the same on both sides of the Pad.
     """
     graph = OnnxGraph(model)
     for node in model.graph.node:
@@ -90,10 +90,10 @@ def fold_padding(model: ModelProto) -> None:
 
 
 def keep_float_weights(model: ModelProto) -> None:
-    """Dequantize the input of layers with float weights by equal scales per channel instead of one.
+    """Dequantize the input of layers with float weights per channel, with equal scales, instead of per tensor.
 
-    With one scale, ONNX Runtime (`WeightBiasQuantization`) rounds the float weights to int8 per tensor, in recent
-    releases only if the output is quantized again. The layers that are left in float would lose most by it.
+    After a per-tensor DequantizeLinear, ONNX Runtime (`WeightBiasQuantization`) rounds the float weights to int8 per
+    tensor, in recent releases only if the output is quantized too. Layers left in float are the most sensitive to this.
     """
     graph = OnnxGraph(model)
     nodes: list[NodeProto] = []
@@ -114,10 +114,10 @@ def keep_float_weights(model: ModelProto) -> None:
 
 
 def use_integer_bias(model: ModelProto) -> None:
-    """Gemm(int8, int8, float bias) -> the same with an int32 bias, at the scale of the products.
+    """Gemm(int8, int8, float bias) -> the same with an int32 bias, with the scale of the products.
 
-    Otherwise ONNX Runtime dequantizes all weights in every call where the output, as that of logits, is not quantized.
-    A bias changes by half a step at most.
+    With a float bias and a float output, such as the logits, ONNX Runtime dequantizes all weights in every call. The
+    bias changes by at most half a quantization step.
     """
     graph = OnnxGraph(model)
     nodes: list[NodeProto] = []
@@ -149,7 +149,7 @@ def _remove_dead_nodes(model: ModelProto) -> None:
 
 
 def remove_unused_initializers(model: ModelProto) -> None:
-    """Drop tensors that no node reads, such as float weights after quantization."""
+    """Remove unused initializers, such as float weights after quantization."""
     used = {name for node in model.graph.node for name in node.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]

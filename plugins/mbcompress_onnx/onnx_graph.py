@@ -1,4 +1,4 @@
-"""ONNX graphs, with the queries that the rewrites of `lowering` need."""
+"""Queries on ONNX graphs for the rewrites in `lowering`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 
 
 class OnnxGraph:
-    """A graph with the producer and the consumers of each tensor."""
+    """A graph with the producer and consumers of each tensor."""
 
     def __init__(self, model: ModelProto) -> None:
         self.graph = model.graph
@@ -28,14 +28,14 @@ class OnnxGraph:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
     def make_half(self) -> NodeProto:
-        """The constant 1/2 as a dequantized uint8: 255 steps of 1/510."""
+        """The constant 1/2 as a dequantized uint8: 255 * 1/510."""
         tensors = {f"{HALF}.steps": np.uint8(255), f"{HALF}.scale": np.float32(1 / 510), f"{HALF}.zero": np.uint8(0)}
         for name, value in tensors.items():
             self.add_constant(name, value)
         return helper.make_node("DequantizeLinear", list(tensors), [HALF])
 
     def quantized_input_of_hard_sigmoid(self, node: NodeProto) -> NodeProto | None:
-        """The DequantizeLinear before `node`, if `node` is a HardSigmoid with slope 1/6 between integers."""
+        """The DequantizeLinear before `node`, if `node` is a HardSigmoid with slope 1/6 whose output is quantized."""
         if node.op_type != "HardSigmoid":
             return None
         slope = next((attribute.f for attribute in node.attribute if attribute.name == "alpha"), 0.2)
@@ -51,14 +51,14 @@ class OnnxGraph:
         return source if fits and source is not None and source.op_type == "DequantizeLinear" else None
 
     def _saturates_at_unit_interval(self, consumer: NodeProto) -> bool:
-        """Whether `consumer` quantizes to uint8 in steps of 1/255 from zero."""
+        """Whether `consumer` quantizes to uint8 with scale 1/255 and zero point 0."""
         if consumer.op_type != "QuantizeLinear":
             return False
         scale, zero_point = self.value(consumer.input[1]), self.value(consumer.input[2])
         return zero_point.dtype == np.uint8 and not zero_point.any() and bool(np.allclose(scale * 255, 1.0))
 
     def padding_before(self, node: NodeProto) -> tuple[str, list[int]] | None:
-        """The input of the Pad with zeros before the convolution `node`, and (top, left, bottom, right)."""
+        """The input of the zero Pad before the convolution `node`, and its (top, left, bottom, right)."""
         automatic = any(a.name == "auto_pad" and a.s != b"NOTSET" for a in node.attribute)
         before = self.producers.get(node.input[0]) if node.op_type == "Conv" and not automatic else None
         if before is None or before.op_type == "Pad":
@@ -74,7 +74,7 @@ class OnnxGraph:
         return padding if self._same_range(source, before) and self._same_range(quantize, before) else None
 
     def channels_between_integers_and_floats(self, node: NodeProto) -> int | None:
-        """The input channels of a layer with float weights and an input dequantized by one scale, else None."""
+        """The number of input channels of a layer with float weights and an input dequantized per tensor, else None."""
         before = self.producers.get(node.input[0]) if node.op_type in WEIGHTED else None
         weights = self.constants.get(node.input[1]) if before is not None else None
         if before is None or weights is None or before.op_type != "DequantizeLinear":
@@ -87,7 +87,7 @@ class OnnxGraph:
         return int(weights.dims[0] if node.op_type == "ConvTranspose" else weights.dims[1] * attributes.get("group", 1))
 
     def scale_of_products(self, node: NodeProto) -> Any:
-        """The scale (outputs,) float32 of the products of an int8 Gemm with a float bias; None for anything else."""
+        """The scale of the products of an int8 Gemm with a float bias, (outputs,) float32; None for other nodes."""
         if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in self.constants:
             return None
         numbers = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -105,7 +105,7 @@ class OnnxGraph:
         return scale.copy() if fits.all() else None
 
     def _zeros_around(self, node: NodeProto | None) -> tuple[str, list[int]] | None:
-        """The input of a Pad of zeros around the last two of four axes, and (top, left, bottom, right)."""
+        """The input of a zero Pad of the last two of four axes, and its (top, left, bottom, right); else None."""
         if (
             node is None
             or node.op_type != "Pad"

@@ -1,4 +1,4 @@
-"""ONNX files executed by OpenVINO on the CPU, which reads quantize and dequantize operators as they are."""
+"""Runtime `openvino`: .onnx files executed by OpenVINO on the CPU, which supports QDQ graphs natively."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTALLED = importlib.util.find_spec("openvino") is not None
 
 
 class OpenVino(OnnxRuntime):
-    """OpenVINO on the CPU, from one .onnx file with a free batch size."""
+    """OpenVINO on the CPU; an .onnx file with dynamic batch size."""
 
     name: ClassVar[str] = "openvino"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},) if INSTALLED else ()
@@ -32,7 +32,7 @@ class OpenVino(OnnxRuntime):
     @model_validator(mode="after")
     def _is_installed(self) -> Self:
         if not INSTALLED:
-            raise ValueError("OpenVINO is not installed; it comes with `pip install mbcompress[openvino]`")
+            raise ValueError("OpenVINO is not installed; run `pip install 'mbcompress[openvino]'`")
         return self
 
     def open(self, path: Path, threads: int) -> Session:
@@ -52,7 +52,7 @@ class OpenVino(OnnxRuntime):
 
 
 class OpenVinoSession(Session):
-    """One .onnx file, compiled for each batch size on first use: a free batch size is slower."""
+    """An open .onnx file, compiled for each batch size on first use, because a dynamic batch size is slower."""
 
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
@@ -63,7 +63,7 @@ class OpenVinoSession(Session):
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",  # not bf16, where the CPU has it: the baseline is fp32
+            "INFERENCE_PRECISION_HINT": "f32",  # otherwise bf16 on CPUs that support it; the baseline is fp32
         }
         try:
             self._model = self._core.read_model(str(path))
@@ -72,7 +72,7 @@ class OpenVinoSession(Session):
         self._requests: dict[int, Any] = {}
 
     def compiled(self, batch: int) -> Any:
-        """Return the network compiled for this batch size."""
+        """Return the model compiled for this batch size."""
         model = self._model.clone()
         shape = model.inputs[0].partial_shape
         shape[0] = batch

@@ -1,4 +1,4 @@
-"""The number of zero weights in an ONNX file."""
+"""Count the zero weights of an ONNX file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 OPERANDS = {"Conv": (1,), "ConvInteger": (1,), "QLinearConv": (3,), "Gemm": (0, 1), "MatMul": (0, 1)}
-"""Operators that multiply, and the inputs that may be weights."""
+"""Operators with weights -> indices of the inputs that may be weights."""
 
 ZERO_POINTS = {"ConvInteger": {1: 3}, "QLinearConv": {3: 5}}
-"""Weight input -> zero point input, of operators on integers."""
+"""Integer operators -> index of the weight input -> index of its zero point input."""
 
 LAYOUT = {"Identity", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-"""Operators that only rearrange values."""
+"""Operators that only rearrange their input."""
 
 
 def count_zeros(path: Path) -> WeightCount:
@@ -35,7 +35,7 @@ def count_zeros(path: Path) -> WeightCount:
     weights: dict[str, tuple[str, int]] = {}  # name -> name of its zero point, axis
 
     def add(name: str, zero_point: str, axis: int) -> None:
-        """Add the constant that an operand comes from, if any."""
+        """Add the constant that an operand originates from, if any."""
         source = producers.get(name)
         if name in constants:
             weights.setdefault(name, (zero_point, axis))
@@ -62,7 +62,7 @@ def _axis(node: NodeProto) -> int:
 
 
 def _along(values: NDArray[Any], axis: int, rank: int) -> NDArray[Any]:
-    """Reshape one value per index of an axis to broadcast over the others; a single value stays scalar."""
+    """Reshape per-axis values so that they broadcast over the other axes; a single value becomes a scalar."""
     if values.size == 1:
         return values.reshape(())
     shape = [1] * rank

@@ -1,9 +1,9 @@
-"""Structured pruning: whole channels and whole blocks go, with everything that depends on them.
+"""Structured pruning of channels and residual blocks.
 
-Dependencies between layers (residual adds, depthwise convolutions, squeeze-and-excitation) are torch-pruning's: Fang et
-al., "DepGraph: Towards Any Structural Pruning", 2023, https://arxiv.org/abs/2301.12900. The L1 criterion is that of Li
-et al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710, the Taylor criterion that of
-Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, https://arxiv.org/abs/1906.10771.
+torch-pruning handles the dependencies between layers (residual adds, depthwise convolutions, squeeze-and-excitation):
+Fang et al., "DepGraph: Towards Any Structural Pruning", 2023, https://arxiv.org/abs/2301.12900. L1 criterion: Li et
+al., "Pruning Filters for Efficient ConvNets", 2017, https://arxiv.org/abs/1608.08710. Taylor criterion: Molchanov et
+al., "Importance Estimation for Neural Network Pruning", 2019, https://arxiv.org/abs/1906.10771.
 """
 
 from mbcompress import Pass, hookimpl

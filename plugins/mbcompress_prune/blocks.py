@@ -1,7 +1,7 @@
-"""Depth pruning: whole residual blocks become the identity.
+"""Depth pruning: replace residual blocks by the identity.
 
-The criterion is that of Men et al., "ShortGPT", 2024, https://arxiv.org/abs/2403.03853, with the loss: the importance
-of a block is the rise of the loss without it, per MAC that it costs.
+The importance of a block is the increase in validation loss without it, per MAC saved, after Men et al., "ShortGPT",
+2024, https://arxiv.org/abs/2403.03853.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def residual_blocks(model: nn.Module, context: Context) -> list[str]:
-    """Return the names of modules that add what they compute to their input, which is what is left without weights.
+    """Return the names of the innermost modules that compute `x + f(x)`.
 
-    A block is found by trial: its parameters are zeroed in a copy, and its output compared with its input. A row of
-    blocks passes its input on as well; the blocks in it are what is meant.
+    A module qualifies if its output equals its input once its parameters are zero; this is tested on a copy. A sequence
+    of such blocks qualifies too, so modules that contain others are dropped.
     """
     probe = copy.deepcopy(model).eval()
     found = [
@@ -56,7 +56,7 @@ def _passes_input_on(probe: nn.Module, module: nn.Module, context: Context) -> b
             for parameter in module.parameters():
                 parameter.zero_()
             probe(next(iter(context.calibration_batches(2))))
-    except RuntimeError:  # some other model cannot do without
+    except RuntimeError:  # zero parameters may break the model
         seen.append(False)
     finally:
         hook.remove()
@@ -75,7 +75,7 @@ def remove_blocks(model: nn.Module, names: Sequence[str]) -> nn.Module:
 def least_important_block(
     model: nn.Module, blocks: Sequence[str], context: Context, images: int
 ) -> tuple[str, dict[str, float]]:
-    """Return the block whose removal raises the validation loss least per MAC saved, and the rise of each."""
+    """Return the block whose removal increases the loss least per MAC saved, and the loss increase of each block."""
     from mbcompress.graph import count_macs
 
     example = context.example()

@@ -1,4 +1,4 @@
-"""Passes on channels: prune the least important ones, or show how sensitive the accuracy is to each group."""
+"""The passes `prune` (remove the least important channels) and `sensitivity` (measure what each group costs)."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from .sensitivity import Analysis
     from .targets import Target
 
-SEARCH_STEPS = 9  # halvings of the interval of channel ratios: resolves 0.2 % of the channels
-MEASURED_STEPS = 6  # where each takes seconds: 1.5 %
+SEARCH_STEPS = 9  # bisections of the pruning ratio, to 0.2 % of the channels
+MEASURED_STEPS = 6  # for measured targets, which take seconds per step: to 1.5 %
 
 
 class _Channels(Pass):
-    """Options of passes on channels."""
+    """Options that both passes share."""
 
     uses_runtimes: ClassVar[bool] = True
 
     criterion: Literal["l1", "l2", "bn_scale", "taylor", "random"] = Field(
         default="l1",
-        description="Importance of a channel: L1 or L2 norm of all weights pruned with it; its BatchNorm scale "
-        "(Liu et al. 2017); taylor, the first-order change of the loss without it (Molchanov et al. 2019); or random, "
-        "as a control.",
+        description="Importance of a channel: l1 or l2, the norm of all weights that are pruned with it; bn_scale, its "
+        "BatchNorm scale (Liu et al. 2017); taylor, the first-order change in loss without it (Molchanov et al. 2019); "
+        "or random, as a baseline.",
     )
     round_to: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="Remaining channel counts are multiples of this; null is what the recipe's runtimes are fastest "
-        "with, 16 for ONNX Runtime on x86-64.",
+        description="Round the remaining channel counts to multiples of this; null uses the fastest multiple for the "
+        "recipe's runtimes, such as 16 for ONNX Runtime on x86-64.",
     )
     importance_images: int = Field(
-        default=1024, ge=1, le=100_000, description="Training images for the criterion 'taylor'."
+        default=1024, ge=1, le=100_000, description="Number of training images for the criterion 'taylor'."
     )
     sensitivity_ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(0.25, 0.5, 0.75),
         min_length=1,
         max_length=16,
-        description="Shares of each group's channels to prune in a sensitivity analysis.",
+        description="Pruning ratios to evaluate for each group in the sensitivity analysis.",
     )
     sensitivity_images: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Validation images for a sensitivity analysis."
+        default=1000, ge=1, le=1_000_000, description="Number of validation images for the sensitivity analysis."
     )
 
     def _multiple(self, context: Context) -> int:
@@ -73,17 +73,17 @@ class _Channels(Pass):
         return ChannelPruner(self.criterion, scope, self._multiple(context), context.seed, gradients)
 
     def _find_ignored_layers(self, model: nn.Module, context: Context, unsupported: Unsupported) -> list[str]:
-        """Return the names of layers that cannot lose channels, and report or refuse them."""
+        """Report or refuse layers whose channels cannot be pruned, and return their names and the output layer."""
         from .channels import LARGEST_RATIO, output_layer, unprunable_layers, unpruned_layers
 
         example = context.example()
-        pruner = self._pruner(model, context, "uniform")  # every layer gets its turn
+        pruner = self._pruner(model, context, "uniform")  # tries to prune every layer
         with context.progress.busy(f"{self.name}, which channels can be pruned"):
             output = output_layer(model, example)
             reasons = unprunable_layers(model, example, pruner, output)
             ignored_layers = [name for name in reasons if name not in dict(model.named_parameters())]
             least = pruner.prune(model, example, LARGEST_RATIO, [*output, *ignored_layers])
-            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels are tied to fixed ones"
+            why = "no BatchNorm follows" if self.criterion == "bn_scale" else "its channels depend on fixed ones"
             reasons = dict.fromkeys(unpruned_layers(model, least, pruner.round_to), why) | reasons
         layers = [f"{name} ({reason})" for name, reason in reasons.items() if name not in output]
         report_unsupported(context, unsupported, f"{self.name}: not pruned", layers)
@@ -91,7 +91,7 @@ class _Channels(Pass):
         return [*output, *ignored_layers]
 
     def _analyse(self, model: nn.Module, context: Context, ignored_layers: list[str]) -> Analysis:
-        """Measure sensitivity curves, and add them to the files of the pass."""
+        """Measure the sensitivity curves and add them to the files of the pass."""
         from .channels import find_groups, output_layer
         from .sensitivity import analyse
 
@@ -106,36 +106,40 @@ class _Channels(Pass):
 
 
 class Prune(_Channels, Targets):
-    """Remove the least important channels until a target share of the MACs, parameters, bytes or latency is left."""
+    """Remove the least important channels to reach a target ratio of MACs, parameters, file size or latency."""
 
     name = "prune"
     examples = ({"target_macs": 0.6},)
 
     scope: Literal["global", "uniform", "sensitivity"] = Field(
         default="global",
-        description="global: the channels of all layers are ranked together; uniform: each layer loses the same share; "
-        "sensitivity: each group loses as much as costs the same accuracy, found by a sensitivity analysis.",
+        description="global: rank the channels of all layers together; uniform: use the same pruning ratio for every "
+        "layer; sensitivity: choose ratios so that each group costs the same accuracy in a sensitivity analysis.",
     )
     iterative_steps: int = Field(
-        default=1, ge=1, le=100, description="Steps to the target, each by the same factor, with a recovery after each."
+        default=1,
+        ge=1,
+        le=100,
+        description="Number of pruning steps to reach the target, each by the same factor and followed by 'recovery'.",
     )
     recovery: TrainingConfig | None = Field(
-        default=None, description="Training after each step, with the fields of 'training' in 'train'; null for none."
+        default=None,
+        description="Fine-tuning after each pruning step, with the fields of 'training' in 'train'; null for none.",
     )
     distillation: DistillationConfig | None = Field(
-        default=None, description="What the recovery learns from a teacher; null for the labels alone."
+        default=None, description="Knowledge distillation during 'recovery'; null trains on the labels only."
     )
     gradual: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Set more and more channels to zero during this share of 'recovery', by a cubic schedule, and "
-        "remove them at its end; null removes them before the recovery.",
+        description="Fraction of 'recovery' during which channels are gradually set to zero on a cubic schedule; they "
+        "are removed after it. Null removes them before 'recovery'.",
     )
     recalibrate: bool = Field(
         default=True,
-        description="Update BatchNorm's running statistics on training images after each step; those of the larger "
-        "network no longer fit.",
+        description="Recompute BatchNorm running statistics on training images after each pruning step, because those "
+        "of the larger model no longer fit.",
     )
 
     unsupported: Unsupported = "skip"
@@ -147,7 +151,7 @@ class Prune(_Channels, Targets):
         if self.gradual is not None and (self.recovery is None or self.iterative_steps > 1):
             raise ValueError("has 'gradual', which needs 'recovery' and one iterative step; set both, or leave it out")
         if self.gradual is not None and self.recovery is not None and not self.recovery.epochs:
-            raise ValueError("has 'gradual', which happens while training; give 'recovery' epochs, or leave it out")
+            raise ValueError("has 'gradual', which needs training; give 'recovery' epochs, or leave it out")
         return self
 
     @property
@@ -189,7 +193,7 @@ class Prune(_Channels, Targets):
     def _prune_gradually(
         self, model: nn.Module, context: Context, target: Target, ignored_layers: list[str], ratio: PruningRatio
     ) -> nn.Module:
-        """Train a copy of the model while its channels go to zero, then remove those channels."""
+        """Set channels of a copy to zero during training, then remove them."""
         from .channels import ChannelPruner
         from .gradual import GradualChannelPruning
 
@@ -205,7 +209,7 @@ class Prune(_Channels, Targets):
         fading = GradualChannelPruning(choose, self.gradual, sparse=Trait.SPARSE in context.traits)
         self._recover(model, context, f"{self.name}, gradual", [fading])
         ratios = fading.ratios(model)
-        # whichever criterion chose them, channels of zeros have the smallest norm
+        # with any criterion, zero channels have the smallest norm
         pruner = ChannelPruner("l1", "uniform", self._multiple(context), context.seed)
         return pruner.prune(model, context.example(), ratios, ignored_layers) if ratios else model
 
@@ -218,10 +222,10 @@ class Prune(_Channels, Targets):
         ratio: PruningRatio,
         share: float,
     ) -> PruningRatio:
-        """Return the pruning ratio after `share` of the way to `ratio`, which was found before the training.
+        """Return the pruning ratio for the fraction `share` of the target; `ratio` was found before the training.
 
-        Where all layers are ranked together, the ranking changes while the model trains: the ratio is searched again on
-        the model as it is, at each update if the target needs no measurement, and at the last one.
+        With a global ranking, the ranking changes during training, so the ratio is searched again on the current model:
+        at each update if the target is exact, else only at the last one.
         """
         part = share * ratio if isinstance(ratio, float) else {name: share * each for name, each in ratio.items()}
         if self.scope != "global" or part == 0.0 or not (target.exact or share == 1):
@@ -234,7 +238,7 @@ class Prune(_Channels, Targets):
         def find() -> PruningRatio:
             try:
                 return self._find_ratio(now, context, aim, ignored_layers)
-            except MbcompressError:  # reachable before the training, and just missed now
+            except MbcompressError:  # reachable before training, narrowly missed now
                 return part
 
         found: PruningRatio = find() if target.exact else context.decide_once("gradual, last step", find)
@@ -255,8 +259,8 @@ class Prune(_Channels, Targets):
             ratio_at, low, high = self._analyse(model, context, ignored_layers).ratios, -1.0, 1.0
         if (smallest := target.share(pruner.prune(model, example, ratio_at(high), ignored_layers))) > target.limit:
             raise MbcompressError(
-                f"prune: {target.name} {target.limit:.3g} cannot be reached with round_to {pruner.round_to}, the least "
-                f"is {smallest:.3g}; raise {target.name} or lower round_to"
+                f"prune: {target.name} {target.limit:.3g} cannot be reached with round_to {pruner.round_to}; the "
+                f"minimum is {smallest:.3g}; raise {target.name} or lower round_to"
             )
         for _ in range(SEARCH_STEPS if target.exact else MEASURED_STEPS):
             middle = (low + high) / 2
@@ -266,7 +270,7 @@ class Prune(_Channels, Targets):
 
 
 class Sensitivity(_Channels):
-    """Show how much accuracy each group of channels costs when pruned; the model stays as it is."""
+    """Measure how much accuracy pruning each group of channels costs; the model is not changed."""
 
     name = "sensitivity"
 

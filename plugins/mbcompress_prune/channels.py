@@ -1,7 +1,7 @@
-"""Channel pruning by torch-pruning, on copies of a model, and the layers that it cannot prune.
+"""Channel pruning with torch-pruning on copies of a model, and detection of layers that it cannot prune.
 
-A model may mix channels in ways that torch-pruning does not follow (a shape written as a number, a split, a weight that
-`forward` uses by itself). Groups of layers that fail are found by trial and left as they are.
+torch-pruning does not follow all uses of channels (a hard-coded shape, a split, a parameter used directly in
+`forward`). Groups of layers that fail are found by trial and not pruned.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from mbcompress import Context
 
 LARGEST_RATIO = 0.95
-LARGEST_MAPPING = 4_000_000  # indices of channels in one tracing: VGG's 7x7 flattening takes a hundredth of it
+LARGEST_MAPPING = 4_000_000  # channel indices in one trace; VGG's 7x7 flatten needs 1 % of it
 PRUNABLE = (nn.Conv2d, nn.Linear)
 SLICED = (*PRUNABLE, nn.BatchNorm2d)
 
 
 PruningRatios = Mapping[str, float]
-"""Name of a layer -> share of its channels to prune; a layer that is not named keeps all of them."""
+"""Name of a layer -> ratio of its channels to prune; other layers keep all channels."""
 PruningRatio = float | PruningRatios
-"""Share of the channels to prune, of all layers together or of each layer by name."""
+"""Ratio of channels to prune, for all layers or by layer name."""
 
 
 @dataclass(frozen=True)
 class ChannelPruner:
-    """How channels are chosen; the attributes are options of the pass `prune`.
+    """Chooses and removes channels; the attributes are options of the pass `prune`.
 
     Attributes:
-        gradients: of the loss, by parameter; for the criterion 'taylor'.
+        gradients: gradients of the loss by parameter name, for the criterion 'taylor'.
     """
 
     criterion: str
@@ -58,7 +58,7 @@ class ChannelPruner:
     def prune(
         self, model: nn.Module, example: Tensor, ratio: PruningRatio, ignored_layers: Collection[str]
     ) -> nn.Module:
-        """Return a copy of `model` without `ratio` of its channels; groups with an ignored layer keep all."""
+        """Return a copy of `model` with `ratio` of its channels removed; groups with an ignored layer keep all."""
         model = copy.deepcopy(model).eval()
         frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
         for _, group in self._groups(model, example, ratio, ignored_layers):
@@ -86,11 +86,11 @@ class ChannelPruner:
     def _groups(
         self, model: nn.Module, example: Tensor, ratio: PruningRatio, ignored_layers: Collection[str]
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield the groups of channels to prune, with their dependency graph; `model` is changed."""
-        model.requires_grad_(True)  # dependencies are read from the gradient's graph
+        """Yield the dependency graph and each group of channels to prune; `model` is changed."""
+        model.requires_grad_(True)  # torch-pruning traces the autograd graph
         for name, gradient in (self.gradients or {}).items():
             model.get_parameter(name).grad = gradient.clone()
-        torch.manual_seed(self.seed)  # the random criterion draws the same order for every ratio
+        torch.manual_seed(self.seed)  # so that the random criterion ranks channels equally for every ratio
         single = {} if isinstance(ratio, float) else {model.get_submodule(name): each for name, each in ratio.items()}
         with _tracing():
             ignored = [model.get_submodule(name) for name in ignored_layers]
@@ -109,7 +109,7 @@ class ChannelPruner:
 
 
 class ChannelSlice(NamedTuple):
-    """Output or input channels of a layer."""
+    """Indices of output or input channels of a layer."""
 
     layer: str
     outputs: bool
@@ -117,7 +117,7 @@ class ChannelSlice(NamedTuple):
 
 
 def loss_gradients(model: nn.Module, context: Context, images: int) -> dict[str, Tensor]:
-    """Return the gradients of the cross-entropy on the first `images` training images, by parameter, in eval mode."""
+    """Return the gradients of the cross-entropy on the first `images` training images in eval mode, by parameter."""
     model = copy.deepcopy(model).eval().requires_grad_(True)
     data = context.data
     for batch, labels in evaluation_batches(data.train.take(np.arange(images)), data.normalization, context.device):
@@ -127,9 +127,9 @@ def loss_gradients(model: nn.Module, context: Context, images: int) -> dict[str,
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Enable gradients, and bound the index mappings of torch-pruning, which could fill the memory.
+    """Enable gradients, and limit the index mappings of torch-pruning, which could run out of memory.
 
-    Where reshapes lead back and forth, as in attention, its lists of channels grow with every turn.
+    With repeated reshapes, as in attention, its lists of channel indices grow with each reshape.
     """
     left, plain = LARGEST_MAPPING, _FlattenIndexMapping.__call__
 
@@ -137,7 +137,7 @@ def _tracing() -> Iterator[None]:
         nonlocal left
         left -= len(indices) if mapping.reverse else len(indices) * mapping._stride
         if left < 0:
-            raise RecursionError("its reshapes tie more channels together than torch-pruning can follow")
+            raise RecursionError("its reshapes couple more channels than torch-pruning can track")
         return plain(mapping, indices)
 
     _FlattenIndexMapping.__call__ = bounded
@@ -150,7 +150,7 @@ def _tracing() -> Iterator[None]:
 
 
 class _Pruner(tp.pruner.BasePruner):  # type: ignore[misc]  # torch-pruning is not typed
-    """Leaves every layer one multiple of `round_to`; the library rounds to zero there, and then keeps all channels."""
+    """Keeps at least `round_to` channels per layer; the library would round to zero and then keep all channels."""
 
     def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
         left = max((current_channels - n_pruned) // round_to, 1) * round_to
@@ -170,7 +170,7 @@ def _importance(criterion: str) -> Any:
 
 
 def output_layer(model: nn.Module, example: Tensor) -> list[str]:
-    """Return the layer that computes the logits, the last one called: its outputs are classes."""
+    """Return the layer that computes the logits (the last one called), whose outputs must be kept."""
     last: list[str] = []
     hooks = [
         module.register_forward_hook(lambda *_, name=name: last.__setitem__(slice(None), [name]))
@@ -185,7 +185,7 @@ def output_layer(model: nn.Module, example: Tensor) -> list[str]:
 
 
 def functional_weights(model: nn.Module) -> list[str]:
-    """Return the names of kernels and matrices that belong to no layer, which `forward` uses by itself."""
+    """Return the names of weights that belong to no layer and are used directly in `forward`."""
     layers = (nn.modules.conv._ConvNd, nn.Linear)
     owned = {id(p) for m in model.modules() if isinstance(m, layers) for p in m.parameters(recurse=False)}
     return [
@@ -196,12 +196,12 @@ def functional_weights(model: nn.Module) -> list[str]:
 
 
 def unprunable_layers(model: nn.Module, example: Tensor, pruner: ChannelPruner, output: list[str]) -> dict[str, str]:
-    """Return the layers that cannot lose channels, with the reason.
+    """Return the layers whose channels cannot be pruned -> the reason.
 
     Raises:
-        MbcompressError: the model cannot be traced, or fails for a reason that no single group has.
+        MbcompressError: the model cannot be traced, or fails for a reason not due to a single group.
     """
-    reasons = dict.fromkeys(functional_weights(model), "a weight that forward uses by itself")
+    reasons = dict.fromkeys(functional_weights(model), "a weight used directly in forward")
     problem = _problem(model, example, pruner, output)
     if problem is not None:
         groups = find_groups(model, example, output)
@@ -215,7 +215,7 @@ def unprunable_layers(model: nn.Module, example: Tensor, pruner: ChannelPruner, 
 
 
 def unpruned_layers(before: nn.Module, after: nn.Module, round_to: int) -> list[str]:
-    """Return the layers with more channels than `round_to` that have lost none."""
+    """Return the layers with more than `round_to` channels, of which none was pruned."""
     pruned = dict(after.named_modules())
     return [
         name
@@ -225,19 +225,19 @@ def unpruned_layers(before: nn.Module, after: nn.Module, round_to: int) -> list[
 
 
 def _problem(model: nn.Module, example: Tensor, pruner: ChannelPruner, ignored_layers: Collection[str]) -> str | None:
-    """Return what fails when as much as possible is pruned, None for nothing."""
+    """Return the error after pruning as much as possible, None if there is none."""
     images = example.repeat(2, 1, 1, 1)
     try:
         pruned = pruner.prune(model, example, LARGEST_RATIO, ignored_layers)
         with torch.no_grad():
             before, after = model(images).shape, pruned(images).shape
-    except Exception as error:  # torch-pruning and the model may raise anything
+    except Exception as error:  # from torch-pruning or the model
         return f"{type(error).__name__}: {brief(str(error))}"
     return None if before == after else f"{before[-1]} outputs became {after[-1]}"
 
 
 def find_groups(model: nn.Module, example: Tensor, output: Collection[str]) -> dict[str, list[str]]:
-    """Return the groups of layers that share channels: name of the first layer -> all names, in torch-pruning's order.
+    """Return the groups of layers with coupled channels in torch-pruning's order: first layer -> all layers.
 
     Raises:
         MbcompressError: torch-pruning cannot trace the model.

@@ -1,4 +1,4 @@
-"""The pass that removes residual blocks."""
+"""The pass `prune_blocks`, which removes residual blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PruneBlocks(Pass, Targets):
-    """Remove whole residual blocks, the least important first, until a target share of MACs or latency is left."""
+    """Remove residual blocks, least important first, to reach a target ratio of MACs, parameters, size or latency."""
 
     name: ClassVar[str] = "prune_blocks"
     uses_runtimes: ClassVar[bool] = True
@@ -28,13 +28,15 @@ class PruneBlocks(Pass, Targets):
 
     only_if_faster: bool = Field(
         default=False,
-        description="Compare with pruning channels to the same MACs, as 'prune' does by default, and do "
-        "that instead unless the file without the blocks is faster.",
+        description="Also prune channels to the same MACs with the defaults of 'prune', and return that model unless "
+        "the one without the blocks is faster.",
     )
     images: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Validation images on which a block's importance is found."
+        default=1000, ge=1, le=1_000_000, description="Number of validation images to measure the importance of blocks."
     )
-    recalibrate: bool = Field(default=True, description="As in 'prune'.")
+    recalibrate: bool = Field(
+        default=True, description="Recompute BatchNorm running statistics on training images after pruning."
+    )
 
     @property
     def looks_ahead(self) -> bool:
@@ -56,9 +58,8 @@ class PruneBlocks(Pass, Targets):
                 left = [name for name in blocks if name not in removed]
                 if not left:
                     raise MbcompressError(
-                        f"{self.name}: {target.name} {target.limit:.3g} cannot be reached by removing all "
-                        f"{len(blocks)} residual blocks, which leaves {share:.3g}; raise {target.name}, or prune "
-                        "channels with 'prune'"
+                        f"{self.name}: {target.name} {target.limit:.3g} cannot be reached: without all {len(blocks)} "
+                        f"residual blocks it is {share:.3g}; raise {target.name}, or prune channels with 'prune'"
                     )
                 worst, _ = least_important_block(shallow, left, context, self.images)
                 removed.append(worst)
@@ -73,7 +74,7 @@ class PruneBlocks(Pass, Targets):
         return shallow
 
     def _faster(self, shallow: nn.Module, model: nn.Module, context: Context) -> nn.Module:
-        """Return the faster of two models with equal MACs: without blocks, or with fewer channels."""
+        """Return the faster of two models with equal MACs: with fewer blocks, or with fewer channels."""
         from mbcompress.graph import count_macs
         from mbcompress.measure import ExportBenchmark
 
@@ -83,13 +84,13 @@ class PruneBlocks(Pass, Targets):
         try:
             narrow = Prune(target_macs=share).apply(model, quiet)
         except MbcompressError as error:
-            context.progress.say(f"{self.name}: channels cannot be compared with ({error}); the blocks went")
+            context.progress.say(f"{self.name}: cannot compare with channel pruning ({error}); blocks were removed")
             return shallow
         with ExportBenchmark(context) as benchmark:
             times = {"blocks": benchmark.latency(shallow), "channels": benchmark.latency(narrow)}
         context.metrics.update({f"latency_without_{what}": time for what, time in times.items()})
         if times["blocks"] < times["channels"]:
             return shallow
-        context.progress.say(f"{self.name}: fewer channels are faster than fewer blocks; channels were pruned instead")
+        context.progress.say(f"{self.name}: fewer channels are faster than fewer blocks; pruned channels instead")
         context.metrics["blocks_removed"] = 0
         return narrow

@@ -1,4 +1,4 @@
-"""Gradual channel pruning: more and more channels go to zero while the model trains, and are then removed."""
+"""Gradual channel pruning: set channels to zero step by step during training, then remove them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from .channels import PruningRatios
 
 UPDATES = 20
-"""How often the channels are chosen again."""
+"""Number of times the channels to prune are chosen."""
 
 
 class GradualChannelPruning(KeepZeros):
-    """Sets the least important channels to zero, more and more by a cubic schedule (Zhu and Gupta 2017).
+    """Sets the least important channels to zero on a cubic schedule (Zhu and Gupta 2017).
 
     Args:
-        choose: (model, share of the way to the target, up to 1) -> slices to set to zero.
-        ramp: share of the training in which the number of zero channels rises.
-        sparse: whether single weights that are zero at the start stay zero too.
+        choose: (model, fraction of the target, up to 1) -> slices to set to zero.
+        ramp: fraction of the training during which the number of zero channels increases.
+        sparse: whether individual weights that are zero at the start also stay zero.
     """
 
     def __init__(self, choose: Callable[[nn.Module, float], list[ChannelSlice]], ramp: float, *, sparse: bool) -> None:
@@ -46,22 +46,22 @@ class GradualChannelPruning(KeepZeros):
         return self.updates >= UPDATES
 
     def on_train_start(self, model: nn.Module, state: TrainerState) -> None:
-        """No channels are chosen yet."""
+        """Start without zero channels."""
         self.updates, self.slices = 0, []
         if self.sparse:
             super().on_train_start(model, state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which channels are zero, and how often they were chosen."""
+        """Return the zero channels and the number of updates."""
         return {"updates": self.updates, "slices": self.slices}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with those channels."""
+        """Restore the zero channels and the number of updates."""
         self.updates = state["updates"]
         self.slices = [ChannelSlice(layer, outputs, tuple(indices)) for layer, outputs, indices in state["slices"]]
 
     def on_train_batch_end(self, model: nn.Module, state: TrainerState) -> None:
-        """Choose channels again where it is time to, and set them to zero."""
+        """Choose channels if an update is due, and set them to zero."""
         due = min(UPDATES, int(UPDATES * state.progress / self.ramp))
         if due > self.updates:
             self.apply_masks(model)
@@ -70,13 +70,13 @@ class GradualChannelPruning(KeepZeros):
         self.apply_masks(model)
 
     def ratios(self, model: nn.Module) -> PruningRatios:
-        """Return the share of zero channels of each layer, as a pruning ratio that removes exactly those."""
+        """Return the pruning ratio of each layer that removes exactly its zero channels."""
         gone = {
             each.layer: len(each.indices)
             for each in self.slices
             if each.outputs and isinstance(model.get_submodule(each.layer), PRUNABLE)
         }
-        # half a channel less: what is left of a product is rounded down
+        # half a channel less, because torch-pruning rounds the number of remaining channels down
         return {name: (count - 0.5) / len(model.get_parameter(f"{name}.weight")) for name, count in gone.items()}
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class GradualChannelPruning(KeepZeros):
         for layer, outputs, indices in self.slices:
             weight = model.get_parameter(f"{layer}.weight")
             places = torch.tensor(indices, dtype=torch.long, device=weight.device)
-            takes = not outputs and weight.dim() > 1 and weight.shape[1] > 1  # a norm and a depthwise kernel do not
+            takes = not outputs and weight.dim() > 1 and weight.shape[1] > 1  # not norms and depthwise kernels
             weight.index_fill_(1 if takes else 0, places, 0)
             bias = getattr(model.get_submodule(layer), "bias", None)
             if bias is not None and not takes:

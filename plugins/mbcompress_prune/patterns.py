@@ -1,4 +1,4 @@
-"""N:M sparsity, which is lost where input channels are pruned: the groups of weights change."""
+"""Detect N:M sparsity that channel pruning destroys by changing the groups of weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PATTERNS = {"2:4": (2, 4), "4:8": (4, 8)}
 
 
 def report_lost_patterns(before: nn.Module, after: nn.Module, context: Context) -> None:
-    """Report in how many layers a pattern is lost that an earlier pass has made."""
+    """Report how many layers lose the N:M pattern of an earlier pass."""
     if Trait.SPARSE not in context.traits:
         return
     for name, (kept, group) in PATTERNS.items():
         had, has = (_holding(model, kept, group) for model in (before, after))
         if lost := len(had - has):
             context.progress.say(
-                f"prune: {lost} of {len(had)} layers lose their {name} sparsity with their input channels; prune "
-                "before 'sparsify' to have both"
+                f"prune: {lost} of {len(had)} layers lose their {name} sparsity with their input channels; put "
+                "'prune' before 'sparsify' to keep it"
             )
-            return  # what holds 2:4 holds 4:8
+            return  # 2:4 implies 4:8
 
 
 def _holding(model: nn.Module, kept: int, group: int) -> set[str]:
-    """Layers in which at most `kept` of every `group` weights along the input channels are not zero."""
+    """Layers with at most `kept` nonzero weights in every `group` along the input channels."""
     return {
         name
         for name, layer in model.named_modules()

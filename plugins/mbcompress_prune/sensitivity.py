@@ -1,6 +1,6 @@
-"""Sensitivity analysis: accuracy when one group of channels at a time is pruned.
+"""Sensitivity analysis: accuracy with one group of channels pruned at a time.
 
-As in Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, with BatchNorm's statistics updated.
+As in Li et al., "Pruning Filters for Efficient ConvNets", 2017, section 3.2, with updated BatchNorm statistics.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ STATISTICS_IMAGES = 512
 
 @dataclass(frozen=True)
 class Curve:
-    """Validation accuracy against the share of a group's channels that is pruned.
+    """Validation accuracy over the pruning ratio of one group.
 
     Attributes:
-        layers: the layers of the group, the first one names it.
-        channels: how many they have.
-        top1: accuracy, 0 to 1, at each of the ratios, which begin with 0.
+        layers: the layers of the group; the first names it.
+        channels: number of output channels.
+        ratios: pruning ratios, starting with 0.
+        top1: accuracy, 0 to 1, at each ratio.
     """
 
     layers: tuple[str, ...]
@@ -48,7 +49,7 @@ class Curve:
     top1: tuple[float, ...]
 
     def ratio_at(self, tolerance: float) -> float:
-        """Return the largest pruning ratio that costs at most `tolerance` of accuracy, interpolated linearly."""
+        """Return the largest pruning ratio with an accuracy drop of at most `tolerance`, by linear interpolation."""
         drops = [max(0.0, self.top1[0] - max(self.top1[index:])) for index in range(len(self.top1))]
         points = [*zip(self.ratios, drops, strict=True), (LARGEST_RATIO, max(1.0, drops[-1]))]
         found = 0.0
@@ -71,8 +72,8 @@ class Analysis:
         """Return the pruning ratio of every layer.
 
         Args:
-            amount: from 0 to 1, the accuracy that each group alone may cost; from -1 to 0, that share less than what
-                costs none, so that -1 prunes nothing.
+            amount: from 0 to 1, the accuracy drop allowed for each group alone; from -1 to 0, scales down the ratios
+                that cost no accuracy by 1 + amount, so -1 prunes nothing.
         """
         part, tolerance = 1 + min(amount, 0.0), max(amount, 0.0)
         return {layer: part * curve.ratio_at(tolerance) for curve in self.curves for layer in curve.layers}
@@ -88,7 +89,7 @@ class Analysis:
         return text.getvalue()
 
     def picture(self) -> str:
-        """Return a small curve for each group, the most sensitive first, as SVG."""
+        """Return a chart with a small plot per group, most sensitive first, as SVG."""
         curves = sorted(self.curves, key=lambda curve: curve.ratio_at(0.02))
         rows = -(-len(curves) // COLUMNS)
         lowest = min(min(curve.top1) for curve in curves)
@@ -115,7 +116,7 @@ class Analysis:
             figure.supylabel(f"top-1, % of {self.images} validation images", fontsize=10)
             figure.tight_layout(pad=0.6)
 
-        return inline_svg("sensitivity", "Accuracy against the share of channels pruned, group by group", size, paint)
+        return inline_svg("sensitivity", "Accuracy over the ratio of pruned channels, by group", size, paint)
 
 
 def _short(name: str) -> str:
@@ -131,13 +132,13 @@ def analyse(
     ratios: Sequence[float],
     images: int,
 ) -> Analysis:
-    """Prune each group by each of the ratios, the others not at all, and validate.
+    """Prune one group at a time with each of the ratios, and measure the validation accuracy.
 
     Args:
         groups: name of a group's first layer -> all its layers.
-        ignored_layers: layers that cannot lose channels.
-        ratios: above 0 and below 1, rising.
-        images: how many of the validation images to look at.
+        ignored_layers: layers whose channels cannot be pruned.
+        ratios: between 0 and 1, ascending.
+        images: maximum number of validation images.
     """
     validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
     normalization = context.data.normalization
@@ -146,7 +147,7 @@ def analyse(
         return evaluate(model, validation, normalization, context.device).top1
 
     settled, curves = copy_model(model), []
-    update_bn(settled, context, STATISTICS_IMAGES)  # as of those that are pruned
+    update_bn(settled, context, STATISTICS_IMAGES)  # as for the pruned models
     whole = top1(settled)
     free = {root: layers for root, layers in groups.items() if not set(layers) & set(ignored_layers)}
     for root, layers in context.progress.track(free.items(), "sensitivity", len(free)):
@@ -154,7 +155,7 @@ def analyse(
         points = [(0.0, whole)]
         for ratio in ratios:
             pruned = pruner.prune(model, context.example(), dict.fromkeys(layers, ratio), ignored_layers)
-            gone = 1 - _channels(pruned, root) / channels  # rounding may have moved it
+            gone = 1 - _channels(pruned, root) / channels  # differs from `ratio` by rounding
             if gone > points[-1][0]:
                 update_bn(pruned, context, STATISTICS_IMAGES)
                 points.append((gone, top1(pruned)))

@@ -1,4 +1,4 @@
-"""Targets of pruning: a share of the baseline's MACs, parameters, exported bytes or latency."""
+"""Pruning targets: a ratio of the baseline's MACs, parameters, exported size or latency."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Share = float | None
 
 
 class Targets(Options):
-    """The target; exactly one of these options is set."""
+    """The target; exactly one of these options must be set."""
 
-    target_macs: Share = Field(default=None, gt=0, lt=1, description="Largest share of the baseline's MACs.")
+    target_macs: Share = Field(default=None, gt=0, lt=1, description="Largest ratio to the baseline's MACs.")
     target_parameters: Share = Field(
-        default=None, gt=0, lt=1, description="Largest share of the baseline's parameters."
+        default=None, gt=0, lt=1, description="Largest ratio to the baseline's number of parameters."
     )
     target_size: Share = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Largest share of the baseline's exported bytes; of the int8 file, if a later pass quantizes.",
+        description="Largest ratio to the baseline's file size; the int8 file counts if a later pass quantizes.",
     )
     target_latency: Share = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Largest share of the baseline's latency for one image, measured on the exported files in the "
-        "recipe's first runtime, on one thread. If a later pass quantizes, the int8 file is measured beside the float "
+        description="Largest ratio to the baseline's latency with one image on one thread, measured on the exported "
+        "files in the recipe's first runtime. If a later pass quantizes, the int8 file is compared with the float "
         "baseline.",
     )
 
@@ -53,27 +53,27 @@ class Targets(Options):
         return self.target_size is not None or self.target_latency is not None
 
     def chosen(self) -> tuple[str, float]:
-        """Return name and value of the target.
+        """Return the name and value of the target.
 
         Raises:
-            ValueError: there is none, or more than one.
+            ValueError: no target is set, or more than one.
         """
         given = {name: getattr(self, name) for name in Targets.model_fields if getattr(self, name) is not None}
         if len(given) != 1:
             names = ", ".join(repr(name) for name in Targets.model_fields)
-            raise ValueError(f"needs one target of {names}; got {', '.join(given) or 'none'}")
+            raise ValueError(f"needs exactly one of {names}; got {', '.join(given) or 'none'}")
         return next(iter(given.items()))
 
 
 @dataclass(frozen=True)
 class Target:
-    """A target as a measurement.
+    """A target with the function that measures it.
 
     Attributes:
-        name: of the option.
-        limit: largest share of the baseline.
-        share: measures a model, as a share of the baseline.
-        exact: whether `share` counts, which is instant and repeatable; it measures files otherwise.
+        name: name of the option.
+        limit: largest ratio to the baseline.
+        share: returns the ratio of a model to the baseline.
+        exact: whether `share` is fast and deterministic because it counts; otherwise it measures exported files.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Target:
 
 @contextmanager
 def measured_target(targets: Targets, context: Context) -> Iterator[Target]:
-    """Give the target that the options name; it can be measured while the block runs."""
+    """Context manager for the target that the options set; `share` works only inside the block."""
     from mbcompress.graph import count_macs, count_parameters
     from mbcompress.measure import ExportBenchmark
 

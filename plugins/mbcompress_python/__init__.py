@@ -1,4 +1,4 @@
-"""Models and data from the user's own Python modules, by the name of a callable."""
+"""Models and datasets from callables in the user's Python modules."""
 
 from mbcompress import Dataset, ModelSource, hookimpl
 

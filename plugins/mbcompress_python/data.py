@@ -1,4 +1,4 @@
-"""Data from a Python callable."""
+"""A dataset from a Python callable."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from .model import Target
 class PythonData(LoadingOptions, Dataset):
     """Your own data, from a callable in a Python module.
 
-    It returns a mapping with 'train' and any of 'calibration', 'validation' and 'test', each an iterable of (images,
-    labels), a torch Dataset or DataLoader, or a Hugging Face image dataset; or one of these alone, as 'train'.
+    It returns a mapping with 'train' and optionally 'calibration', 'validation' and 'test'. Each value is an iterable
+    of (images, labels), a torch Dataset or DataLoader, or a Hugging Face image dataset. A single value is used as
+    'train'.
     """
 
     name: ClassVar[str] = "python"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     target: Target = Field(
-        description="'package.module:callable'. It is imported and called, so name only code that you trust."
+        description="'package.module:callable'. It is imported and called, so only use code that you trust."
     )
     args: dict[str, Any] = Field(default={}, description="Keyword arguments of the callable.")
 
     def load(self, input_shape: tuple[int, int, int], seed: int) -> Splits:
         data = target.call(self.target, self.args)
         if isinstance(data, Splits):
-            # except defaults, which the recipe in a run directory lists too
+            # ignore defaults: the recipe in a run directory lists them too
             if ignored := sorted(self.model_dump(exclude={"target", "args"}, exclude_defaults=True)):
                 raise MbcompressError(
-                    f"{self.target}: returns Splits, which are already divided and normalized; leave out "
+                    f"{self.target}: returns Splits, which are already split and normalized; leave out "
                     f"{', '.join(map(repr, ignored))}"
                 )
             return data

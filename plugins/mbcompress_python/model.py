@@ -26,18 +26,18 @@ class PythonModel(ModelSource):
 
     target: Target = Field(
         description="'package.module:callable', a class or function that returns an nn.Module. It is imported and "
-        "called, so name only code that you trust."
+        "called, so only use code that you trust."
     )
     args: dict[str, Any] = Field(default={}, description="Keyword arguments of the callable.")
     channels: int = Field(default=3, ge=1, le=1024, description="Channels of the input images.")
-    input_size: int = Field(default=224, ge=1, le=4096, description="Height of the input images in pixels, and width.")
+    input_size: int = Field(default=224, ge=1, le=4096, description="Height and width of the input images in pixels.")
     input_width: int | None = Field(
-        default=None, ge=1, le=4096, description="Width of the input images in pixels, where they are not square."
+        default=None, ge=1, le=4096, description="Width of the input images in pixels, if they are not square."
     )
     weights: FilePath | None = Field(
         default=None,
-        description="A .safetensors file or a PyTorch checkpoint of tensors only; null keeps the weights that "
-        "the callable returns.",
+        description="A .safetensors file, or a PyTorch checkpoint that contains only tensors; null keeps the weights "
+        "of the returned model.",
     )
 
     @property

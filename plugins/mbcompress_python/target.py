@@ -1,7 +1,6 @@
-"""`package.module:callable`: looked up without running any code when a recipe is checked, imported when it is needed.
+"""`package.module:callable`: checked without running code when a recipe is validated, imported on first use.
 
-The current directory is searched as well, after everything that is installed, so that a file there never shadows a
-library.
+The current directory is searched last, so a file there never shadows an installed package.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
 FORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 DYNAMIC = {"__getattr__", "exec", "globals", "setattr", "vars"}
-"""Names that a module uses if it may define attributes that its source does not show."""
+"""A module that uses one of these names may define attributes dynamically."""
 
 
 def check(target: str) -> str:
-    """Return `target` if its module and attribute exist, as far as this is known without an import.
+    """Return `target` if its module and attribute exist, as far as can be told without importing it.
 
     Raises:
-        ValueError: it is not of this form, or there is no such module or attribute.
+        ValueError: it does not have this form, or there is no such module or attribute.
     """
     if not FORM.fullmatch(target):
         raise ValueError(f"must be 'package.module:callable', got {shown(target)}")
@@ -68,7 +67,7 @@ def call(target: str, args: Mapping[str, Any]) -> Any:
 def _load(target: str) -> Callable[..., Any]:
     name, _, path = target.partition(":")
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for good: the callable may import more when it is called
+        sys.path.append(str(Path.cwd()))  # not removed: the callable may import more modules
     try:
         target_object: Any = importlib.import_module(name)
     except (Exception, SystemExit) as error:
@@ -85,14 +84,14 @@ def _load(target: str) -> Callable[..., Any]:
 
 
 def _raised(error: BaseException) -> str:
-    """'raised KeyError: 'x' (net.py:12)'."""
+    """Text such as 'raised KeyError: 'x' (net.py:12)'."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"raised {type(error).__name__}: {brief(first_line(error))}{place}"
 
 
 def _find(name: str) -> ModuleSpec:
-    """The module's spec, found without importing its parent packages, as importlib.util.find_spec does."""
+    """Find the module's spec; unlike importlib.util.find_spec, does not import its parent packages."""
     path: list[str] | None = [*sys.path, str(Path.cwd())]
     so_far = ""
     spec: Any = None
@@ -113,7 +112,7 @@ def _loaded(name: str) -> ModuleSpec | None:
 
 
 def _special(name: str) -> ModuleSpec | None:
-    """A module that is not on the path: a built-in module, or one of an editable installation's finder."""
+    """The spec of a module that is not on sys.path: built in, or found by the finder of an editable install."""
     if "." in name:
         return None  # find_spec would import the package
     for finder in sys.meta_path:
@@ -123,7 +122,7 @@ def _special(name: str) -> ModuleSpec | None:
 
 
 def _attributes(spec: ModuleSpec) -> set[str] | None:
-    """Names that a module's source binds at its top level; None where it may define more."""
+    """Names that a module binds at its top level; None if it may define more."""
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
     try:

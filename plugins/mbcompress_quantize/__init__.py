@@ -1,4 +1,4 @@
-"""int8 on torchao's PT2E flow: post-training quantization by neural-compressor, and training that starts from it."""
+"""int8 on torchao's PT2E flow: post-training quantization with neural-compressor, and QAT that starts from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Int8(Pass, PostTraining):
-    """Traits and preview of both passes."""
+    """Traits and preview that both passes share."""
 
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.INT8})
     destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
@@ -29,7 +29,7 @@ class _Int8(Pass, PostTraining):
 
 
 class Ptq(_Int8):
-    """Convert to int8 without training: ranges from calibration images, the best choice on the validation split."""
+    """Quantize to int8 without training: activation ranges from calibration images, choices by validation accuracy."""
 
     name = "ptq"
 
@@ -40,7 +40,7 @@ class Ptq(_Int8):
 
 
 class Qat(TrainingPass, _Int8):
-    """Train with int8 rounding in the forward pass, then convert; post-training int8 is kept where it is better."""
+    """Quantization-aware training from the result of `ptq`; keeps that result if training does not improve it."""
 
     name = "qat"
     consumes_input = False
@@ -49,18 +49,18 @@ class Qat(TrainingPass, _Int8):
 
     distillation: DistillationConfig | None = Field(
         default=DistillationConfig(temperature=2.0),
-        description="What is learned from a teacher; null for the labels alone.",
+        description="Knowledge distillation; null trains on the labels only.",
     )
-    # with folded BatchNorm, training diverges without a limit to the gradient
+    # BatchNorm is folded: training diverges without gradient clipping
     training: BaseTrainingConfig = BaseTrainingConfig(epochs=3, lr=0.002, clip_norm=1.0)
     round_from: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Share of the training after which rounding begins; until then activation ranges are observed.",
+        description="Fraction of the training after which fake quantization starts.",
     )
     observe: float = Field(
-        default=0.5, ge=0, le=1, description="Share of the training after which activation ranges are frozen."
+        default=0.5, ge=0, le=1, description="Fraction of the training after which activation ranges are frozen."
     )
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:

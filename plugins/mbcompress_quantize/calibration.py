@@ -1,9 +1,9 @@
-"""Activation ranges from images, by neural-compressor: its observers, its preparation and its trials, our annotation.
+"""Calibration with neural-compressor: its observers, `prepare` and `autotune`, with our annotation.
 
-neural-compressor quantizes through torchao's PT2E flow with the x86 quantizer, which leaves half of MobileNetV3's
-convolutions in float, and its conversion keeps fp32 weights. Both are replaced where it has room for it: a subclass of
-its quantizer annotates as `quantizer.IntegerQuantizer` does and converts with folded weights, and is registered as an
-algorithm of its own, so that `prepare` and `autotune` run as they are.
+neural-compressor uses torchao's PT2E flow with the x86 quantizer, which leaves most of MobileNetV3's convolutions in
+float, and its conversion keeps fp32 weights. We replace both through its extension points: a subclass of its quantizer
+annotates with `quantizer.IntegerQuantizer` and converts with folded weights. It is registered as a separate algorithm,
+so `prepare` and `autotune` work unchanged.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from .scheme import Scheme
 
 Ranges = dict[str, tuple[float, int]]
-"""Name of the module that observes an activation -> scale and zero point."""
+"""Name of an activation's observer -> scale and zero point."""
 
 
 def load_compressor() -> ModuleType:
-    """Import neural-compressor, silently.
+    """Import neural-compressor without its log output.
 
-    It reads its log level from LOGLEVEL, and writes logs to the user's home unless LOG_LEVEL_INC is 6.
+    It reads its log level from LOGLEVEL, and writes log files to the home directory unless LOG_LEVEL_INC is 6.
     """
     with quiet_libraries(logging.CRITICAL), environment_variables(LOGLEVEL="CRITICAL", LOG_LEVEL_INC="6"):
         from . import compressor
@@ -45,11 +45,11 @@ def load_compressor() -> ModuleType:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A scheme with activation ranges.
+    """A scheme with its activation ranges.
 
     Attributes:
         ranges: of all activations.
-        unsupported: operators that stay in float because no runtime has them in int8, each with the reason.
+        unsupported: operators without int8 support, which stay in float, each with the reason.
     """
 
     scheme: Scheme
@@ -58,11 +58,11 @@ class Calibrated:
 
 
 def calibrate(graph: GraphModule, scheme: Scheme, batches: Iterable[Tensor]) -> Calibrated:
-    """Observe activations.
+    """Observe the activations on calibration batches.
 
     Args:
         graph: from `graph.canonical_graph`; not changed.
-        batches: (N, C, H, W) float32 each, normalized; all batches have the same weight.
+        batches: normalized images, (N, C, H, W) float32; all batches have the same weight.
     """
     compressor = load_compressor()
     with quiet_libraries(logging.CRITICAL):
@@ -79,15 +79,16 @@ def tune(
     float_top1: float,
     target_top1: float,
 ) -> list[tuple[Calibrated, Score]]:
-    """Have neural-compressor try schemes in order until one is good enough, and return those tried with their scores.
+    """Try schemes in order with neural-compressor until one reaches the target; return the trials with their scores.
 
-    Its own choice is not used: it returns a model whether or not one was good enough, and compares accuracies only.
+    neural-compressor's own choice is not used: it returns a model even if none reaches the target, and it compares
+    accuracy only.
 
     Args:
         graph: from `graph.canonical_graph`; not changed.
-        score: on the validation split.
+        score: scores a model on the validation split.
         float_top1: accuracy of the float graph, 0 to 1.
-        target_top1: accuracy, 0 to 1, at which it stops; above 1 to try all.
+        target_top1: accuracy, 0 to 1, at which the search stops; above 1 tries all schemes.
     """
     scores: list[Score] = []
     tried: list[Calibrated] = []
@@ -95,7 +96,7 @@ def tune(
 
     def evaluate(model: nn.Module) -> float:
         scores.append(score(ExportedGraph(model) if isinstance(model, GraphModule) else model))
-        return 1 + scores[-1].top1  # its losses are relative, to numbers that must not be zero
+        return 1 + scores[-1].top1  # neural-compressor divides by the baseline's accuracy, which may be 0
 
     def calibrate(prepared: GraphModule) -> None:
         _observe(prepared, batches)
@@ -104,7 +105,7 @@ def tune(
 
     with quiet_libraries(logging.CRITICAL):
         compressor.try_schemes(graph, schemes, 1 - (1 + target_top1) / (1 + float_top1), evaluate, calibrate)
-    return list(zip(tried, scores[1:], strict=False))  # the first score is the float graph's
+    return list(zip(tried, scores[1:], strict=False))  # the first score is that of the float graph
 
 
 def _observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
@@ -112,7 +113,7 @@ def _observe(prepared: GraphModule, batches: Iterable[Tensor]) -> None:
         for number, images in enumerate(batches, start=1):
             for module in prepared.modules():
                 if isinstance(module, MovingAverageMinMaxObserver):
-                    module.averaging_constant = 1 / number  # the mean over all batches
+                    module.averaging_constant = 1 / number  # a running mean over all batches
             prepared(images)
 
 

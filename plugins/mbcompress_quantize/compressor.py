@@ -1,4 +1,4 @@
-"""Our annotation as an algorithm of neural-compressor; import it by `calibration.load_compressor` only."""
+"""Our annotation as a neural-compressor algorithm; import this module only through `calibration.load_compressor`."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 ALGORITHM = "mbcompress_static_quant"
 FLOAT, REDUCED = "fp32", "int7"
 UNSUPPORTED, SCHEME = "mbcompress_unsupported", "mbcompress_scheme"
-"""Keys of `GraphModule.meta`: operators that stay in float because no runtime has them in int8, and the scheme."""
+"""Keys of `GraphModule.meta`: operators without int8 support, which stay in float, and the scheme."""
 
 
 class IntegerConfig(INT8StaticQuantConfig):  # type: ignore[misc]  # neural-compressor is not typed
-    """neural-compressor's options of static quantization, read by our algorithm."""
+    """neural-compressor's config for static quantization, used by our algorithm."""
 
     name = ALGORITHM
 
     @property
     def scheme(self) -> Scheme:
-        """The scheme; choices for single layers are neural-compressor's local settings."""
+        """The scheme; per-layer choices are local configs in neural-compressor."""
         chosen = {
             dtype: frozenset(name for name, local in self.local_config.items() if local.w_dtype == dtype)
             for dtype in (FLOAT, REDUCED)
@@ -67,13 +67,13 @@ class IntegerCompressor(W8A8PT2EQuantizer):  # type: ignore[misc]
 def static_quant_entry(
     model: GraphModule, configs_mapping: OrderedDict[str, IntegerConfig], mode: Mode, **options: Any
 ) -> nn.Module:
-    """Quantize; neural-compressor's `prepare`, `quantize` and `autotune` call it."""
+    """Quantize; called by neural-compressor's `prepare`, `quantize` and `autotune`."""
     result: nn.Module = IntegerCompressor(configs_mapping[ALGORITHM]).execute(model, mode=mode, **options)
     return result
 
 
 def prepare_graph(graph: GraphModule, scheme: Scheme) -> GraphModule:
-    """Return a copy of a canonical graph with observers; its `meta` has UNSUPPORTED and SCHEME."""
+    """Return a copy of a canonical graph with observers; UNSUPPORTED and SCHEME are set in its `meta`."""
     prepared: GraphModule = prepare(_marked(copy_model(graph)), _config(scheme))
     return prepared
 
@@ -85,7 +85,7 @@ def try_schemes(
     evaluate: Callable[[nn.Module], float],
     calibrate: Callable[[GraphModule], None],
 ) -> None:
-    """Evaluate the float graph, then calibrate, convert and evaluate by each scheme until one is good enough."""
+    """Evaluate the float graph, then calibrate, convert and evaluate each scheme until one is accurate enough."""
     settings = TuningConfig(
         config_set=[_config(scheme) for scheme in schemes],
         tolerable_loss=tolerable_loss,
@@ -104,7 +104,7 @@ def _config(scheme: Scheme) -> IntegerConfig:
 
 
 def _marked(graph: GraphModule) -> GraphModule:
-    """`graph` with the marks by which neural-compressor knows a graph that its own `export` made."""
+    """Set the attributes that neural-compressor's own `export` sets on a graph."""
     marks: dict[str, Any] = {"_exported": True, "dynamic_shapes": None}
     graph.__dict__.update(marks)
     return graph

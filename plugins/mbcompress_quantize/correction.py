@@ -1,8 +1,8 @@
 """Bias correction: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019,
-https://arxiv.org/abs/1906.04721, section 4.2, with calibration images in place of BatchNorm's statistics.
+https://arxiv.org/abs/1906.04721, section 4.2, with calibration images instead of BatchNorm's statistics.
 
-Rounding weights and activations moves the mean of a layer's outputs, channel by channel. Layers are corrected in the
-network's order, each with those before it quantized and corrected already, in one forward pass.
+Rounding weights and activations shifts the mean of a layer's outputs, per channel. One forward pass corrects all layers
+in order: the layers before each are already quantized and corrected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def correct_biases(model: FakeQuantized, batches: Sequence[Tensor]) -> int:
-    """Correct the biases in place, and return the number of corrected layers."""
+    """Correct the biases in place and return the number of corrected layers."""
     graph = model.captured
     nodes = [layer.nodes[0] for layer in find_layers(graph).values() if len(layer.nodes) == 1]
     biased = [node for node in nodes if len(node.args) > 2 and node.args[2] is not None]
@@ -55,5 +55,5 @@ def _channel_means(node: Node, value: Tensor) -> Tensor:
 
 
 def _channel_axis(node: Node, value: Tensor) -> int:
-    """1, or the last axis of a linear layer, which may get tokens."""
+    """1; the last axis for a linear layer, whose input may be tokens."""
     return value.dim() - 1 if node.target is torch.ops.aten.linear.default else 1

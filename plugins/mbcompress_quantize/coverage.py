@@ -1,4 +1,4 @@
-"""Which operators of an annotated graph stay in float, and why: what an int8 pass reports of a user's model."""
+"""Operators of an annotated graph that stay in float, with reasons, for the report."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ aten = torch.ops.aten
 
 REASONS: dict[str, str] = {
     "batch_norm": "no convolution before it to fold it into",
-    "conv_transpose2d": "transposed convolutions have no int8 form here",
+    "conv_transpose2d": "transposed convolutions are not quantized",
 }
 _MOVES = """
     alias channel_shuffle chunk clone contiguous detach dropout expand feature_dropout flatten getitem narrow permute
     pixel_shuffle reshape select slice split split_with_sizes squeeze stack to transpose unsqueeze view
 """
 MOVES = frozenset(_MOVES.split())
-"""Operators that move numbers and compute nothing, so that they need no int8 form."""
+"""Operators that only move values, so they need no quantization."""
 
 
 def float_layers(graph: GraphModule, annotation: str, ignored: Collection[Node]) -> list[str]:
-    """Return 'blocks.3.attention (softmax: no int8 form)' for each operator without an annotation, in order, once.
+    """Return an entry such as 'blocks.3.attention (softmax: no int8 support)' for each operator without an annotation.
 
     Args:
-        ignored: nodes that stay in float by choice.
+        ignored: nodes that stay in float on request.
     """
     nodes = [node for node in graph.graph.nodes if node not in ignored and _stays_float(node, annotation)]
     return list(dict.fromkeys(map(_describe, nodes)))
@@ -43,7 +43,7 @@ def _stays_float(node: Node, annotation: str) -> bool:
 
 
 def _depends_on_input(node: Node) -> bool:
-    """Whether `node` depends on the images; what does not is computed once, in conversion."""
+    """Whether `node` depends on the images; other nodes are computed once, at conversion."""
     pending, seen = [node], {node}
     while pending:
         for source in pending.pop().all_input_nodes:
@@ -64,4 +64,4 @@ def _describe(node: Node) -> str:
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     paths = [path for path, _ in stack.values() if path and not path.startswith("_")]
     kind = _operator(node)
-    return f"{paths[-1] if paths else 'the network itself'} ({kind}: {REASONS.get(kind, 'no int8 form')})"
+    return f"{paths[-1] if paths else 'the model itself'} ({kind}: {REASONS.get(kind, 'no int8 support')})"

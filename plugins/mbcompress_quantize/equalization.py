@@ -1,9 +1,10 @@
 """Cross-layer equalization: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
 2019, https://arxiv.org/abs/1906.04721, section 4.1.
 
-A channel between two layers can be made s times smaller by the first and larger by the second. Per-channel weights need
-no help, so the channels' activation ranges, which share one scale, are equalized. Through ReLU this is exact for any s.
-Through ReLU6 it is where a channel stays below 6 before and after, which calibration images decide.
+Scaling an output channel of one layer by s and the matching input channel of the next by 1/s leaves the model's output
+unchanged. Weights have per-channel scales and do not need this; it equalizes the activation ranges of the channels,
+which share one scale. Across ReLU this is exact for any s > 0; across ReLU6 it is exact for channels that stay below 6
+before and after, as measured on calibration images.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 UNBOUNDED = (-math.inf, math.inf)
 LARGEST_FACTOR = 8.0
-"""More would only move the spread from activations to the next layer's weights."""
+"""Larger factors would only move the spread from the activations to the weights of the next layer."""
 
 
 def equalize_cross_layer(graph: GraphModule, batches: Iterable[Tensor]) -> int:
-    """Equalize a canonical graph in place, and return the number of equalized pairs of layers."""
+    """Equalize a canonical graph in place and return the number of equalized layer pairs."""
     pairs = [(layer, following) for layer in find_layers(graph).values() if (following := _following(layer))]
     peaks = _channel_peaks(graph, [last_fused(layer.nodes[0]) for layer, _ in pairs], batches)
     for layer, following in pairs:
@@ -43,7 +44,7 @@ def equalize_cross_layer(graph: GraphModule, batches: Iterable[Tensor]) -> int:
 
 
 def _following(layer: QuantizedLayer) -> Node | None:
-    """The only reader of a layer's output, if it is a convolution, and scaling commutes with what lies between."""
+    """The only consumer of a layer's output, if it is a convolution and the activation commutes with scaling."""
     node = layer.nodes[0]
     if len(layer.nodes) > 1 or node.target != aten.conv2d.default or not _has_own_weights(node):
         return None
@@ -57,13 +58,13 @@ def _following(layer: QuantizedLayer) -> Node | None:
 
 
 def _has_own_weights(node: Node) -> bool:
-    """Whether nothing else reads its weight and bias."""
+    """Whether no other node uses its weight and bias."""
     constants = [constant for constant in node_args(node)[1:3] if constant is not None]
     return all(constant.op == "get_attr" and len(constant.users) == 1 for constant in constants)
 
 
 def _channel_peaks(graph: GraphModule, nodes: list[Node], batches: Iterable[Tensor]) -> dict[Node, Tensor]:
-    """The largest absolute value of each channel of some nodes, (C,)."""
+    """The largest absolute value per channel of each node, (C,)."""
     peaks: dict[Node, Tensor] = {}
 
     def record(node: Node, _: object, value: Tensor) -> None:
@@ -76,7 +77,7 @@ def _channel_peaks(graph: GraphModule, nodes: list[Node], batches: Iterable[Tens
 
 
 def _factors(peak: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """Factors that bring each channel towards the range of the widest, (C,)."""
+    """Factors that bring each channel closer to the widest range, (C,)."""
     widest = peak.amax()
     factors = (widest / peak.clamp_min(1e-6)).sqrt().clamp(1, LARGEST_FACTOR)
     if bounds is not None and bounds[1] == 6:
@@ -87,7 +88,7 @@ def _factors(peak: Tensor, bounds: tuple[float, float] | None) -> Tensor:
 
 @torch.no_grad()
 def _scale(graph: GraphModule, node: Node, reader: Node, factors: Tensor) -> None:
-    """Multiply the output channels of one convolution and divide the input channels of the next."""
+    """Multiply the output channels of one convolution by the factors, and divide the input channels of the next."""
     for constant in node_args(node)[1:3]:
         if constant is not None:
             value = get_tensor(graph, constant)

@@ -1,8 +1,8 @@
 """Fake quantization of activations and weights, as specifications for torchao's PT2E flow.
 
-Activations are uint8, asymmetric, per tensor; weights int8, symmetric, per output channel, in -127..127: the pair that
-ONNX Runtime and OpenVINO run fastest on x86-64. Scheme: Jacob et al., "Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference", 2018, https://arxiv.org/abs/1712.05877.
+Activations are uint8, asymmetric, per tensor; weights are int8, symmetric, per output channel, in -127..127. ONNX
+Runtime and OpenVINO run this combination fastest on x86-64. Scheme: Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference", 2018, https://arxiv.org/abs/1712.05877.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .pt2e import (
 )
 
 AVERAGING_CONSTANT = 0.05
-"""Weight of a batch in the activation ranges while training."""
+"""Weight of each training batch in the moving average of the activation ranges."""
 
 WEIGHT_LIMIT, REDUCED_LIMIT = 127, 64
-"""Largest weight of a layer; 255 * (64 + 64) is the largest sum of two products that 16 bits hold."""
+"""Largest weight with 8 and 7 bits; with 64, the sum of two products is at most 255 * (64 + 64), which fits 16 bits."""
 
 
 class ConvertibleFakeQuantize(FakeQuantize):  # type: ignore[misc]  # torchao is not typed
-    """Fake quantization that is converted with the very scale it computed with.
+    """Fake quantization that is converted with the scale it was trained with.
 
-    torchao's fused module is not: its scale of a symmetric range with a negative extreme is that / 128, while
-    conversion takes it / 127, and the converted network is 32 dB from the trained one.
+    torchao's fused module is not: for a symmetric range with a negative extreme, its scale is that extreme / 128, but
+    conversion uses / 127, so the converted model differs from the trained one (32 dB SQNR).
     """
 
     scale: Tensor
@@ -47,7 +47,7 @@ class ConvertibleFakeQuantize(FakeQuantize):  # type: ignore[misc]  # torchao is
         return self.scale, self.zero_point
 
     def set_qparams(self, scale: float, zero_point: int) -> None:
-        """Set scale and zero point, and the observer's range from which training continues."""
+        """Set scale and zero point, and the observer's range, from which training starts."""
         device = self.scale.device
         self.scale = torch.tensor([scale], device=device)
         self.zero_point = torch.tensor([zero_point], dtype=self.zero_point.dtype, device=device)
@@ -57,7 +57,7 @@ class ConvertibleFakeQuantize(FakeQuantize):  # type: ignore[misc]  # torchao is
 
 
 class UnitIntervalFakeQuantize(FixedQParamsFakeQuantize):  # type: ignore[misc]  # torchao is not typed
-    """Fake quantization to 0, 1/255, …, 1, for what lies there whatever the data, as a hard sigmoid does."""
+    """Fake quantization to 0, 1/255, …, 1, for operators with outputs in [0, 1], such as hard sigmoid."""
 
     def __init__(self, **spec: Any) -> None:
         super().__init__(FixedQParamsObserver.with_args(scale=1 / 255, zero_point=0, **spec))
@@ -73,7 +73,7 @@ UNIT_INTERVAL_SPEC = QuantizationSpec(
 
 
 def fake_quantized_activation(symmetric: bool) -> QuantizationSpec:
-    """uint8; in training the range follows the data."""
+    """uint8; during training the range follows the data."""
     return QuantizationSpec(
         dtype=torch.uint8,
         quant_min=0,
@@ -86,7 +86,7 @@ def fake_quantized_activation(symmetric: bool) -> QuantizationSpec:
 
 
 def fake_quantized_weight(limit: int) -> QuantizationSpec:
-    """int8 in -limit..limit; the range is that of the weights as they are now."""
+    """int8 in -limit..limit; the range is that of the current weights."""
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-limit,
@@ -100,6 +100,6 @@ def fake_quantized_weight(limit: int) -> QuantizationSpec:
 
 
 def observed_weight(limit: int) -> QuantizationSpec:
-    """The same for calibration, which observes and rounds nothing."""
+    """The same for calibration, which observes without rounding."""
     observer = PerChannelMinMaxObserver.with_args(eps=2**-16)
     return replace(fake_quantized_weight(limit), observer_or_fake_quant_ctr=observer)

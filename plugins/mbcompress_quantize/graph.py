@@ -1,4 +1,4 @@
-"""A model as a graph in canonical form, the same with fake quantization, and its conversion to int8."""
+"""Export a model to a canonical graph, add fake quantization, and convert it to int8."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
 
 class FakeQuantized(ExportedGraph):
-    """A graph with fake quantization of every tensor that a runtime holds in int8.
+    """A graph with fake quantization of every tensor that a runtime stores as int8.
 
-    In train mode nothing is rounded in the first `free_calls`, and activation ranges follow the data in the first
-    `observed_calls`; in eval mode everything is rounded and ranges are frozen, so that evaluating on a split cannot
-    move them. Weight ranges always are those of the weights.
+    In train mode the first `free_calls` calls do not round, and activation ranges follow the data during the first
+    `observed_calls` calls. In eval mode all tensors are rounded and the ranges are frozen, so evaluation does not
+    change them. Weight ranges always follow the weights.
 
     Args:
         graph: from `canonical_graph`; not changed.
-        scheme: what is quantized, and how.
+        scheme: how each layer is quantized.
         ranges: scales and zero points of activations, from `calibration.Calibrated`.
+        free_calls: number of training batches without rounding.
+        observed_calls: number of training batches that update activation ranges.
     """
 
     def __init__(
@@ -78,11 +80,11 @@ class FakeQuantized(ExportedGraph):
         self.calls = int(state)
 
     def convert(self) -> nn.Module:
-        """Return the same function with int8 weights and explicit quantize and dequantize operators."""
+        """Return an equivalent module with int8 weights and explicit quantize and dequantize operators."""
         self.eval()
         self.captured.apply(enable_fake_quant)
         images = next(node for node in self.captured.graph.nodes if node.op == "placeholder").meta["val"]
-        with torch.no_grad():  # updates the ranges of weights
+        with torch.no_grad():  # updates the weight ranges
             self(torch.zeros(2, *images.shape[1:], device=images.device))
         return convert_graph(copy_model(self.captured))
 
@@ -97,16 +99,16 @@ class FakeQuantized(ExportedGraph):
 
 
 def _follows_data(module: object) -> TypeGuard[ConvertibleFakeQuantize]:
-    """Whether it quantizes an activation with a range that comes from data."""
+    """Whether `module` quantizes an activation with a range from data."""
     return isinstance(module, ConvertibleFakeQuantize) and not module.is_per_channel
 
 
 def canonical_graph(model: nn.Module, example: Tensor, label: str) -> GraphModule:
-    """Export a float model in eval mode as a graph in canonical form, with BatchNorm folded; `model` is not changed.
+    """Export a float model in eval mode to a canonical graph with BatchNorm folded; `model` is not changed.
 
     Args:
-        example: (2, C, H, W) float32; the batch size stays free.
-        label: the pass's name, for the error.
+        example: (2, C, H, W) float32; the batch dimension stays dynamic.
+        label: name of the pass, for error messages.
 
     Raises:
         MbcompressError: torch.export cannot capture the model.
@@ -118,7 +120,7 @@ def canonical_graph(model: nn.Module, example: Tensor, label: str) -> GraphModul
 
 
 def convert_graph(prepared: GraphModule) -> nn.Module:
-    """Return a prepared graph with int8 weights and quantize and dequantize operators; `prepared` is changed."""
+    """Convert a prepared graph to int8 weights with quantize and dequantize operators; `prepared` is changed."""
     graph = convert_pt2e(to_contiguous(prepared), fold_quantize=True)
     remove_unused(graph)  # the float weights
     return ExportedGraph(graph).eval()

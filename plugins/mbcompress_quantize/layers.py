@@ -1,4 +1,4 @@
-"""Convolutions and linear layers of a prepared graph, with the fake quantization of weight, input and output."""
+"""Convolutions and linear layers of a graph, with the fake quantization of their weights, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """A layer with all its calls. Modules are named; each is a fake quantization.
+    """A layer with all its calls, and the names of its fake quantization modules.
 
     Attributes:
         name: path of its module.
         nodes: its calls.
-        weights: modules of its weight.
-        inputs: modules of its input.
-        outputs: modules of its output, or of that of the activation fused into it.
-        own: modules without effect if this layer stays in float: `weights`, and `inputs` if it reads the images.
+        weights: modules that quantize its weight.
+        inputs: modules that quantize its input.
+        outputs: modules that quantize its output, after the activation fused into it.
+        own: modules that no other layer needs: `weights`, and `inputs` if the input is the images.
     """
 
     name: str
@@ -34,7 +34,7 @@ class QuantizedLayer:
 
 
 def find_layers(graph: GraphModule) -> dict[str, QuantizedLayer]:
-    """Return the layers of a graph, prepared or not, by name, in order."""
+    """Return the layers of a graph, prepared or not, by name in graph order."""
     calls: dict[str, list[Node]] = {}
     for node in graph.graph.nodes:
         if node.target in WEIGHTED:
@@ -51,7 +51,7 @@ def _layer(graph: GraphModule, name: str, nodes: list[Node]) -> QuantizedLayer:
 
 
 def _quantizes_images_for(graph: GraphModule, module: str, readers: list[Node]) -> bool:
-    """Whether `module` quantizes the images and nothing else, for these readers alone."""
+    """Whether `module` quantizes only the images, and only for `readers`."""
     calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == module]
     return all(call.args[0].op == "placeholder" and set(call.users) <= set(readers) for call in calls)
 

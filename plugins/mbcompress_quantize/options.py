@@ -1,4 +1,4 @@
-"""Options of post-training quantization, from which quantization-aware training starts."""
+"""Options of post-training quantization, shared by `ptq` and `qat`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mbcompress import Options, Unsupported
 
 
 class Autotune(Options):
-    """Search for the fewest float layers that keep the accuracy within a budget."""
+    """Search for the fewest float layers that keep the accuracy drop within a limit."""
 
     accuracy_drop: float = Field(
-        default=0.5, ge=0, le=100, description="Points of validation accuracy that int8 may lose against float."
+        default=0.5, ge=0, le=100, description="Largest drop in validation top-1 from float to int8, in points."
     )
-    max_trials: int = Field(default=8, ge=1, le=1000, description="Largest number of sets of float layers to try.")
+    max_trials: int = Field(default=8, ge=1, le=1000, description="Maximum number of sets of float layers to try.")
     max_float: float = Field(
-        default=0.25, ge=0, le=1, description="Largest share of the convolutions and linear layers in float."
+        default=0.25, ge=0, le=1, description="Largest fraction of the convolutions and linear layers to keep in float."
     )
 
 
@@ -29,36 +29,40 @@ class PostTraining(Options):
 
     algorithm: Literal["best", "minmax", "kl"] = Field(
         default="best",
-        description="Activation ranges from calibration images: the extremes averaged over batches (minmax), the part "
-        "of the histogram that loses least (kl), or the better of both on the validation split (best).",
+        description="How activation ranges are computed from calibration images: minmax, the batch extremes averaged "
+        "over batches; kl, the range with the smallest error on a histogram; or best, the better of the two on the "
+        "validation split.",
     )
-    symmetric: bool = Field(default=False, description="Put the zero points of activations at 128.")
+    symmetric: bool = Field(
+        default=False, description="Symmetric activation quantization, with all zero points at 128."
+    )
     keep_float: tuple[str, ...] = Field(
         default=(),
         description="Convolutions and linear layers that stay in float: names, or patterns such as 'features.1.*'.",
     )
     autotune: Autotune | None = Field(
         default=None,
-        description="Leave the most sensitive layers in float, as few as keep the accuracy on the validation split "
-        "within a budget; null for all layers in int8.",
+        description="Leave the most sensitive layers in float, as few as needed to keep the validation accuracy; null "
+        "quantizes all layers.",
     )
     reduce_range: ReduceRange = Field(
         default="auto",
-        description="Whether layers in which two products can exceed 16 bits get 7-bit weights: auto where this "
-        "processor adds in 16 bits (x86 without VNNI), always for files that such processors will run, or never.",
+        description="Use 7-bit weights in layers where the sum of two products can exceed 16 bits: auto, if this CPU "
+        "adds in 16 bits (x86 without VNNI); always, for files that will run on such CPUs; or never.",
     )
     equalize: bool = Field(
         default=False,
-        description="Cross-layer equalization (Nagel et al. 2019) where it is exact; kept if it helps on the "
-        "validation split.",
+        description="Apply cross-layer equalization (Nagel et al. 2019) where it is exact; kept unless it lowers the "
+        "validation score.",
     )
     correct_bias: bool = Field(
         default=False,
-        description="Correct each layer's bias by the mean error of its outputs (Nagel et al. 2019); kept if it "
-        "helps on the validation split.",
+        description="Correct each layer's bias by the mean error of its outputs (Nagel et al. 2019); kept unless it "
+        "lowers the validation score.",
     )
     sensitivity: bool = Field(
-        default=False, description="Measure what each layer costs, quantized alone and left in float alone."
+        default=False,
+        description="Measure the sensitivity of each layer: quantized alone, and left in float alone.",
     )
     sensitivity_images: int = Field(
         default=500, ge=1, le=1_000_000, description="Number of validation images for `sensitivity`."

@@ -1,4 +1,4 @@
-"""Post-training quantization: from the canonical graph to the scheme that is best on the validation split."""
+"""Post-training quantization: find the scheme with the best score on the validation split."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Quantized:
     """The result of post-training quantization.
 
     Attributes:
-        model: with fake quantization; its conversion computes the same, to the last bit.
-        scheme: what is quantized, and how.
+        model: with fake quantization; the converted model is bit-identical.
+        scheme: how each layer is quantized.
         score: on the validation split.
     """
 
@@ -48,7 +48,7 @@ class Quantized:
 
 
 def preview(model: nn.Module, context: Context, options: PostTraining, label: str) -> nn.Module:
-    """Return int8 with the ranges of the first calibration batch: as fast and as large as the result will be."""
+    """Return an int8 model calibrated on one batch; its speed and size are those of the final result."""
     graph = canonical_graph(model, context.example(2), label)
     scheme = Scheme("minmax", options.symmetric, select_float_layers(graph, options, label))
     calibrated = calibrate(graph, scheme, [next(context.calibration_batches())])
@@ -59,7 +59,7 @@ def select_float_layers(graph: GraphModule, options: PostTraining, label: str) -
     """Return the names of the layers that match `keep_float`.
 
     Raises:
-        MbcompressError: a pattern matches none.
+        MbcompressError: a pattern matches no layer.
     """
     names = list(find_layers(graph))
     selected = set[str]()
@@ -67,19 +67,19 @@ def select_float_layers(graph: GraphModule, options: PostTraining, label: str) -
         matching = {name for name in names if fnmatchcase(name, pattern)}
         if not matching:
             raise MbcompressError(
-                f"{label}: 'keep_float' has {pattern!r}, which is no convolution or linear layer of this model; there "
-                f"are {', '.join(names[:3])} … {names[-1]}"
+                f"{label}: 'keep_float': {pattern!r} matches no convolution or linear layer of this model; it has "
+                f"{', '.join(names[:3])} … {names[-1]}"
             )
         selected |= matching
     return frozenset(selected)
 
 
 class PostTrainer:
-    """Quantizes one network by a pass's options.
+    """Quantizes a model with the options of a pass.
 
     Args:
         model: float, in eval mode; not changed.
-        label: the pass's name, for progress and errors.
+        label: name of the pass, for progress and errors.
     """
 
     def __init__(self, model: nn.Module, context: Context, options: PostTraining, label: str) -> None:
@@ -91,7 +91,7 @@ class PostTrainer:
         self.float_score = self._score(ExportedGraph(self.graph))
 
     def run(self) -> Quantized:
-        """Find the scheme, apply the corrections of the options, and report."""
+        """Find the best scheme, apply the corrections that the options ask for, and report."""
         options, context = self.options, self.context
         with context.progress.busy(f"{self.label}, ranges of weights and activations"):
             float_layers = select_float_layers(self.graph, options, self.label)
@@ -122,13 +122,13 @@ class PostTrainer:
         return evaluate(model, data.validation, data.normalization, self.context.device)
 
     def _reduce_range_layers(self) -> frozenset[str]:
-        """Names of the layers that get 7-bit weights."""
+        """Names of the layers with 7-bit weights."""
         if not reduces_range(self.options.reduce_range):
             return frozenset()
         return frozenset(sums.name for sums in find_saturating(self.graph))
 
     def _choose(self, base: Scheme) -> Trial:
-        """The best algorithm for ranges, by accuracy, then by loss."""
+        """The best calibration algorithm, by accuracy, then by loss."""
         option = self.options.algorithm
         algorithms: tuple[Algorithm, ...] = ("minmax", "kl") if option == "best" else (option,)
         schemes = [replace(base, algorithm=algorithm) for algorithm in algorithms]
@@ -152,7 +152,7 @@ class PostTrainer:
         return self.float_score.top1 - self.options.autotune.accuracy_drop / 100
 
     def _autotune(self, calibrated: Calibrated, score: Score, analysis: Analysis) -> Trial:
-        """The fewest float layers that meet the budget, or the best trial."""
+        """The trial with the fewest float layers that meets the target, else the best trial."""
         assert self.options.autotune is not None
         scheme, target = calibrated.scheme, self._target_top1()
         ranking = [name for name in analysis.ranking() if name not in scheme.float_layers]
@@ -167,16 +167,17 @@ class PostTrainer:
         met = [trial for trial in trials if trial[1].top1 >= target]
         if not met:
             self.context.progress.say(
-                f"{self.label}: no set of at most {most} float layers keeps val top-1 at {target:.1%}; using the best"
+                f"{self.label}: no set of at most {most} float layers reaches val top-1 {target:.1%}; using the best"
             )
         self.context.metrics["budget_met"] = float(bool(met))
         return min(met, key=_float_layers) if met else max(trials, key=_score_of)
 
     def _equalize(self, base: Scheme, calibrated: Calibrated, score: Score) -> Trial:
-        """The best of the equalized graph, if that is better; other layers may saturate there."""
+        """The best trial on the equalized graph, unless it scores lower."""
         graph = self.graph
         self.graph = copy_model(graph)
         pairs = equalize_cross_layer(self.graph, self.batches)
+        # the equalized weights may saturate in other layers
         equalized, after = self._choose(replace(base, reduce_range_layers=self._reduce_range_layers()))
         self._report("equalization", f"{pairs} pairs of layers", score, after)
         if after < score:
@@ -187,7 +188,7 @@ class PostTrainer:
     def _correct_biases(
         self, model: FakeQuantized, calibrated: Calibrated, score: Score
     ) -> tuple[FakeQuantized, Score]:
-        """The model with corrected biases if that is better."""
+        """The model with corrected biases, unless it scores lower."""
         corrected = self._fake_quantized(calibrated)
         count = correct_biases(corrected, self.batches)
         after = self._score(corrected)
@@ -212,7 +213,7 @@ def _float_layers(trial: Trial) -> int:
 
 
 def _counts(most: int, trials: int) -> Iterator[int]:
-    """1, 2, 4, … and at last `most`, at most `trials` of them."""
+    """Yield 1, 2, 4, … and finally `most`, at most `trials` numbers."""
     count = 1
     for _ in range(trials - 1):
         if count >= most:
@@ -224,7 +225,7 @@ def _counts(most: int, trials: int) -> Iterator[int]:
 
 
 def _next_counts(trials: list[Trial], target_top1: float) -> list[int]:
-    """The next number of float layers to try, halfway between too few and enough, if there is one."""
+    """The next number of float layers to try in the bisection, if any."""
     first = _float_layers(trials[0])
     met = {_float_layers(trial) - first: trial[1].top1 >= target_top1 for trial in trials}
     enough = min((count for count, is_met in met.items() if is_met), default=0)

@@ -1,4 +1,4 @@
-"""torchao's PT2E flow, imported without what torchao logs about its own binaries."""
+"""torchao's PT2E flow, imported without torchao's log messages about its binaries."""
 
 from mbcompress.graph import quiet_libraries
 

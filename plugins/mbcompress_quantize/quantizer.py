@@ -1,9 +1,9 @@
-"""Where int8 goes: annotations for torchao's PT2E flow, made so that a QDQ runtime executes them as integers.
+"""Annotations for torchao's PT2E flow that let QDQ runtimes use integer kernels.
 
-A runtime computes `dequantize -> operator -> quantize` as one integer kernel only when every tensor around it is
-quantized exactly once. So the output annotation sits on the *last* node that the runtime fuses (a convolution's ReLU,
-not the convolution), residual adds and squeeze-excite products are annotated on both inputs, and h-swish is, in its
-canonical form, x * hardsigmoid(x): the range of hardsigmoid is known.
+A runtime fuses `dequantize -> operator -> quantize` into one integer kernel only if every tensor around it is quantized
+exactly once. So the output annotation is on the *last* node that the runtime fuses (the ReLU after a convolution, not
+the convolution), residual adds and squeeze-excite products are annotated on both inputs, and h-swish is written as
+x * hardsigmoid(x), with a fixed range for hardsigmoid.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SHAPES = {
     aten.transpose.int,
 }
 SELECTIONS = SHAPES | {aten.max_pool2d.default, aten.pad.default, aten.constant_pad_nd.default}
-"""Operators that output numbers of their input, or zero, so that both share one scale and zero point."""
+"""Operators whose outputs are values of their input, or zero, so both share one scale and zero point."""
 
 UNIT_INTERVAL = {aten.hardsigmoid.default, aten.sigmoid.default}
 
@@ -57,11 +57,11 @@ class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
 
     Args:
         scheme: which layers stay in float, and which have 7-bit weights.
-        activation: of every tensor between layers.
-        weight: largest weight -> specification.
+        activation: specification of activations.
+        weight: largest weight -> specification of weights.
 
     Attributes:
-        unsupported: operators that no runtime has in int8, each with the reason; set by annotation.
+        unsupported: operators without int8 support, each with the reason; set by `validate`.
     """
 
     def __init__(self, scheme: Scheme, activation: QuantizationSpec, weight: Callable[[int], QuantizationSpec]) -> None:
@@ -85,7 +85,7 @@ class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
             elif node.target in UNIT_INTERVAL:
                 self._annotate(node, [node.args[0]], UNIT_INTERVAL_SPEC)
             elif node.target == aten.cat.default:
-                # each input has its own range: one averaged over all of them would clip the widest
+                # a range per input: a shared average would clip the widest
                 self._annotate(node, node.args[0])
             elif node.target in SELECTIONS:
                 self._annotate_selection(node)
@@ -94,7 +94,7 @@ class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Note what has no annotation and stays in float; nothing is refused."""
+        """Collect the operators without an annotation, which stay in float; raises nothing."""
         self.unsupported = float_layers(model, ANNOTATION, self._ignored)
 
     def _annotate_layer(self, node: Node) -> None:
@@ -110,7 +110,7 @@ class IntegerQuantizer(Quantizer):  # type: ignore[misc]  # torchao is not typed
     def _annotate(self, node: Node, tensors: list[Node], output: QuantizationSpecBase | None = None) -> None:
         inputs = dict.fromkeys(tensors, self._activation)
         last = last_fused(node)
-        # logits stay in float, but a convolution without an int8 output would be a float one
+        # logits stay in float, except after a convolution, which without an int8 output would run in float
         is_float = _gives_logits(last) and node.target != aten.conv2d.default
         result = None if is_float else output or self._activation
         node.meta[ANNOTATION] = QuantizationAnnotation(inputs, result if last is node else None, _annotated=True)
@@ -135,7 +135,7 @@ def layer_name(node: Node) -> str:
 
 
 def _adds_nothing(node: Node) -> bool:
-    """Whether `node` pads with zeros or with the image's own numbers, or is no padding."""
+    """Whether `node` is not a padding, or pads with zeros or with values of its input."""
     if node.target not in (aten.pad.default, aten.constant_pad_nd.default):
         return True
     mode = "constant" if node.target == aten.constant_pad_nd.default else _argument(node, 2, "mode", "constant")
@@ -148,7 +148,7 @@ def _argument(node: Node, position: int, name: str, default: Any) -> Any:
 
 
 def _gives_logits(node: Node) -> bool:
-    """Whether only changes of shape lie between `node` and the network's output."""
+    """Whether only shape operators lie between `node` and the model's output."""
     return all(user.op == "output" or (user.target in SHAPES and _gives_logits(user)) for user in node.users)
 
 

@@ -1,9 +1,9 @@
-"""Layers in which the sum of two products of a uint8 and an int8 number can exceed 16 bits.
+"""Find layers in which the sum of two uint8 x int8 products can exceed 16 bits.
 
-x86 processors without VNNI multiply by `pmaddubsw`, which adds pairs of products with saturation at -32768 and 32767,
-so that the file computes something else than on other processors. 255 * (w1 + w2) stays within 16 bits if w1 + w2 is
-within -128..128, which weights in -64..64 guarantee. Depthwise kernels of ONNX Runtime and OpenVINO widen to 32 bits
-before they add, so layers with one input channel per group are safe.
+x86 CPUs without VNNI use `pmaddubsw`, which adds pairs of products and saturates at -32768 and 32767, so the results
+differ from those on other CPUs. 255 * (w1 + w2) fits into 16 bits if w1 + w2 is within -128..128, which weights in
+-64..64 guarantee. The depthwise kernels of ONNX Runtime and OpenVINO accumulate in 32 bits, so layers with one input
+channel per group are safe.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ VNNI = {"avx512_vnni", "avx_vnni"}
 
 @dataclass(frozen=True)
 class PairSums:
-    """The extreme sums of two products in a layer, over all images.
+    """The extreme sums of two products in a layer, for any input.
 
     Attributes:
         name: of the layer.
-        least, largest: over all pairs of inputs that a kernel may add first, in units of both scales.
+        least, largest: over all pairs of products that a kernel may add, as integers.
     """
 
     name: str
@@ -54,22 +54,26 @@ class PairSums:
 
     @property
     def saturates(self) -> bool:
-        """Whether they exceed 16 bits."""
+        """Whether a sum exceeds 16 bits."""
         return self.least < LEAST or self.largest > LARGEST
 
 
 def pair_sums(name: str, weight: Tensor, limit: int = WEIGHT_LIMIT) -> PairSums | None:
-    """Return the extremes of a layer with weight (C_out, C_in / groups, …) in -limit..limit; None if it is depthwise.
+    """Return the extreme pair sums of a layer; None if it is depthwise.
 
-    Which products meet in a pair depends on the kernel, except in a 1x1 convolution or a linear layer, where they are
-    those of neighboring channels: these pairs count there, and any two weights of an output channel elsewhere.
+    1x1 convolutions and linear layers add the products of neighboring channels. In other convolutions the pairs depend
+    on the kernel, so any two weights of an output channel count as a pair.
+
+    Args:
+        weight: (C_out, C_in / groups, …).
+        limit: largest integer weight.
     """
     rows = weight.detach().flatten(1)
     if weight.shape[1] == 1:
         return None
     scales = rows.abs().amax(1, keepdim=True).clamp_min(2**-16) / limit
     integers = (rows / scales).round().to(torch.int64)
-    if rows.shape[1] > weight.shape[1]:  # taller or wider than 1x1: the two largest and the two least of a row
+    if rows.shape[1] > weight.shape[1]:  # larger than 1x1: the two largest and the two smallest weights of a row
         positive, negative = integers.clamp_min(0), integers.clamp_max(0)
         sums = positive.topk(2, dim=1).values.sum(1), negative.topk(2, dim=1, largest=False).values.sum(1)
     else:
@@ -82,7 +86,7 @@ def pair_sums(name: str, weight: Tensor, limit: int = WEIGHT_LIMIT) -> PairSums 
 def find_saturating(graph: GraphModule, ignored_layers: frozenset[str] = frozenset()) -> list[PairSums]:
     """Return the layers of a graph, prepared or not, that can saturate with 8-bit weights, in order.
 
-    Activation ranges cannot rule it out: each is chosen so that its largest number becomes 255.
+    Activation ranges cannot rule out saturation: the upper end of each range maps to 255.
 
     Args:
         ignored_layers: layers that stay in float.
@@ -106,11 +110,11 @@ def reduces_range(reduce_range: ReduceRange) -> bool:
 def report_saturation(
     graph: GraphModule, scheme: Scheme, context: Context, reduce_range: ReduceRange, label: str
 ) -> None:
-    """Report which layers of a graph can saturate, and warn where that matters.
+    """Report the layers that can saturate, and warn if the files are meant for CPUs without VNNI.
 
     Args:
-        graph: prepared or not, with the weights that will be converted.
-        scheme: names the layers that stay in float and those with 7-bit weights, which cannot saturate.
+        graph: prepared or not, with the final weights.
+        scheme: has the layers that stay in float, and those with 7-bit weights, which cannot saturate.
     """
     saturating = find_saturating(graph, scheme.float_layers)
     reduced = scheme.reduce_range_layers - scheme.float_layers
@@ -121,7 +125,7 @@ def report_saturation(
     full = [name for name in names if name not in reduced]
     _warn(context, label, "get 7-bit weights", [name for name in names if name in reduced])
     if adds_in_16_bits():
-        _warn(context, label, "may compute something else on this processor", full)
+        _warn(context, label, "may give different results on this CPU", full)
     elif reduces_range(reduce_range):
         _warn(context, label, "have 8-bit weights", full)
 
@@ -129,7 +133,7 @@ def report_saturation(
 def _warn(context: Context, label: str, consequence: str, names: Sequence[str]) -> None:
     if names:
         context.progress.say(
-            f"{label}: {len(names)} layers can exceed 16 bits where pairs of products are added without VNNI, "
+            f"{label}: {len(names)} layers can saturate 16-bit sums on CPUs without VNNI "
             f"and {consequence}: {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
         )
 
@@ -143,7 +147,7 @@ def _table(saturating: Iterable[PairSums]) -> str:
 
 
 def adds_in_16_bits(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether this machine is an x86 processor without VNNI, or one of unknown flags."""
+    """Whether this machine has an x86 CPU without VNNI, or one with unknown flags."""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
         return False
     flags = processor(cpuinfo).flags

@@ -1,4 +1,4 @@
-"""How a network is quantized, layer by layer: what post-training quantization decides and training starts from."""
+"""The quantization scheme of a model, chosen by post-training quantization and used by QAT."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Algorithm = Literal["minmax", "kl"]
 
 @dataclass(frozen=True)
 class Scheme:
-    """A choice for every layer.
+    """How each layer is quantized.
 
     Attributes:
-        algorithm: how activation ranges come from calibration images.
+        algorithm: how activation ranges are computed from calibration images.
         symmetric: whether the zero point of every activation is 128.
-        float_layers: convolutions and linear layers that stay in float, by name.
-        reduce_range_layers: those with 7-bit weights, -64..64.
+        float_layers: names of convolutions and linear layers that stay in float.
+        reduce_range_layers: names of layers with 7-bit weights, -64..64.
     """
 
     algorithm: Algorithm = "minmax"

@@ -1,8 +1,7 @@
-"""What int8 costs layer by layer: with one layer quantized, and with all but one.
+"""Per-layer quantization sensitivity: with one layer quantized, and with all layers but one quantized.
 
-A layer quantized alone has its weight, input and output rounded. A layer left in float alone is what a runtime executes
-in float between int8 neighbors: its weight is exact, and its input and output are rounded, because the neighbors read
-and write int8.
+If only one layer is quantized, its weight, input and output are rounded. If only one layer stays in float, its weight
+is exact, but its input and output are still rounded, because its neighbors read and write int8.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ if TYPE_CHECKING:
 
 ROW, MARGIN, WIDTH = 13, 64, 680
 LARGEST_DB = 99.0
-"""SQNR of a network that rounding does not change."""
+"""SQNR if rounding changes nothing."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What quantizing a choice of layers does to the logits.
+    """The effect of quantizing some layers on the logits.
 
     Attributes:
-        sqnr: signal to quantization noise, in dB; higher is better.
+        sqnr: signal-to-quantization-noise ratio in dB; higher is better.
         top1: accuracy, 0 to 1.
     """
 
@@ -49,7 +48,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Effects of each layer: `alone` with nothing else quantized, `without` with everything else quantized."""
+    """The effect of each layer: `alone`, if only it is quantized; `without`, if all other layers are."""
 
     floating: Effect
     quantized: Effect
@@ -58,7 +57,7 @@ class Analysis:
     images: int
 
     def ranking(self) -> list[str]:
-        """Return the layers by the gain of leaving each in float, the largest first."""
+        """Return the layers sorted by the gain of leaving each in float, largest first."""
         return sorted(self.without, key=lambda name: -self.without[name].sqnr)
 
     def table(self) -> str:
@@ -75,7 +74,7 @@ class Analysis:
         return text.getvalue()
 
     def picture(self) -> str:
-        """Return a picture with a row per layer, in the network's order, as SVG."""
+        """Return a chart with a row per layer, in graph order, as SVG."""
         names = list(self.alone)
         size = (WIDTH, ROW * len(names) + MARGIN)
         rows = range(len(names))
@@ -83,7 +82,7 @@ class Analysis:
         def paint(figure: Any) -> None:
             left, right = figure.subplots(1, 2, sharey=True)
             left.plot([self.alone[name].sqnr for name in names], rows, "o", color=ACCENT, markersize=4)
-            left.set_xlabel("dB, this layer alone in int8", fontsize=10)
+            left.set_xlabel("dB, only this layer in int8", fontsize=10)
             right.axvline(self.quantized.sqnr, color=FAINT, linewidth=1)
             gains = [self.without[name].sqnr for name in names]
             colors = [ACCENT if gain >= self.quantized.sqnr else WORSE for gain in gains]
@@ -98,15 +97,15 @@ class Analysis:
                 axes.grid(axis="x", color=FAINT, linewidth=0.4)
             figure.tight_layout(pad=0.6)
 
-        label = "Signal to quantization noise of the logits, with one layer in int8 and with all but one"
+        label = "Signal-to-quantization-noise ratio of the logits, with one layer in int8 and with all but one"
         return inline_svg("quantization", label, size, paint)
 
 
 def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
-    """Quantize each layer alone, then all but each; `model` ends as it was.
+    """Evaluate the model with each layer quantized alone, and with each left in float alone; `model` is restored.
 
     Args:
-        images: number of validation images to evaluate on, at most.
+        images: maximum number of validation images.
     """
     validation = context.data.validation.take(np.arange(min(images, len(context.data.validation))))
     pixels = torch.from_numpy(context.data.normalization.apply(validation.pixels)).to(context.device)
@@ -137,19 +136,19 @@ def analyse(model: FakeQuantized, context: Context, images: int) -> Analysis:
 
 
 class Switches:
-    """Turn the fake quantizations of a model on and off, by name."""
+    """Turn the fake quantization modules of a model on and off by name."""
 
     def __init__(self, model: FakeQuantized) -> None:
         modules = model.eval().captured.named_children()
         self._modules = {name: module for name, module in modules if isinstance(module, FakeQuantizeBase)}
 
     def only(self, names: Collection[str]) -> None:
-        """Turn these on and all others off."""
+        """Turn `names` on and all others off."""
         for name, module in self._modules.items():
             module.enable_fake_quant(name in names)
 
     def all_but(self, names: Collection[str]) -> None:
-        """Turn these off and all others on."""
+        """Turn `names` off and all others on."""
         self.only(self._modules.keys() - set(names))
 
 

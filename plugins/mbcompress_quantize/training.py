@@ -1,4 +1,4 @@
-"""Quantization-aware training that ends with the better of what it began with and what it came to."""
+"""Quantization-aware training that keeps the better of its start and its result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(start: Quantized, context: Context, options: Qat, label: str) -> nn.Module:
-    """The converted network after training, or before it, whichever's file is better on the validation split."""
+    """Train, and return the int8 model from after or before training, whichever file scores better on validation."""
     model = start.model
     training = options.training
     steps = training.epochs * batches_per_epoch(len(context.data.train), training.batch_size)
@@ -35,17 +35,17 @@ def train(start: Quantized, context: Context, options: Qat, label: str) -> nn.Mo
     try:
         history = fit(model, context, training, distillation=options.distillation, label=label)
     except TrainingDivergedError as error:
-        context.progress.say(f"{error}; post-training quantization is kept")
+        context.progress.say(f"{error}; keeping the post-training result")
         return plain.convert()
     if history.best == 0:
-        context.progress.say(f"{label}: training did not beat post-training quantization, which was kept")
+        context.progress.say(f"{label}: training did not improve on post-training quantization; keeping the latter")
         return plain.convert()
     before, after = plain.convert(), model.convert()
     scores = _scores([before, after], context)
     if scores[1] < scores[0]:
         context.progress.say(
-            f"{label}: as files, post-training quantization has {scores[0].top1:.1%} of the validation images right, "
-            f"the trained network {scores[1].top1:.1%}; the former was kept"
+            f"{label}: exported, post-training quantization has val top-1 {scores[0].top1:.1%}, the trained model "
+            f"{scores[1].top1:.1%}; keeping the former"
         )
         return before
     context.metrics["best_epoch"] = history.best
@@ -54,7 +54,7 @@ def train(start: Quantized, context: Context, options: Qat, label: str) -> nn.Mo
 
 
 def _scores(models: list[nn.Module], context: Context) -> list[Score]:
-    """On the validation split, of the exported files if the run exports any."""
+    """Scores on the validation split, of the exported files if the run exports any."""
     data = context.data
     if not context.runtimes:
         return [evaluate(model, data.validation, data.normalization, context.device) for model in models]

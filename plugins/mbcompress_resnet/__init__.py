@@ -1,4 +1,4 @@
-"""ResNet-9, a small residual network that trains fast on CPUs: a teacher for MobileNets."""
+"""ResNet-9, a small residual network that trains fast on CPUs, used as a teacher for MobileNets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ ZOO = Zoo(Path(__file__).parent / "zoo")
 
 
 class ResNet9Source(ArchitectureSource):
-    """ResNet-9 for small images: eight dense 3x3 convolutions, two residual blocks (Page 2018)."""
+    """ResNet-9 for small images: eight dense 3x3 convolutions with two residual blocks (Page 2018)."""
 
     name: ClassVar[str] = "resnet9"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"width": 0.25, "input_size": 32},)
     zoo: ClassVar[Zoo] = ZOO
 
-    width: float = Field(default=1.0, ge=0.125, le=4, description="Multiplies every channel count; 1 begins with 64.")
+    width: float = Field(
+        default=1.0, ge=0.125, le=4, description="Width multiplier; the first layer has 64 channels at 1.0."
+    )
 
     def build(self) -> nn.Module:
         from .network import ResNet9

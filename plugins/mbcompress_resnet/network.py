@@ -1,7 +1,7 @@
 """ResNet-9: David Page, "How to Train Your ResNet 4: Architecture", myrtle.ai, 2018.
 
-It has dense convolutions and few feature maps, so that a CPU with matrix instructions trains it several times faster
-than a MobileNet with as many MACs, which spends its time on reading and writing large feature maps.
+It has dense convolutions and few feature maps, so a CPU with matrix instructions trains it several times faster than a
+MobileNet with as many MACs, which spends most of its time reading and writing large feature maps.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ CHANNELS = 64
 
 
 def convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
-    """3x3 convolution, BatchNorm and ReLU; pooling follows the convolution directly, where it costs least."""
+    """3x3 convolution, optional max pooling, BatchNorm and ReLU; pooling first makes BatchNorm and ReLU cheaper."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
     if pool:
         layers.append(nn.MaxPool2d(2))
@@ -25,7 +25,7 @@ class Residual(nn.Module):
         self.branch = nn.Sequential(convolution(channels, channels), convolution(channels, channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same shape."""
+        """(N, C, H, W) -> (N, C, H, W)."""
         result: Tensor = features + self.branch(features)
         return result
 
@@ -48,7 +48,7 @@ class ResNet9(nn.Module):
         self.classifier = nn.Linear(8 * first, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+        """Return the logits."""
         features = self.pool(self.features(images)).flatten(1)
         logits: Tensor = self.classifier(features)
         return logits

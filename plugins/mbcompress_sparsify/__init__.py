@@ -1,4 +1,4 @@
-"""Unstructured pruning: single weights become zero, the smallest first, more and more of them while training.
+"""Unstructured pruning: set individual weights to zero, smallest first, gradually during training.
 
 Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017,
 https://arxiv.org/abs/1710.01878. The N:M patterns are those of Mishra et al., "Accelerating Sparse Deep Neural
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from .masks import Selection
 
-HALF = 0.5  # what both 2:4 and 4:8 leave
+HALF = 0.5  # the sparsity of 2:4 and 4:8
 
 
 class Sparsify(TrainingPass):
-    """Set the smallest single weights to zero, ever more of them while training; no channel goes, no time is saved."""
+    """Set the smallest weights to zero, gradually during training. Shapes and latency stay the same."""
 
     name = "sparsify"
     provides: ClassVar[frozenset[Trait]] = frozenset({Trait.SPARSE})
@@ -44,33 +44,33 @@ class Sparsify(TrainingPass):
         default=HALF,
         gt=0,
         lt=1,
-        description="Share of zeros to reach among the weights of convolutions and linear layers, the classifier "
-        "included, the first layer and depthwise convolutions not.",
+        description="Target fraction of zeros among the weights of convolutions and linear layers, including the "
+        "classifier, without the first layer and depthwise convolutions.",
     )
     pattern: Literal["none", "2:4", "4:8"] = Field(
         default="none",
-        description="N:M keeps at most N of every M weights that follow each other along the input channels, as sparse "
-        "tensor cores want it; layers whose input channels are no multiple of M stay dense. Implies sparsity 0.5.",
+        description="N:M keeps at most N of every M consecutive weights along the input channels, for sparse tensor "
+        "cores; layers whose number of input channels is not a multiple of M stay dense. Implies sparsity 0.5.",
     )
     scope: Literal["layer", "global"] = Field(
         default="layer",
-        description="layer: every layer reaches the same share; global: the weights of all layers compete, and each "
-        "layer keeps its largest.",
+        description="layer: the same sparsity in every layer; global: rank the weights of all layers together, but "
+        "keep the largest weight of each layer.",
     )
     depthwise: bool = Field(
-        default=False, description="Prune depthwise kernels too; they are few, and each of their weights counts much."
+        default=False, description="Also prune depthwise convolutions, which have few and sensitive weights."
     )
     ramp: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="Share of the training in which the sparsity rises, fast at first, by the cubic schedule of Zhu "
-        "and Gupta 2017. Without epochs, all go to zero at once.",
+        description="Fraction of the training during which the sparsity increases on the cubic schedule of Zhu and "
+        "Gupta 2017, fast at first. With 0 epochs, all weights are pruned at once.",
     )
-    interval: int = Field(default=10, ge=1, le=100_000, description="Steps between two rises of the sparsity.")
+    interval: int = Field(default=10, ge=1, le=100_000, description="Optimizer steps between increases of sparsity.")
     unsupported: Unsupported = "skip"
     distillation: DistillationConfig | None = Field(
-        default=DistillationConfig(), description="What is learned from a teacher; null for the labels alone."
+        default=DistillationConfig(), description="Knowledge distillation; null trains on the labels only."
     )
     training: TrainingConfig = TrainingConfig()
 
@@ -78,7 +78,7 @@ class Sparsify(TrainingPass):
     def _pattern_is_not_contradicted(self) -> Self:
         if self.pattern != "none" and self.sparsity != HALF:
             raise ValueError(
-                f"'pattern' {self.pattern} gives a sparsity of {HALF}; leave 'sparsity' out, or set 'pattern' to none"
+                f"'pattern' {self.pattern} implies a sparsity of {HALF}; leave 'sparsity' out, or set 'pattern' to none"
             )
         if self.pattern != "none" and self.scope == "global":
             raise ValueError(
@@ -98,8 +98,8 @@ class Sparsify(TrainingPass):
         report_unsupported(context, self.unsupported, f"{self.name}: stays dense", layers.dense)
         if not layers.pruned:
             raise MbcompressError(
-                f"{self.name}: the model has no weights that could go; beside its first layer, it needs a linear layer "
-                "or a convolution that is not depthwise"
+                f"{self.name}: the model has no weights to prune; besides its first layer, it needs a linear layer or "
+                "a convolution that is not depthwise"
             )
         if self.training.epochs:
             kept = dict(model.named_parameters()) if Trait.SPARSE in context.traits else layers.pruned

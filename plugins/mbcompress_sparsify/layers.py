@@ -1,4 +1,4 @@
-"""Which layers of a model have weights that may go."""
+"""Find the layers of a model whose weights can be pruned."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Layers(NamedTuple):
-    """Names of weights, in the order in which their layers are called.
+    """Names of weights, in the order of their layers' calls.
 
     Attributes:
-        pruned: those that may become sparse.
-        every: those of all convolutions and linear layers.
-        dense: 'layer (reason)' for each layer that cannot take the pattern.
+        pruned: weights to prune.
+        every: weights of all convolutions and linear layers.
+        dense: 'layer (reason)' for each layer that does not fit the pattern.
     """
 
     pruned: list[str]
@@ -28,13 +28,13 @@ class Layers(NamedTuple):
 
 
 def find_layers(model: nn.Module, example: Tensor, *, depthwise: bool, group: int | None) -> Layers:
-    """The convolutions and linear layers that one forward pass calls; the first of them is not to be pruned.
+    """Return the convolutions and linear layers that a forward pass calls; the first is not pruned.
 
     Args:
         model: in eval mode.
         example: (N, C, H, W) float32.
-        depthwise: whether depthwise kernels may go.
-        group: how many input channels share a choice, the M of N:M; None where weights stand for themselves.
+        depthwise: whether to prune depthwise convolutions.
+        group: the M of N:M; None without a pattern.
     """
     found = Layers([], [], [])
     for position, (name, layer) in enumerate(_called(model, example).items()):
@@ -43,14 +43,14 @@ def find_layers(model: nn.Module, example: Tensor, *, depthwise: bool, group: in
         if position == 0 or (_is_depthwise(layer) and not depthwise):
             continue
         if group and inputs % group:
-            found.dense.append(f"{name} ({inputs} input channel{'s' if inputs > 1 else ''}, no multiple of {group})")
+            found.dense.append(f"{name} ({inputs} input channel{'s' if inputs > 1 else ''}, not a multiple of {group})")
         else:
             found.pruned.append(f"{name}.weight")
     return found
 
 
 def share_of_zeros(model: nn.Module, names: Collection[str]) -> float:
-    """Of all weights of those names together."""
+    """Return the fraction of zeros among all these weights together."""
     weights = [model.get_parameter(name) for name in names]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
@@ -60,14 +60,13 @@ def _is_depthwise(layer: nn.Conv2d | nn.Linear) -> bool:
 
 
 def _called(model: nn.Module, example: Tensor) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Layers by name, in the order of their first call; of layers that share a weight, the first."""
+    """Layers by name, in the order of their first call; only the first of layers that share a weight."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     layers: dict[str, nn.Conv2d | nn.Linear] = {}
 
     def note(layer: nn.Module, *_: object) -> None:
-        weight = dict(layer.named_parameters(recurse=False)).get(
-            "weight"
-        )  # of a parametrized layer, `weight` is computed from others
+        # a parametrized layer computes `weight` from other parameters
+        weight = dict(layer.named_parameters(recurse=False)).get("weight")
         if weight is not None and names[weight].endswith(".weight"):
             assert isinstance(layer, nn.Conv2d | nn.Linear)
             layers.setdefault(names[weight].removesuffix(".weight"), layer)

@@ -1,4 +1,4 @@
-"""Which weights go: the smallest, in a layer, in the whole model or in groups; and when, while training."""
+"""Select the smallest weights of each layer, of the whole model or of N:M groups, and prune them during training."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from mbcompress.training import TrainerState
 
 STAYS = float("inf")
-"""Score of a weight that must not go."""
+"""Score of a weight that must be kept."""
 
 
 class Selection(NamedTuple):
-    """Among what weights the smallest are looked for.
+    """How the weights to prune are selected.
 
     Attributes:
-        scope: each layer by itself, or all of them together.
-        kept: the N of N:M, None without a pattern.
-        group: the M of N:M.
+        scope: per layer, or over all layers together.
+        kept: the N of N:M; None without a pattern.
+        group: the M of N:M; None without a pattern.
     """
 
     scope: Literal["layer", "global"] = "layer"
@@ -32,10 +32,10 @@ class Selection(NamedTuple):
     group: int | None = None
 
     def zeros(self, weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-        """Bool tensors, True where a weight is among the smallest `sparsity` of its scope; zeros come first of all.
+        """Return bool tensors, True for the smallest `sparsity` of the weights in the scope.
 
-        Without a pattern the largest weight of each layer stays, whatever the sparsity: a layer of nothing but zeros is
-        no layer. With one, no more go than the pattern lets go.
+        Without a pattern the largest weight of each layer is always kept, so no layer becomes all zero. With a pattern,
+        at least N of M weights are kept.
 
         Args:
             weights: (O, I, kH, kW) of convolutions, (O, I) of linear layers.
@@ -48,7 +48,7 @@ class Selection(NamedTuple):
         return {name: each.view(weights[name].shape) for name, each in zip(weights, gone, strict=True)}
 
     def _scores(self, weight: Tensor) -> Tensor:
-        """(weights,) magnitudes, `STAYS` for those that must not go."""
+        """(weights,) magnitudes; `STAYS` for weights that must be kept."""
         sizes = weight.detach().abs()
         if self.kept is None or self.group is None:
             scores = sizes.flatten().clone()
@@ -61,7 +61,7 @@ class Selection(NamedTuple):
 
 
 def _smallest(scores: Tensor, share: float) -> Tensor:
-    """(n,) bool: the smallest round(share * n), of equal ones the first; none that must stay."""
+    """(n,) bool: the smallest round(share * n) finite scores, the first ones among equals."""
     count = min(round(share * len(scores)), int(scores.isfinite().sum()))
     gone = torch.zeros_like(scores, dtype=torch.bool)
     gone[scores.argsort(stable=True)[:count]] = True
@@ -70,23 +70,22 @@ def _smallest(scores: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def set_zeros(model: nn.Module, names: Sequence[str], selection: Selection, sparsity: float) -> None:
-    """Set the smallest weights to zero, in place; what is zero already counts among them."""
+    """Set the smallest weights to zero in place; weights that are already zero count."""
     weights = {name: model.get_parameter(name) for name in names}
     for name, gone in selection.zeros(weights, sparsity).items():
         weights[name].masked_fill_(gone, 0)
 
 
 class GradualZeros(KeepZeros):
-    """Zeros that grow to a target by the cubic schedule of Zhu and Gupta 2017, and then stay.
+    """Increases the sparsity to a target on the cubic schedule of Zhu and Gupta 2017, and keeps the zeros.
 
-    What is zero stays zero: after each step the masks are read off the weights, so that a checkpoint needs nothing
-    else.
+    Zero weights stay zero. The masks are computed from the weights after each step, so checkpoints need not store them.
 
     Args:
-        names: weights that become sparse.
-        kept: weights whose zeros stay, `names` among them.
-        ramp: share of the steps in which the sparsity rises.
-        interval: steps between two rises.
+        names: weights to prune.
+        kept: weights whose zeros are kept, including `names`.
+        ramp: fraction of the steps during which the sparsity increases.
+        interval: steps between increases.
     """
 
     target_reached = False
@@ -124,7 +123,7 @@ class GradualZeros(KeepZeros):
         self.masks = {name: mask for name, mask in zero_masks(model).items() if name in self.kept}
 
     def _is_sparse(self, model: nn.Module) -> bool:
-        """Whether the target sparsity would set no more weights to zero."""
+        """Whether the target sparsity is reached."""
         weights = {name: model.get_parameter(name).detach() for name in self.names}
         zeros = self.selection.zeros(weights, self.sparsity)
         return not any(bool((weights[name][mask] != 0).any()) for name, mask in zeros.items())

@@ -1,4 +1,4 @@
-"""torch as a runtime: programs of torch.export, compiled or not, and AOTInductor packages."""
+"""Runtimes `torch` (exported programs, compiled or eager) and `aotinductor` (AOTInductor packages)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def _freezing() -> Any:
     return Field(
         default=False,
-        description="Pack weights for oneDNN while compiling, and compute int8 convolutions in int8 instead of float: "
-        "faster for large images, slower for small ones.",
+        description="Inductor's freezing: pack weights for oneDNN, and run int8 convolutions in int8 instead of "
+        "float. Faster for large images, slower for small ones.",
     )
 
 
 class TorchRuntime(Runtime):
-    """torch on the CPU, from one program of torch.export with a free batch size."""
+    """torch on the CPU; an exported program with dynamic batch size."""
 
     name: ClassVar[str] = "torch"
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"mode": "eager"},)
@@ -34,8 +34,8 @@ class TorchRuntime(Runtime):
 
     mode: Literal["compile", "eager"] = Field(
         default="compile",
-        description="Compile the program with torch.compile when it is opened, which takes half a minute and needs a "
-        "C++ compiler, or execute it operator by operator.",
+        description="compile: use torch.compile when the program is opened, which takes half a minute and needs a C++ "
+        "compiler; eager: execute it operator by operator.",
     )
     freezing: bool = _freezing()
 
@@ -52,7 +52,7 @@ class TorchRuntime(Runtime):
     def convolutions(self, path: Path) -> ConvolutionCount:
         from .program import count_convolutions, integer_convolutions, load
 
-        frozen = self.mode == "compile" and self.freezing  # otherwise convolutions are computed in float
+        frozen = self.mode == "compile" and self.freezing  # otherwise convolutions run in float
         int8 = integer_convolutions(path) if frozen else 0
         return ConvolutionCount(count_convolutions(load(path)), int8)
 
@@ -65,10 +65,10 @@ class TorchRuntime(Runtime):
 
 
 class AotInductor(Runtime):
-    """AOTInductor on the CPU: a package of machine code and weights that needs no Python, with a free batch size."""
+    """AOTInductor on the CPU; a package of machine code and weights with dynamic batch size that needs no Python."""
 
     name: ClassVar[str] = "aotinductor"
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler, and a minute
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ()  # needs a C++ compiler and takes a minute
     suffix: ClassVar[str] = ".aoti.pt2"
     channel_multiple: ClassVar[int] = 16
     needs_torch: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""AOTInductor packages, with the libraries of the operators that they call."""
+"""AOTInductor packages that include the libraries of their custom operators."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 FOLDER = "mbcompress"
-"""Folder in the package for libraries of operators and FACTS."""
+"""Folder in the package for FACTS and the libraries of custom operators."""
 
 FACTS = "model.json"
-"""The counts of convolutions."""
+"""File with the number of convolutions."""
 
 INTEGER_CONVOLUTION = re.compile(r"\baoti_torch_cpu__qconv\w*\(")
-"""Call of an int8 convolution in compiled code, alone or with a fused addition."""
+"""Call of an int8 convolution in the generated code, with or without a fused addition."""
 
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, freezing: bool) -> None:
     """Compile the model and write its package; needs a C++ compiler.
 
     Args:
-        freezing: pack the weights for oneDNN, which has int8 convolutions, while compiling.
+        freezing: pack the weights for oneDNN, which supports int8 convolutions.
 
     Raises:
-        MbcompressError: torch cannot export or compile it.
+        MbcompressError: torch cannot export or compile the model.
     """
     program = program_of(model, input_shape)
-    # no_grad: with gradients the compiler does not freeze, without a warning
+    # no_grad: with gradients enabled, the compiler silently skips freezing
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet_export(), torch.no_grad():
         package = Path(folder) / "model.pt2"
         try:
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(package), inductor_configs={"freezing": freezing}
             )
-        except Exception as error:  # the compiler's classes share no base but Exception
+        except Exception as error:  # the compiler's exceptions have no common base class
             raise MbcompressError(
                 f"aotinductor: the model cannot be compiled ({type(error).__name__}: {brief(first_line(error))}); "
                 "AOTInductor needs a C++ compiler"
@@ -66,21 +66,21 @@ def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, fre
 
 
 def _libraries(program: ExportedProgram) -> list[Path]:
-    """The libraries of the operators that the program calls."""
+    """Libraries of the custom operators that the program calls."""
     namespaces = {str(node.target).partition(".")[0] for node in program.graph.nodes if node.op == "call_function"}
     libraries = [operators.library for name, operators in registered_operators().items() if name in namespaces]
     return [library for library in libraries if library is not None]
 
 
 def count_convolutions(path: Path) -> ConvolutionCount:
-    """Return the counts that `save` wrote into the package."""
+    """Return the counts that `save` stored in the package."""
     with zipfile.ZipFile(path) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(f"/{FOLDER}/{FACTS}")]
         return ConvolutionCount(**json.loads(archive.read(name)))
 
 
 class PackageSession(Session):
-    """One package, open, with the operators in it."""
+    """An open package, with its custom operators loaded."""
 
     def __init__(self, path: Path, threads: int) -> None:
         if not path.is_file():
@@ -101,7 +101,7 @@ class PackageSession(Session):
 
 
 def _load_libraries(path: Path) -> None:
-    """Unpack and load the libraries of operators; their files are not needed afterwards."""
+    """Unpack and load the libraries of custom operators; the files are not needed afterwards."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         for name in archive.namelist():
             if Path(name).parent.name == FOLDER and name.endswith(".so"):

@@ -1,4 +1,4 @@
-"""Programs of torch.export: saved, loaded, and executed by torch with or without compilation."""
+"""Save, load and run programs of torch.export, with or without torch.compile."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedProgram:
-    """Export the model: (N, C, H, W) float32 -> (N, K), N free, weights in channels_last.
+    """Export the model: (N, C, H, W) float32 -> (N, K), N dynamic, weights in channels_last.
 
-    Images must be contiguous: a package of AOTInductor reads other memory formats as if they were, and computes wrong
-    logits without an error.
+    Images must be contiguous: AOTInductor packages do not check the memory format, and silently return wrong logits for
+    other formats.
 
     Raises:
         MbcompressError: torch.export cannot capture the model.
@@ -38,7 +38,7 @@ def program_of(model: nn.Module, input_shape: tuple[int, int, int]) -> ExportedP
 
 def save(model: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
     """Write the model's program."""
-    content = io.BytesIO()  # the name of a file would be part of its content
+    content = io.BytesIO()  # torch would store the file name in the file
     with quiet_export():
         torch.export.save(program_of(model, input_shape), content)
     path.write_bytes(content.getvalue())
@@ -49,26 +49,26 @@ def load(path: Path) -> ExportedProgram:
     """Load a program. Only load files that you trust: torch unpickles parts of them, which can run code.
 
     Raises:
-        MbcompressError: there is no such file, or it is no program.
+        MbcompressError: there is no such file, or it is not an exported program.
     """
     if not path.is_file():
         raise MbcompressError(f"{path}: no such file")
     with quiet_export():
         try:
             return torch.export.load(str(path))
-        except Exception as error:  # its reader raises whatever it happens to meet
+        except Exception as error:  # damaged files raise various exceptions
             raise MbcompressError(f"{path}: torch cannot open it: {first_line(error)}") from error
 
 
 def count_convolutions(program: ExportedProgram) -> int:
-    """Count the convolutions of a program, including those that operators of plugins compute."""
+    """Count the convolutions of a program, including custom operators of plugins."""
     ours = {operator for operators in registered_operators().values() for operator in operators.operators}
     targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     return sum(target in ours or target.startswith("aten.conv2d.") for target in targets)
 
 
 def integer_convolutions(path: Path) -> int:
-    """Count the convolutions that torch.compile makes int8 with frozen weights; compile unless this process has."""
+    """Count the convolutions that run in int8 after torch.compile with freezing; compile if not yet done."""
     if path not in _converted:
         program = load(path)
         (images,) = program.graph_signature.user_inputs
@@ -79,16 +79,16 @@ def integer_convolutions(path: Path) -> int:
 
 
 _converted: dict[Path, int] = {}
-"""Path of a program -> convolutions that its compilation with frozen weights made int8."""
+"""Path of a program -> number of its int8 convolutions after compilation with freezing."""
 
 
 def _integer_matches() -> int:
-    """Convolutions that this process has compiled to int8 so far."""
+    """Number of convolutions that this process has compiled to int8 so far."""
     return counters["inductor"]["qconv_weight_prepack_matcher_count"]
 
 
 class ProgramSession(Session):
-    """One program, open; compiled for the first batch size, then for any."""
+    """An open program; if compiled, first for one batch size, then for a dynamic one."""
 
     def __init__(self, path: Path, threads: int, *, compiled: bool, freezing: bool) -> None:
         torch.set_num_threads(threads)
@@ -105,7 +105,7 @@ class ProgramSession(Session):
         if len(batch) in self._seen:
             return self._run(batch)
         before = _integer_matches()
-        with quiet_export(), inductor.patch(freezing=self._frozen):  # a new batch size may be compiled
+        with quiet_export(), inductor.patch(freezing=self._frozen):  # a new batch size may recompile
             logits = self._run(batch)
         if self._frozen and not self._seen:
             _converted[self._path] = _integer_matches() - before

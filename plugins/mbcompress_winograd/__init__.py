@@ -1,4 +1,4 @@
-"""Depthwise 3x3 convolutions by faster kernels, Winograd's among them, where they are faster on this machine."""
+"""Faster kernels, including Winograd's, for depthwise 3x3 convolutions, used if they are faster on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Winograd(Pass):
-    """Replace depthwise 3x3 convolutions by fused kernels, direct or Winograd's, where they are faster on this CPU."""
+    """Replace depthwise 3x3 convolutions by fused direct or Winograd kernels where these are faster on this CPU."""
 
     name: ClassVar[str] = "winograd"
     destroys: ClassVar[frozenset[Trait]] = frozenset({Trait.FLOAT})
@@ -30,27 +30,27 @@ class Winograd(Pass):
 
     mode: Literal["auto", "force", "report"] = Field(
         default="auto",
-        description="Replace the layers that are at least 5 % faster and exact enough, if the network is faster too "
-        "(auto); replace every layer that can be replaced (force); or measure and replace nothing (report).",
+        description="auto: replace layers whose kernel is at least 5 % faster and within 'tolerance', if the whole "
+        "model is faster too; force: replace every eligible layer; report: measure only.",
     )
     tile: Literal["auto", "direct", "f2", "f2x2"] = Field(
         default="auto",
-        description="Kernels to try: all, the direct one, F(2,3) along rows, or F(2x2,3x3). Stride 2 has the direct "
-        "one only.",
+        description="Kernels to try: auto for all, direct, f2 for F(2,3) along rows, or f2x2 for F(2x2,3x3). Layers "
+        "with stride 2 always use direct.",
     )
     tolerance: float = Field(
         default=1e-5,
         gt=0,
         le=0.1,
-        description="Largest error of a layer against double precision, and of the logits against the original "
-        "network, over the largest value.",
+        description="Largest error of a layer compared with double precision, and of the logits compared with the "
+        "original model, relative to the largest value.",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Number of threads for timing.")
     batch: int = Field(default=1, ge=1, le=1024, description="Batch size for timing.")
     decisions: Path | None = Field(
         default=None,
-        description="The winograd.json of an earlier run, to reuse its measurements where processor, kernels, threads "
-        "and batch are the same.",
+        description="winograd.json of an earlier run; its measurements are reused if CPU, kernels, threads, batch and "
+        "layers are the same.",
     )
 
     @field_validator("decisions")
@@ -67,7 +67,7 @@ class Winograd(Pass):
 
 
 class Depthwise(OperatorSet):
-    """The operator that computes substituted layers."""
+    """The custom operator of the substituted layers."""
 
     name: ClassVar[str] = "mbcompress"
     operators: ClassVar[frozenset[str]] = frozenset({"mbcompress.depthwise3x3.default"})
@@ -86,7 +86,7 @@ class Depthwise(OperatorSet):
         from .operators import register
 
         status = register()
-        return f"compiled, {status.level}" if status.compiled else f"in Python, slowly: {status.reason}"
+        return f"compiled, {status.level}" if status.compiled else f"slow Python reference: {status.reason}"
 
 
 @hookimpl

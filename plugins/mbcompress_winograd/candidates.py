@@ -1,4 +1,4 @@
-"""Ways to compute one layer, timed beside each other and compared with double precision."""
+"""Time the implementations of a layer in interleaved rounds, and compare them with double precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Call = Callable[[Tensor], Tensor]
 
 EAGER, ONEDNN = "eager", "onednn"
-ROUNDS, ROUND_MS, LEAST_CALLS = 61, 0.3, 3  # short rounds, of which other processes disturb few
+ROUNDS, ROUND_MS, LEAST_CALLS = 61, 0.3, 3  # short rounds, so other processes disturb only a few
 ONEDNN_ACTIVATIONS = {
     "none": ("none", []),
     "relu": ("relu", []),
@@ -40,12 +40,12 @@ ONEDNN_ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Timing:
-    """A measured way to compute a layer.
+    """Time and error of one implementation.
 
     Attributes:
         microseconds: median over the rounds.
-        speedup: median over the rounds of the original's time over this one's.
-        error: largest difference from double precision, over the largest value there.
+        speedup: time of the original / time of this one, median over the rounds.
+        error: largest difference from double precision, relative to the largest value.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Timing:
 
 
 def record_inputs(graph: GraphModule, layers: Sequence[DepthwiseLayer], images: Tensor) -> dict[str, Tensor]:
-    """Return the input of each layer for these images: (N, C, H, W), channels_last."""
+    """Return the input of each layer for these images, (N, C, H, W) in channels_last, by layer name."""
     names = {layer.nodes[0]: layer.name for layer in layers}
     inputs: dict[str, Tensor] = {}
 
@@ -67,10 +67,10 @@ def record_inputs(graph: GraphModule, layers: Sequence[DepthwiseLayer], images: 
 
 
 def measure(layer: DepthwiseLayer, x: Tensor, tiles: Sequence[str]) -> list[Timing]:
-    """Measure the original, by the faster of torch's own ways, then every tile.
+    """Measure the original, with the faster of torch's implementations, and every tile.
 
     Args:
-        x: (N, C, H, W) float32, channels_last: the layer's input.
+        x: input of the layer, (N, C, H, W) float32, channels_last.
         tiles: names of tiles that the layer's stride allows.
     """
     with torch.inference_mode():
@@ -88,10 +88,10 @@ def measure(layer: DepthwiseLayer, x: Tensor, tiles: Sequence[str]) -> list[Timi
 
 
 def original_calls(layer: DepthwiseLayer, x: Tensor) -> dict[str, Call]:
-    """Return the layer as eager torch computes it, and as Inductor has oneDNN compute it, with the activation fused.
+    """Return torch's implementations of the layer: eager, and oneDNN with fused activation, as Inductor calls it.
 
     Args:
-        x: of the shape that it will be called with.
+        x: has the shape of later inputs.
     """
     stride, channels = layer.stride, layer.channels
     weight = layer.weight.contiguous(memory_format=torch.channels_last)
@@ -126,7 +126,7 @@ def _errors(layer: DepthwiseLayer, x: Tensor, outputs: Mapping[str, Tensor]) -> 
 
 
 class _Timeable:
-    """A call for `time_interleaved`: microseconds are too short for a clock, so a round is one run of many calls."""
+    """Adapter for `time_interleaved`: a round is one run of many calls, because single calls are too short to time."""
 
     def __init__(self, call: Call, x: Tensor) -> None:
         self._call, self._x = call, x
@@ -134,7 +134,7 @@ class _Timeable:
         self._once_ms = self._mean_ms(LEAST_CALLS)
 
     def time(self, duration_ms: float) -> list[float]:
-        """The mean milliseconds of the calls that fit into `duration_ms`."""
+        """Mean milliseconds of as many calls as fit into `duration_ms`."""
         return [self._mean_ms(max(LEAST_CALLS, int(duration_ms / max(self._once_ms, 1e-6))))]
 
     def _mean_ms(self, count: int) -> float:

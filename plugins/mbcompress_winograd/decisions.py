@@ -1,4 +1,4 @@
-"""The decision for layer layer, and the machine that it holds for."""
+"""The decision for each layer, and the machine that it applies to."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ ORIGINAL = "original"
 
 
 class Candidate(Options):
-    """A way to compute a layer; a layer's first is the original, by the faster of torch's own ways."""
+    """One implementation of a layer; the first of each layer is the original, by the faster of eager and oneDNN."""
 
     name: str = Field(description="eager, onednn or a tile.")
     microseconds: float = Field(description="Median.")
-    speedup: float = Field(description="Median of the paired ratios: the original's time over this one's.")
-    error: float = Field(description="Largest difference from double precision over the largest value.")
+    speedup: float = Field(description="Median of the paired ratios: time of the original / time of this one.")
+    error: float = Field(description="Largest difference from double precision, relative to the largest value.")
 
 
 class Decision(Options):
     """One layer."""
 
     layer: str = Field(description="Name in the model.")
-    channels: int = Field(description="Of input and output.")
-    height: int = Field(description="Of the input.")
-    width: int = Field(description="Of the input.")
+    channels: int = Field(description="Number of input and output channels.")
+    height: int = Field(description="Height of the input.")
+    width: int = Field(description="Width of the input.")
     stride: int = Field(description="1 or 2.")
-    activation: str = Field(description="Fused into it.")
-    candidates: tuple[Candidate, ...] = Field(description="As measured.")
+    activation: str = Field(description="The fused activation.")
+    candidates: tuple[Candidate, ...] = Field(description="The measured implementations.")
     chosen: str = Field(description="A tile, or 'original'.")
 
     @property
@@ -59,26 +59,26 @@ class Decision(Options):
 
     @property
     def multiplications(self) -> float:
-        """Multiplications per image, borders included."""
+        """Multiplications per image, including borders."""
         return self.outputs * (9 if self.chosen == ORIGINAL else TILES[self.chosen].multiplications)
 
 
 class Decisions(Options):
     """winograd.json: every eligible layer, on one machine."""
 
-    version: Literal[1] = Field(default=1, alias="schema", description="Of this document.")
-    cpu: str = Field(description="Model of the processor.")
-    threads: int = Field(description="Of the measurement.")
-    batch: int = Field(description="Images in a call.")
-    kernel: str = Field(description="Instructions of the kernel, or why there was none.")
+    version: Literal[1] = Field(default=1, alias="schema", description="Version of this document.")
+    cpu: str = Field(description="CPU model.")
+    threads: int = Field(description="Number of threads of the measurement.")
+    batch: int = Field(description="Batch size of the measurement.")
+    kernel: str = Field(description="Instruction set of the kernels, or why they were not available.")
     layers: tuple[Decision, ...] = Field(description="Eligible layers, in order.")
-    others: tuple[str, ...] = Field(description="Convolutions with groups that are not eligible: 'name (reason)'.")
-    network: dict[str, float] = Field(default={}, description="Speedup of the whole network: p5, median, p95.")
-    notes: tuple[str, ...] = Field(default=(), description="Reasons and origins of the decisions.")
+    others: tuple[str, ...] = Field(description="Grouped convolutions that are not eligible: 'name (reason)'.")
+    network: dict[str, float] = Field(default={}, description="Speedup of the whole model: p5, p50, p95.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes on how the decisions were made.")
 
     @property
     def tiles(self) -> dict[str, str]:
-        """Name of layer substituted layer -> name of its tile."""
+        """Name of each substituted layer -> name of its tile."""
         return {layer.layer: layer.chosen for layer in self.layers if layer.chosen != ORIGINAL}
 
     def text(self) -> str:
@@ -101,7 +101,7 @@ class Decisions(Options):
         return text.getvalue()
 
     def lines(self) -> list[str]:
-        """Return a line per layer."""
+        """Return one line per layer."""
         lines = []
         for layer in self.layers:
             shape = f"{layer.channels}x{layer.height}x{layer.width}/{layer.stride}"
@@ -110,7 +110,7 @@ class Decisions(Options):
         return [*lines, *(f"not eligible: {layer}" for layer in self.others)]
 
     def picture(self) -> str:
-        """Return a picture of layer layer's time before and after, as SVG."""
+        """Return a chart of each layer's time before and after substitution, as SVG."""
         size = (680, 24 * len(self.layers) + 90)
 
         def paint(figure: Any) -> None:
@@ -127,7 +127,7 @@ class Decisions(Options):
             axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
             figure.tight_layout(pad=0.6)
 
-        return inline_svg("winograd", "Time of layer depthwise layer before and after substitution", size, paint)
+        return inline_svg("winograd", "Time of each depthwise layer before and after substitution", size, paint)
 
 
 def decide(layer: DepthwiseLayer, timings: Sequence[Timing], chosen: str) -> Decision:
@@ -148,7 +148,7 @@ def read_decisions(path: Path) -> Decisions:
     """Read the winograd.json of an earlier run.
 
     Raises:
-        MbcompressError: the file cannot be read, or is no winograd.json.
+        MbcompressError: the file cannot be read, or is not a winograd.json.
     """
     try:
         return Decisions.model_validate_json(path.read_bytes())

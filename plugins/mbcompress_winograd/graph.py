@@ -1,4 +1,4 @@
-"""Depthwise 3x3 convolutions in an exported graph, with their BatchNorm and activation: finding and replacing them."""
+"""Find and replace depthwise 3x3 convolutions, with their BatchNorm and activation, in an exported graph."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ FUSED: dict[Any, str] = {
     aten.hardswish_.default: "hardswish",
 }
 PACKED = "packed3x3"
-"""Prefix of the packed weight and bias among the attributes of a layer."""
+"""Prefix of the names of a layer's packed weight and bias."""
 
 
 @dataclass(frozen=True)
 class DepthwiseLayer:
-    """A depthwise 3x3 convolution with the BatchNorm after it folded in, and the activation that follows.
+    """A depthwise 3x3 convolution with its BatchNorm folded in, and its activation.
 
     Attributes:
         name: path of the convolution's module.
@@ -57,12 +57,12 @@ class DepthwiseLayer:
 
     @property
     def channels(self) -> int:
-        """Number of channels of input and output."""
+        """Number of input and output channels."""
         return len(self.weight)
 
 
 def find_depthwise(graph: GraphModule) -> tuple[list[DepthwiseLayer], list[str]]:
-    """Return the layers that can be replaced, and 'name (reason)' of every other convolution with groups."""
+    """Return the layers that can be replaced, and 'name (reason)' for every other grouped convolution."""
     layers, ineligible = [], []
     convolutions = [(node, _arguments(node)) for node in graph.graph.nodes if node.target in CONVOLUTIONS]
     calls = Counter(str(arguments["weight"].target) for _, arguments in convolutions)
@@ -79,7 +79,7 @@ def find_depthwise(graph: GraphModule) -> tuple[list[DepthwiseLayer], list[str]]
 
 
 def replace_depthwise(graph: GraphModule, tiles: Mapping[str, str], layers: Sequence[DepthwiseLayer]) -> GraphModule:
-    """Return a copy in which the operator computes the layers that have a tile.
+    """Return a copy of the graph in which the layers with a tile call the custom operator.
 
     Args:
         graph: from `mbcompress.graph.export_graph`.
@@ -111,14 +111,14 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def _ineligibility(node: fx.Node, arguments: dict[str, Any], calls: int) -> str:
-    """Why this convolution cannot be replaced; empty if it can. `calls` convolutions use its weights."""
+    """Why this convolution cannot be replaced; empty if it can. `calls` is how many convolutions use its weight."""
     weight, groups = arguments["weight"].meta["val"], arguments["groups"]
     stride, padding, dilation = (_pair(arguments[key]) for key in ("stride", "padding", "dilation"))
     if arguments["weight"].op != "get_attr":
         return "its weights are computed"
     if not str(arguments["weight"].target).endswith(".weight"):
         return "its weights are not a layer's"
-    if calls > 1:  # each call may be followed by a BatchNorm of its own
+    if calls > 1:  # each call may have its own BatchNorm
         return f"its weights are used {calls} times"
     if weight.dtype != torch.float32:
         return f"weights are {str(weight.dtype).removeprefix('torch.')}, not float32"

@@ -1,4 +1,4 @@
-"""The compiled kernels: where they are, and whether they can be used. No torch."""
+"""Location and status of the compiled kernels; does not import torch."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ KERNELS = Path(__file__).with_name("kernels.so")
 
 
 class Status(NamedTuple):
-    """Whether the compiled kernel is in use; `level` are its instructions, `reason` says why it is not."""
+    """Whether the compiled kernels are used; `level` is their instruction set, `reason` is why they are not."""
 
     compiled: bool
     level: str = ""

@@ -1,10 +1,10 @@
-"""Matrices of Winograd's minimal filtering, derived by Cook and Toom's method in exact rationals.
+"""Transformation matrices of Winograd's minimal filtering, derived with the Toom-Cook method in exact rationals.
 
-F(m, r) gives m outputs of a filter of r taps by n = m + r - 1 multiplications: y = A^T [(G g) * (B^T d)], for a filter
-g of r and a signal d of n. Nested with itself it filters squares: Y = A^T [(G g G^T) * (B^T d B)] A.
+F(m, r) computes m outputs of a filter with r taps in n = m + r - 1 multiplications: y = A^T [(G g) * (B^T d)], for a
+filter g of length r and a signal d of length n. In two dimensions: Y = A^T [(G g G^T) * (B^T d B)] A.
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, https://arxiv.org/abs/1509.09308; the points
-at which the polynomials are evaluated, and infinity, are theirs.
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, https://arxiv.org/abs/1509.09308. The
+interpolation points, including infinity, are theirs.
 """
 
 from fractions import Fraction
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 Polynomial = tuple[Fraction, ...]
-"""Coefficients, that of x^0 first."""
+"""Coefficients in ascending order of powers."""
 
 POINTS = (0, 1, -1, 2, -2)
 
@@ -41,7 +41,7 @@ def winograd(outputs: int, taps: int = 3) -> Transforms:
     for point in points:
         others = [other for other in points if other != point]
         scale = reduce(lambda product, other: product * (point - other), others, Fraction(1))
-        # at the first point the sign moves from the filter to the data, as in the paper
+        # at the first point, move the sign from the filter to the data, as in the paper
         sign = -1 if point == points[0] and scale < 0 else 1
         data.append(tuple(sign * value for value in _padded(_with_roots(others), size)))
         filters.append(tuple(sign * point**power / scale for power in range(taps)))
@@ -52,7 +52,7 @@ def winograd(outputs: int, taps: int = 3) -> Transforms:
 
 
 def _with_roots(roots: list[Fraction]) -> Polynomial:
-    """The monic polynomial that is zero at the roots."""
+    """The monic polynomial with these roots."""
     polynomial = [Fraction(1)]
     for root in roots:
         shifted = [Fraction(0), *polynomial]
@@ -65,5 +65,5 @@ def _padded(polynomial: Polynomial, size: int) -> Polynomial:
 
 
 def _unit(size: int) -> Polynomial:
-    """Zeros, and 1 at the end."""
+    """Zeros, with 1 at the end."""
     return tuple(Fraction(int(index == size - 1)) for index in range(size))

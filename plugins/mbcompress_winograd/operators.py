@@ -1,4 +1,4 @@
-"""`torch.ops.mbcompress.depthwise3x3`: the compiled kernel where it was built, else the reference."""
+"""`torch.ops.mbcompress.depthwise3x3`: the compiled kernel if it was built, else the reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = "(Tensor x, Tensor weight, Tensor bias, int stride, int activation) -> 
 
 @cache
 def register() -> Status:
-    """Register the operator with its shapes, gradients and costs; a second call does nothing."""
+    """Register the operator with its fake implementation, autograd and FLOP formula; further calls do nothing."""
     status = _load()
     if not status.compiled:
         torch.library.define(NAME, SCHEMA)
@@ -35,20 +35,20 @@ def register() -> Status:
 
 
 def operator() -> Callable[[Tensor, Tensor, Tensor, int, int], Tensor]:
-    """Return the registered operator; arguments as in `reference.depthwise3x3`, tensors in float32 on the CPU."""
+    """Return the registered operator; arguments as in `reference.depthwise3x3`, float32 tensors on the CPU."""
     register()
     registered: Callable[[Tensor, Tensor, Tensor, int, int], Tensor] = torch.ops.mbcompress.depthwise3x3.default
     return registered
 
 
 def choose_level(name: str) -> bool:
-    """Use the instructions of a level: avx512, avx2, portable; return False if the processor or build lacks them."""
+    """Use an instruction set: avx512, avx2 or portable; return False if the CPU or the build does not support it."""
     return register().compiled and bool(ctypes.CDLL(str(KERNELS)).mbcompress_choose_level(name.encode()))
 
 
 def _load() -> Status:
     if not KERNELS.is_file():
-        return Status(compiled=False, reason="it was not built: the install found no C++ compiler that works")
+        return Status(compiled=False, reason="it was not built, because no working C++ compiler was found")
     try:
         torch.ops.load_library(KERNELS)  # type: ignore[no-untyped-call]
         library = ctypes.CDLL(str(KERNELS))
@@ -74,7 +74,7 @@ def _fake(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int)
 
 
 def _cost(*shapes: object, out_shape: Sequence[int], **_: object) -> int:
-    """FLOPs of the convolution, however it is computed: 9 multiplications and additions per output."""
+    """FLOPs of a direct convolution, whatever the kernel: 9 multiplications and 9 additions per output."""
     return 2 * 9 * math.prod(out_shape)
 
 

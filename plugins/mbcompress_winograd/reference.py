@@ -1,4 +1,4 @@
-"""The operator in plain PyTorch: differentiable, exportable, and the reference for every kernel."""
+"""The operator in plain PyTorch: differentiable, exportable, and the reference for all kernels."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def pack(weight: Tensor, tile: Tile) -> Tensor:
 
 
 def depthwise3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activation: int) -> Tensor:
-    """Compute a depthwise 3x3 convolution with padding 1, and an activation.
+    """Compute a depthwise 3x3 convolution with padding 1 and an activation.
 
     Args:
-        x: (N, C, H, W), of any floating dtype and layout.
+        x: (N, C, H, W), any floating dtype and memory format.
         weight: (taps, C), from `pack`; the number of taps selects the tile.
         bias: (C,).
-        stride: 1, or 2 for 9 taps.
+        stride: 1; with 9 taps also 2.
         activation: index into `ACTIVATIONS`.
 
     Returns:
@@ -60,7 +60,7 @@ def depthwise3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int, activatio
 
 
 def _filtered(x: Tensor, weight: Tensor, tile: Tile) -> Tensor:
-    """(N, C, H, W) -> (N, C, H, W) by tiles that may reach beyond the border, which is padded with zeros."""
+    """(N, C, H, W) -> (N, C, H, W) in tiles; the input is zero-padded to a whole number of tiles."""
     height, width = x.shape[2:]
     down, across = -(-height // tile.height), -(-width // tile.width)
     padding = (1, across * tile.width - width + 1, 1, down * tile.height - height + 1)

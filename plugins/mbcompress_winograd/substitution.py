@@ -1,4 +1,4 @@
-"""The pass: measure layers, decide, replace, and check that the whole network is faster and exact."""
+"""The pass `winograd`: measure layers, decide, substitute, and check speed and accuracy of the whole model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .graph import DepthwiseLayer
 
 LEAST_SPEEDUP = 1.05
-"""Least speedup of a candidate, by the median of paired ratios."""
+"""Minimum speedup of a kernel, as the median of paired ratios."""
 
 
 def substitute(model: nn.Module, options: Winograd, context: Context) -> nn.Module:
@@ -49,7 +49,7 @@ def substitute(model: nn.Module, options: Winograd, context: Context) -> nn.Modu
             f"winograd: no depthwise 3x3 layer can be replaced: {'; '.join(ineligible) or 'there is none'}"
         )
     if not status.compiled:
-        context.progress.say(f"winograd: the compiled kernel is missing ({status.reason}); its reference is slow")
+        context.progress.say(f"winograd: no compiled kernel ({status.reason}); using the slow Python reference")
     with _threads(options.threads):
         decisions = context.process_group.broadcast_object(lambda: _decide(graph, layers, ineligible, options, context))
     substituted = ExportedGraph(replace_depthwise(graph, decisions.tiles, layers)).eval()
@@ -63,13 +63,13 @@ def substitute(model: nn.Module, options: Winograd, context: Context) -> nn.Modu
 
 
 def _check(model: nn.Module, context: Context) -> None:
-    """Refuse devices but the CPU, and half precision, in which transforms lose up to a fifth of the largest value."""
+    """Reject devices other than the CPU, and half precision, where transforms have errors of up to 19 %."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             dtype = str(tensor.dtype).removeprefix("torch.")
             raise MbcompressError(
-                f"winograd: {name} is {dtype}, and transforms held in half precision lose up to 19 % (F(4x4,3x3) in "
-                "bfloat16); convert the model with .float() first"
+                f"winograd: {name} is {dtype}; Winograd transforms in half precision have errors of up to 19 % "
+                "(F(4x4,3x3) in bfloat16); convert the model with .float() first"
             )
     if context.device.type != "cpu":
         raise MbcompressError(f"winograd: its kernels are for the CPU, got device {str(context.device)!r}")
@@ -92,7 +92,7 @@ def _decide(
 def _earlier(
     layers: Sequence[DepthwiseLayer], options: Winograd, machine: dict[str, object]
 ) -> tuple[tuple[Decision, ...] | None, tuple[str, ...]]:
-    """The decisions of an earlier run if they hold for this machine and these layers, else None; and notes."""
+    """The decisions of an earlier run if they apply to this machine and these layers, else None; and notes."""
     if options.decisions is None:
         return None, ()
     earlier = read_decisions(options.decisions)
@@ -104,13 +104,13 @@ def _earlier(
         return None, ("decisions measured again: the layers differ",)
     pairs = [(decision, _tiles(layer, options)) for layer, decision in zip(layers, earlier.layers, strict=True)]
     if any(set(tiles) - {candidate.name for candidate in decision.candidates} for decision, tiles in pairs):
-        return None, ("decisions measured again: not all kernels of 'tile' were measured",)
+        return None, ("decisions measured again: the earlier run did not measure all kernels of 'tile'",)
     decided = []
     for decision, tiles in pairs:
         original, *kernels = decision.candidates
         candidates = [original, *(candidate for candidate in kernels if candidate.name in tiles)]
         decided.append(decision.model_copy(update={"chosen": _choose(candidates, options)}))
-    return tuple(decided), ("measurements of an earlier run",)
+    return tuple(decided), ("using the measurements of an earlier run",)
 
 
 def _decide_layer(layer: DepthwiseLayer, x: Tensor, options: Winograd) -> Decision:
@@ -119,13 +119,13 @@ def _decide_layer(layer: DepthwiseLayer, x: Tensor, options: Winograd) -> Decisi
 
 
 def _tiles(layer: DepthwiseLayer, options: Winograd) -> list[str]:
-    """Names of the kernels to try; only the direct one can have stride 2."""
+    """Names of the kernels to try; only the direct kernel supports stride 2."""
     tiles = [name for name, tile in TILES.items() if tile.kernel] if options.tile == "auto" else [str(options.tile)]
     return ["direct"] if layer.stride == 2 else tiles
 
 
 def _choose(candidates: Sequence[Timing | Candidate], options: Winograd) -> str:
-    """The fastest of the kernels that may be used; the first candidate is the original."""
+    """The fastest acceptable kernel, or the original, which is the first candidate."""
     kernels = candidates[1:]
     if options.mode != "force":
         kernels = [k for k in kernels if k.speedup >= LEAST_SPEEDUP and k.error <= options.tolerance]
@@ -141,16 +141,16 @@ def _images(context: Context, batch: int) -> Tensor:
 def _check_network(
     decisions: Decisions, substituted: nn.Module, model: nn.Module, options: Winograd, context: Context
 ) -> Decisions:
-    """Decide for the original everywhere if the whole network is not faster, or its logits differ."""
+    """Keep all original layers if the whole model is not faster, or if its logits differ."""
     error = _logits_error(substituted, model, context)
     network: dict[str, float] = {}
     if context.runtimes:
-        with context.progress.busy("winograd: the whole network"), ExportBenchmark(context) as benchmark:
+        with context.progress.busy("winograd: time the whole model"), ExportBenchmark(context) as benchmark:
             ratios = benchmark.speedup(substituted, model, options.threads, options.batch)
         network = {f"p{share}": float(np.percentile(ratios, share)) for share in (5, 50, 95)}
     notes = []
     if network and network["p50"] <= 1:
-        notes.append(f"nothing is substituted: the whole network would be {network['p50']:.2f} times as fast")
+        notes.append(f"nothing is substituted: the whole model would be {network['p50']:.2f} times as fast")
     if error > options.tolerance:
         notes.append(f"nothing is substituted: logits would differ by {error:.1e}")
     layers = decisions.layers
@@ -160,7 +160,7 @@ def _check_network(
 
 
 def _logits_error(substituted: nn.Module, model: nn.Module, context: Context) -> float:
-    """Largest difference of logits over the largest logit, on calibration images."""
+    """Largest difference of the logits relative to the largest logit, on calibration images."""
     images = _images(context, min(64, len(context.data.calibration)))
     with torch.inference_mode():
         before, after = model(images), substituted(images)

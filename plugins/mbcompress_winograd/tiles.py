@@ -1,16 +1,16 @@
-"""Ways to compute a depthwise 3x3 convolution, and their costs."""
+"""Tilings of a depthwise 3x3 convolution, and their costs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Outputs that are computed together.
+    """A block of outputs that is computed at once.
 
     Attributes:
-        height, width: of the outputs; a side of 1 is not transformed.
-        taps: rows of the packed weights.
-        kernel: whether there is compiled code for it.
+        height, width: size in outputs; a side of 1 is not transformed.
+        taps: number of rows of the packed weights.
+        kernel: whether there is a compiled kernel.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Tile:
 
     @property
     def multiplications(self) -> float:
-        """Multiplications per output, without borders; 9 where nothing is transformed."""
+        """Multiplications per output, ignoring borders; 9 without transforms."""
         return self.taps / (self.height * self.width)
 
 
@@ -35,7 +35,7 @@ TILES = {
         Tile("f4x4", 4, 4, 36, kernel=False),
     )
 }
-"""By their names in recipes: none, F(2,3) along rows, F(2x2,3x3), F(4,3) along rows, F(4x4,3x3)."""
+"""By name: no transform, F(2,3) along rows, F(2x2,3x3), F(4,3) along rows, F(4x4,3x3)."""
 
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish")
-"""In the order of their numbers in the operator."""
+"""The index is the operator's `activation` argument."""
