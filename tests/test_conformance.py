@@ -207,7 +207,7 @@ def test_examples_replace_defaults(registry: Registry) -> None:
     assert failed(check_component(NoDefault, registry, [{"force": 1.0}])) == {}
 
 
-def test_without_examples_behaviour_is_skipped(registry: Registry) -> None:
+def test_without_examples_behavior_is_skipped(registry: Registry) -> None:
     results = check_component(NoDefault, registry, [])
     assert {result.check: result.outcome for result in results} == {
         "descriptions": "passed", "defaults": "passed", "schema": "passed", "round trip": "skipped"

@@ -224,14 +224,14 @@ def test_check_reports_what_to_change(install: Install, capsys: pytest.CaptureFi
 
 
 def test_check_as_json(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown option is refused, so that behaviour is not tested."""
+    """An unknown option is refused, so that behavior is not tested."""
     install("mb-squeeze", SQUEEZE + OFFERS_SQUEEZE)
     assert main(["plugin", "check", "mb-squeeze", "--json", "-o", "farce=2"]) == 1
     verdicts = json.loads(capsys.readouterr().out)
     found = {verdict["check"]: verdict["outcome"] for verdict in verdicts}
     assert found == {
         "imports no torch": "passed", "descriptions": "passed", "defaults": "failed", "schema": "passed",
-        "round trip": "skipped", "behaviour": "skipped",
+        "round trip": "skipped", "behavior": "skipped",
     }  # fmt: skip
     assert "did you mean 'force'" in verdicts[2]["problems"][0]
 

@@ -86,13 +86,13 @@ def check_component(
         },
     )
     try:
-        results += _check_behaviour(subject, architectures)
+        results += _check_behavior(subject, architectures)
     except Skipped as reason:
-        results.append(CheckResult(subject.label, "behaviour", "skipped", (str(reason),)))
+        results.append(CheckResult(subject.label, "behavior", "skipped", (str(reason),)))
     return results
 
 
-def _check_behaviour(subject: Subject, architectures: Sequence[str]) -> Iterator[CheckResult]:
+def _check_behavior(subject: Subject, architectures: Sequence[str]) -> Iterator[CheckResult]:
     """Run the component; the modules imported here import torch."""
     if issubclass(subject.cls, Pass):
         from mbcompress.testing.passes import check_pass
