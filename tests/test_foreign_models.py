@@ -11,6 +11,7 @@ import torch
 from foreign_models import Attention, Gelu, HandWrittenMobileNetV3, Inception, Moody, TensorFlowMobileNetV2
 from mbcompress_quantize.calibration import calibrate
 from mbcompress_quantize.graph import FakeQuantized, canonical_graph
+from mbcompress_quantize.saturation import adds_in_16_bits
 from mbcompress_quantize.scheme import Scheme
 from torch import nn
 
@@ -99,6 +100,8 @@ def test_every_convolution_becomes_an_integer_one(registry: Registry, tmp_path: 
     path = tmp_path / "model.onnx"
     runtime.export(fake.convert(), SHAPE, path)
     assert runtime.convolutions(path) == (convolutions, convolutions)
+    if adds_in_16_bits():
+        pytest.skip("ONNX Runtime saturates sums of 8-bit products on this CPU")
     executed = torch.from_numpy(runtime.open(path, 1).run(images.numpy()))
     with torch.no_grad():
         noise = (model(images) - executed).square().sum()

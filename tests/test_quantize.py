@@ -12,6 +12,7 @@ import torch
 from mbcompress_onnx.lowering import use_add_for_quantized_hard_sigmoid
 from mbcompress_quantize.calibration import calibrate
 from mbcompress_quantize.graph import FakeQuantized, canonical_graph
+from mbcompress_quantize.saturation import adds_in_16_bits
 from mbcompress_quantize.scheme import Scheme
 from toys import Lines
 
@@ -61,8 +62,10 @@ def test_trained_networks_keep_their_outputs_with_every_convolution_in_int8(
     path = tmp_path / "model.onnx"
     runtime.export(quantized, (3, 32, 32), path)
     assert runtime.convolutions(path) == (convolutions, convolutions)
-    executed = torch.from_numpy(runtime.open(path, 1).run(validation.numpy()))
     assert decibels(reference, simulated) > 20
+    if adds_in_16_bits():
+        pytest.skip("ONNX Runtime saturates sums of 8-bit products on this CPU")
+    executed = torch.from_numpy(runtime.open(path, 1).run(validation.numpy()))
     assert decibels(reference, executed) > 20
     assert decibels(simulated, executed) > 28
     labels = torch.from_numpy(digits.validation.labels)
@@ -255,9 +258,11 @@ def test_phases_are_shares_of_the_training_whatever_a_step_is_divided_into(
     model, phases = tiny_model("mobilenet_v1"), []
 
     def watched(model: Any, *arguments: Any, **options: Any) -> None:
-        before = model.calls
+        forwards = list[bool]()
+        hook = model.register_forward_hook(lambda module, *_: forwards.append(module.training))
         fit(model, *arguments, **options)
-        phases.append((model.free_calls, model.observed_calls, model.calls - before))
+        hook.remove()
+        phases.append((model.free_calls, model.observed_calls, sum(forwards)))
         raise TrainingDivergedError("seen enough")
 
     monkeypatch.setattr("mbcompress_quantize.training.fit", watched)
