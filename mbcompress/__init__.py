@@ -9,7 +9,7 @@ Run recipes
     mbcompress.passes
                     the built-in passes as classes: Prune, Distill, Qat, …
     MbcompressError, RecipeError, PassError
-                    bad input in general, in a recipe, and a bug of a pass
+                    bad input; a mistake in a recipe; a bug in a pass
 
 Write plugins
     hookimpl        marks the functions that return your classes

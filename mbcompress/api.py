@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "compress", "load"]
 
-Recipe = str | Path | Mapping[str, Any] | Sequence[Pass]
+RecipeLike = str | Path | Mapping[str, Any] | Sequence[Pass]
 Data = Splits | Dataset | Mapping[str, Any] | Iterable[Any]
 
 
 def compress(
     model: nn.Module | ModelSource | None,
-    recipe: Recipe,
+    recipe: RecipeLike,
     data: Data | None = None,
     *,
     input_shape: tuple[int, int, int] | None = None,
@@ -71,7 +71,7 @@ def compress(
 
 def _resolve(
     model: nn.Module | ModelSource | None,
-    recipe: Recipe,
+    recipe: RecipeLike,
     data: Data | None,
     input_shape: tuple[int, int, int] | None,
     registry: Registry,
@@ -116,7 +116,7 @@ def _split(data: Data | None, document: recipes.Document) -> tuple[Splits | None
     return None, parts
 
 
-def _document(recipe: Recipe) -> recipes.Document:
+def _document(recipe: RecipeLike) -> recipes.Document:
     if isinstance(recipe, str | Path):
         return recipes.read(Path(recipe))
     if isinstance(recipe, Mapping):

@@ -24,7 +24,7 @@ class Distill(TrainingPass, DistillationConfig):
     training: TrainingConfig = TrainingConfig()
 
     def apply(self, model: nn.Module, context: Context) -> nn.Module:
-        return context.fit(model, self.training, distillation=self)
+        return context.fit(model, self.training, distillation=self)  # the pass's own options are those of distillation
 
 
 @hookimpl

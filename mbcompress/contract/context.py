@@ -83,7 +83,7 @@ class Context:
             objective: (model, batch) -> scalar loss; by default cross-entropy, with `distillation` if given.
             distillation: knowledge distillation from a teacher; None trains on the labels only.
             callbacks: called around optimizer steps; see `mbcompress.training.Callback`.
-            label: name of the training in progress, errors and file names; by default the pass's name.
+            label: name in progress messages, errors and file names; by default the pass's name.
 
         Raises:
             TrainingDivergedError: the loss became NaN or infinite.

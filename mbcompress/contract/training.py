@@ -17,7 +17,7 @@ Scale = Annotated[float, Field(ge=0.25, le=1)]
 
 
 class BaseTrainingConfig(Options):
-    """How a training goes: optimizer, learning-rate schedule, regularization and augmentation."""
+    """Training settings: optimizer, learning-rate schedule, regularization and augmentation."""
 
     epochs: int = Field(default=8, ge=0, le=10_000, description="Passes over the training images.")
     batch_size: int = Field(
@@ -43,7 +43,7 @@ class BaseTrainingConfig(Options):
         default=0.0, ge=0, lt=1, description="Fraction of the target probability spread over all classes."
     )
     clip_norm: float | None = Field(
-        default=5.0, gt=0, description="Maximum norm of the gradient over all parameters; null for no limit."
+        default=5.0, gt=0, description="Maximum norm of the gradient of the model's parameters; null for no limit."
     )
     bn_momentum: float | None = Field(
         default=0.1,
@@ -91,7 +91,7 @@ class BaseTrainingConfig(Options):
 
 
 class TrainingConfig(BaseTrainingConfig):
-    """How a training goes: optimizer, learning-rate schedule, regularization and augmentation."""
+    """Training settings: optimizer, learning-rate schedule, regularization and augmentation."""
 
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="bf16 runs the forward pass and the loss under autocast; weights stay in fp32."

@@ -2,7 +2,7 @@
 
 Each file runs in a process that holds only its engine. In: exported files and the test split. Out: the
 figures that `mbcompress.report` shows. Passes use `ExportBenchmark` to measure a model as a file while they run.
-May import: contract, registry, data, graph. Nothing here imports torch at module level.
+May import: contract, registry, data, graph; `ExportBenchmark.score` also training. Nothing here imports torch at module level.
 """
 
 from mbcompress.measure.benchmark import ExportBenchmark

@@ -52,7 +52,7 @@ def fit(
         objective: (model, batch) -> scalar loss; by default cross-entropy, with `distillation` if given.
         distillation: knowledge distillation from a teacher; None trains on the labels only.
         callbacks: called around optimizer steps, in this order. Sparse models get `KeepZeros` automatically.
-        label: name of the training in progress, errors and file names.
+        label: name in progress messages, errors and file names.
 
     Raises:
         TrainingDivergedError: the loss or its gradient became NaN or infinite; that optimizer step is not applied.
