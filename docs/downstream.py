@@ -20,7 +20,6 @@ if __name__ == "__main__":
     net = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU())
     net.extend([nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4)])
     data = {name: DataLoader(bright_corners(500), batch_size=64) for name in ("train", "test")}
-    epochs = {"epochs": 8}
-    passes = [Train(training=epochs), Prune(target_macs=0.5), Distill(training=epochs), Qat()]
+    passes = [Train(training={"epochs": 8}), Prune(target_macs=0.5), Distill(training={"epochs": 8}), Qat()]
     result = mbcompress.compress(net, {"passes": passes, "measure": {"baseline_after": 1, "rounds": 20}}, data)
     print(result.artifacts[0], result.report["ratio"]["size"], result.report["result"]["accuracy"]["top1"]["value"])

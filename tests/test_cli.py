@@ -99,7 +99,7 @@ def test_passes_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == f"pass prune  (mbcompress {importlib.metadata.version('mbcompress')})"
     assert "    criterion: 'l1' | 'l2' | 'bn_scale' | 'taylor' | 'random' = \"l1\"" in lines
     assert "    target_macs: float | null = null  [> 0, < 1]" in lines
-    assert "        Largest share of the baseline's MACs." in lines
+    assert "        Largest ratio to the baseline's MACs." in lines
     assert "    round_to: int | null = null  [>= 1, <= 256]" in lines
     assert not any(line.startswith("pass distill") for line in lines)
     assert all(len(line) <= 120 for line in lines)

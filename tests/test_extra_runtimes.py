@@ -65,7 +65,7 @@ def test_a_missing_one_is_named_before_anything_runs(
     extra: Extra, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{extra.ours}.INSTALLED", False)
-    expected = rf"{extra.title} is not installed.*`pip install mbcompress\[{extra.runtime}\]`"
+    expected = rf"{extra.title} is not installed.*`pip install 'mbcompress\[{extra.runtime}\]'`"
     with pytest.raises(SpecError, match=expected):
         registry.runtimes.build(extra.runtime, {}, registry)
 

@@ -419,7 +419,8 @@ def test_the_dataset_python_in_a_recipe(registry: Registry, tmp_path: Path, monk
         registry.build_dataset({**spec, "target": "own_data:misspelt"}).load(SHAPE, 0)
     assert len(registry.build_dataset({"name": "python", "target": "own_data:divided"}).load(SHAPE, 0).calibration) == 4
     with pytest.raises(
-        MbcompressError, match=r"own_data:divided: returns Splits, .* already divided .*; leave out 'calibration'$"
+        MbcompressError,
+        match=r"own_data:divided: returns Splits, which are already split and normalized; leave out 'calibration'$",
     ):
         registry.build_dataset({**spec, "target": "own_data:divided"}).load(SHAPE, 0)
     written = registry.build_dataset({"name": "python", "target": "own_data:divided"}).as_written()

@@ -147,7 +147,7 @@ def test_own_module_with_own_splits_and_passes_as_objects(
 
 def test_own_module_with_a_dataset_by_name(tmp_path: Path) -> None:
     data = {"name": "digits"}
-    with pytest.raises(mbcompress.MbcompressError, match=r"input_shape: is needed .* for example \(3, 32, 32\)"):
+    with pytest.raises(mbcompress.MbcompressError, match=r"input_shape: is required .* for example \(3, 32, 32\)"):
         mbcompress.compress(OwnNet(), {"passes": []}, data, out=tmp_path / "run")
     chosen = {"passes": [], "measure": FAST}
     result = mbcompress.compress(OwnNet(), chosen, data, input_shape=(3, 24, 24), out=tmp_path / "run")
