@@ -12,6 +12,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+__all__ = [
+    "MbcompressError",
+    "PassError",
+    "RecipeError",
+    "SpecError",
+    "TrainingDivergedError",
+    "brief",
+    "first_line",
+    "shown",
+    "unknown",
+]
+
 PathPart = str | int
 PLAIN = re.compile(r"[^\s.\[\]:'\"]+")
 LONGEST_SHOWN = 100

@@ -25,14 +25,14 @@ HOOKS = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "
 def test_the_pass_of_the_readme() -> None:
     import torch
 
-    (block,) = [block for block in blocks("../README.md", "python") if "class Scale" in block.code]
+    (block,) = [block for block in blocks("../README.md", "python") if "class Clamp" in block.code]
     namespace: dict[str, Any] = {}
     exec(compile(block.code, f"README.md:{block.line}", "exec"), namespace)
-    (scale,) = namespace["mbcompress_passes"]()
+    (clamp,) = namespace["mbcompress_passes"]()
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     before = model[0].weight.clone()
-    assert torch.equal(scale(factor=0.25).apply(model, None)[0].weight, before / 4)
-    assert scale.consumes_input
+    assert torch.equal(clamp(limit=0.25).apply(model, None)[0].weight, before.clamp(-0.25, 0.25))
+    assert clamp.consumes_input
 
 
 @pytest.mark.parametrize(

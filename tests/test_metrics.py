@@ -15,7 +15,7 @@ import mbcompress
 from mbcompress.cli import main
 from mbcompress.contract.metrics import Measured, Metric, Predictions
 from mbcompress.errors import MetricError
-from mbcompress.measure import Metrics
+from mbcompress.measure.metrics import Metrics
 from mbcompress.recipe import from_mapping, resolve
 from mbcompress.registry.discovery import Origin, Registry, discover
 from mbcompress.registry.registry import Kind

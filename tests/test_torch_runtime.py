@@ -15,7 +15,8 @@ from mbcompress_winograd.graph import find_depthwise, replace_depthwise
 from mbcompress_winograd.library import KERNELS
 
 from mbcompress import MbcompressError
-from mbcompress.graph import export_graph, register_operators
+from mbcompress.graph import export_graph
+from mbcompress.graph.operators import register_operators
 from mbcompress.measure.engine import Engine
 from mbcompress.registry.discovery import Registry
 from mbcompress.testing.tiny import tiny_model as learnt_model

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mbcompress.graph.interpreter import run_with_hook
     from mbcompress.graph.memory_format import copy_model, noise, prepare_for_export, to_channels_last, to_contiguous
     from mbcompress.graph.nodes import clamp_bounds, get_tensor, node_args
-    from mbcompress.graph.operators import register_operators, registered_operators
+    from mbcompress.graph.operators import registered_operators
     from mbcompress.graph.quiet import environment_variables, quiet_libraries
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "prepare_for_export",
     "quiet_export",
     "quiet_libraries",
-    "register_operators",
     "registered_operators",
     "remove_unused",
     "run_with_hook",
@@ -62,7 +61,7 @@ _NAMES = {
     "interpreter": "run_with_hook",
     "memory_format": "copy_model noise prepare_for_export to_channels_last to_contiguous",
     "nodes": "clamp_bounds get_tensor node_args",
-    "operators": "register_operators registered_operators",
+    "operators": "registered_operators",
     "quiet": "environment_variables quiet_libraries",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

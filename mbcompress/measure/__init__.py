@@ -6,22 +6,7 @@ contract, registry, data, graph; `ExportBenchmark.score` also training. Nothing 
 """
 
 from mbcompress.measure.benchmark import ExportBenchmark
-from mbcompress.measure.compare import Artifact, Comparison, compare
-from mbcompress.measure.cpu import CPUINFO, Processor, processor
-from mbcompress.measure.interleaving import Times, time_interleaved
-from mbcompress.measure.metrics import Metrics
-from mbcompress.measure.runtimes import compare_runtimes
+from mbcompress.measure.cpu import CPUINFO, processor
+from mbcompress.measure.interleaving import time_interleaved
 
-__all__ = [
-    "CPUINFO",
-    "Artifact",
-    "Comparison",
-    "ExportBenchmark",
-    "Metrics",
-    "Processor",
-    "Times",
-    "compare",
-    "compare_runtimes",
-    "processor",
-    "time_interleaved",
-]
+__all__ = ["CPUINFO", "ExportBenchmark", "processor", "time_interleaved"]

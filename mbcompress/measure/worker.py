@@ -16,7 +16,7 @@ import numpy as np
 from mbcompress.contract.runtimes import Runtime, Session
 from mbcompress.data.splits import Normalization
 from mbcompress.errors import MbcompressError
-from mbcompress.graph import register_operators
+from mbcompress.graph.operators import register_operators
 
 BATCH = 100  # images per call of `predict`
 

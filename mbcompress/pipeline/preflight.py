@@ -14,8 +14,9 @@ from mbcompress.contract.teachers import teachers_in
 from mbcompress.contract.training import trainings_in
 from mbcompress.data.seed import fork_rng, seed_everything
 from mbcompress.errors import MbcompressError
-from mbcompress.graph import copy_model, register_operators
-from mbcompress.measure import Metrics
+from mbcompress.graph import copy_model
+from mbcompress.graph.operators import register_operators
+from mbcompress.measure.metrics import Metrics
 from mbcompress.pipeline.model import check_training_mode, count_outputs, load_model, prepare_model
 from mbcompress.recipe.checks import leakage_warnings
 from mbcompress.training.distributed import equalize

@@ -9,10 +9,12 @@ import yaml
 
 from mbcompress.checkpoint.manifest import write_manifest
 from mbcompress.files import write_atomically, write_json
-from mbcompress.measure import Artifact, compare, compare_runtimes
+from mbcompress.measure.compare import Artifact, compare
+from mbcompress.measure.runtimes import compare_runtimes
 from mbcompress.pipeline.executor import Executor
 from mbcompress.pipeline.preflight import preflight
-from mbcompress.report import build_report, write_report
+from mbcompress.report.build import build_report
+from mbcompress.report.render import write_report
 
 if TYPE_CHECKING:
     from pathlib import Path

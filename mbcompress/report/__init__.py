@@ -5,8 +5,6 @@ draw pictures with `inline_svg` and its colors. May import: contract, files. Nev
 are imported when they are used.
 """
 
-from mbcompress.report.build import SCHEMA, build_report
-from mbcompress.report.pictures import ACCENT, FAINT, INK, MUTED, WORSE, inline_svg
-from mbcompress.report.render import write_report
+from mbcompress.report.pictures import ACCENT, FAINT, MUTED, WORSE, inline_svg
 
-__all__ = ["ACCENT", "FAINT", "INK", "MUTED", "SCHEMA", "WORSE", "build_report", "inline_svg", "write_report"]
+__all__ = ["ACCENT", "FAINT", "MUTED", "WORSE", "inline_svg"]
