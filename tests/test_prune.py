@@ -76,7 +76,7 @@ def test_target_is_met_and_channels_are_round(
     pruned = registry.passes.build("prune", {option: 0.6, "scope": scope}, registry).apply(model, context)
     left = size(pruned) / size(context.baseline)
     assert 0.35 < left <= 0.6
-    assert context.metrics["left"] == left
+    assert context.metrics["achieved_ratio"] == left
     assert all(m.out_channels % 8 == 0 for m in pruned.modules() if isinstance(m, torch.nn.Conv2d))
     with torch.no_grad():
         assert pruned(torch.randn(2, 3, 32, 32)).shape == (2, 10)
@@ -190,7 +190,7 @@ def test_fading_takes_no_more_than_was_asked_for(registry: Registry, make_contex
     options = {"target_macs": 0.5, "gradual": 0.7, "recovery": recovery, "round_to": 4}
     context = small_context(make_context(model))
     registry.passes.build("prune", options, registry).apply(model, context)
-    assert 0.47 < context.metrics["left"] <= 0.5
+    assert 0.47 < context.metrics["achieved_ratio"] <= 0.5
 
 
 def test_zeros_of_single_weights_survive_while_channels_fade(
@@ -394,7 +394,7 @@ def test_a_measured_target_is_met_by_the_exported_file(
     context = make_context(model, runtimes=(registry.runtimes.build("onnx", {}, registry),))
     prune = registry.passes.build("prune", {option: 0.8}, registry)
     pruned = prune.apply(model, context)
-    assert 0.3 < context.metrics["left"] <= 0.8
+    assert 0.3 < context.metrics["achieved_ratio"] <= 0.8
     assert all(m.out_channels % 16 == 0 for m in pruned.modules() if isinstance(m, torch.nn.Conv2d))  # as it likes it
 
 

@@ -180,7 +180,7 @@ class Prune(_Channels, Targets):
                     update_bn(model, context)
                 if self.recovery and self.gradual is None:
                     self._recover(model, context, f"{self.name}, recovery {step}/{self.iterative_steps}")
-            context.metrics["left"] = target.share(model)
+            context.metrics["achieved_ratio"] = target.share(model)
         report_lost_patterns(before, model, context)
         return model
 

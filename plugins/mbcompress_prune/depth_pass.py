@@ -68,7 +68,7 @@ class PruneBlocks(Pass, Targets):
             context.metrics["blocks_removed"] = len(removed)
             if self.only_if_faster and removed:
                 shallow = self._faster(shallow, model, context)
-            context.metrics["left"] = target.share(shallow)
+            context.metrics["achieved_ratio"] = target.share(shallow)
         if self.recalibrate:
             update_bn(shallow, context)
         return shallow
