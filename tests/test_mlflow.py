@@ -70,7 +70,7 @@ def test_a_run_in_a_store(store: Any, toy: dict[str, Any], tmp_path: Path) -> No
     stages = [report["loaded"], *(step["metrics"] for step in report["passes"])]
     for name in ("validation_top1", "parameters", "macs"):
         assert curve(store, run, name) == [(step, metrics[name]) for step, metrics in enumerate(stages)]
-    assert [step for step, _ in curve(store, run, "prune/left")] == [1, 2]
+    assert [step for step, _ in curve(store, run, "prune/achieved_ratio")] == [1, 2]
     assert [seconds for _, seconds in curve(store, run, "seconds")] == [step["seconds"] for step in report["passes"]]
 
     final = run.data.metrics
