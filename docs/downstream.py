@@ -1,7 +1,6 @@
 """Compress your own network with your own data loaders: `python downstream.py`."""
 
-import torch
-from torch import nn
+from torch import nn, randint, randn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mbcompress
@@ -10,7 +9,7 @@ from mbcompress.passes import Distill, Prune, Qat, Train
 
 def bright_corners(count: int) -> TensorDataset:
     """Placeholder for your dataset: noise with one brighter corner, which is the label."""
-    images, labels = 0.5 * torch.randn(count, 3, 32, 32), torch.randint(4, (count,))
+    images, labels = 0.5 * randn(count, 3, 32, 32), randint(4, (count,))
     for image, label in zip(images, labels.tolist(), strict=True):
         image[:, 16 * (label // 2) :, 16 * (label % 2) :][:, :16, :16] += 0.4
     return TensorDataset(images, labels)
