@@ -62,3 +62,8 @@ class Pass(Component):
             MbcompressError: the options cannot be applied to this model.
         """
         return model
+
+
+def traits_after(traits: frozenset[Trait], pass_: Pass | type[Pass]) -> frozenset[Trait]:
+    """Return the traits that a model with `traits` has after a pass."""
+    return (traits - pass_.destroys) | pass_.provides

@@ -24,7 +24,7 @@ from mbcompress.checkpoint.pass_directory import METRICS, PASSES, open_pass
 from mbcompress.checkpoint.saving import outputs_equal, save_pass
 from mbcompress.contract.apply import apply_pass
 from mbcompress.contract.checkpoints import Checkpoints
-from mbcompress.contract.passes import Pass
+from mbcompress.contract.passes import Pass, traits_after
 from mbcompress.contract.traits import INITIAL, Trait
 from mbcompress.data.seed import seed_everything
 from mbcompress.errors import Location, MbcompressError, RecipeError
@@ -148,7 +148,7 @@ class Executor:
         origin = self.registry.passes.origin_of(component)
         location = self.plan.locations[index] if self.plan.locations else Location(self.plan.name)
         directory = self.directory / f"{index + 1:02}-{component.name}"
-        traits = (self.traits - component.destroys) | component.provides
+        traits = traits_after(self.traits, component)
         key = None
         if self.store:
             key = pass_key(component, self.current.model, context, origin, self._data, self.plan.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mbcompress.contract.models import ModelSource
+from mbcompress.contract.passes import Pass, traits_after
 from mbcompress.contract.teachers import teachers_in
 from mbcompress.contract.traits import INITIAL, Trait
 from mbcompress.errors import PathPart, SpecError, shown
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from mbcompress.contract.datasets import Dataset
     from mbcompress.contract.options import Component
-    from mbcompress.contract.passes import Pass
     from mbcompress.data.splits import Splits
     from mbcompress.recipe.model import Recipe
     from mbcompress.registry.registry import Registry
@@ -50,7 +50,7 @@ def check_order(passes: Sequence[Pass]) -> None:
     for index, pass_ in enumerate(passes):
         if missing := pass_.requires - traits:
             raise SpecError(("passes", index), _order_problem(passes, index, sorted(missing)), at_key=True)
-        traits = _after(traits, pass_)
+        traits = traits_after(traits, pass_)
 
 
 def leakage_warnings(recipe: Recipe, splits: Splits) -> Iterator[str]:
@@ -73,10 +73,6 @@ def leakage_warnings(recipe: Recipe, splits: Splits) -> Iterator[str]:
                     f"data: these images, or their order, differ from those that {weights} were trained on; the "
                     "validation split may contain training images, and validation accuracy may be too high"
                 )
-
-
-def _after(traits: frozenset[Trait], pass_: Pass) -> frozenset[Trait]:
-    return (traits - pass_.destroys) | pass_.provides
 
 
 def _order_problem(passes: Sequence[Pass], index: int, missing: Sequence[Trait]) -> str:
@@ -104,7 +100,7 @@ def _workable_order(remaining: list[Pass], traits: frozenset[Trait]) -> list[Pas
     for index, pass_ in enumerate(remaining):
         if pass_.requires <= traits and pass_.name not in tried:
             tried.add(pass_.name)
-            rest = _workable_order(remaining[:index] + remaining[index + 1 :], _after(traits, pass_))
+            rest = _workable_order(remaining[:index] + remaining[index + 1 :], traits_after(traits, pass_))
             if rest is not None:
                 return [pass_, *rest]
     return None

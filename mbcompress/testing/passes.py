@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mbcompress.contract.passes import traits_after
 from mbcompress.contract.traits import Trait
 from mbcompress.errors import PassError, shown
 from mbcompress.testing.result import CheckResult, Skipped, run_checks
@@ -136,7 +137,7 @@ def _agrees(expected: Tensor, actual: Tensor, *, exactly: bool) -> bool:
 def check_traits(trial: Trial) -> Iterator[str]:
     """The output has the traits that the pass provides or keeps, and none that it destroys."""
     pass_ = trial.pass_
-    declared = (trial.traits - pass_.destroys) | pass_.provides
+    declared = traits_after(trial.traits, pass_)
     try:
         actual = observe(trial.output, trial.images, lambda: trial.exported[1])
     except Exception as error:

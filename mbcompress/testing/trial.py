@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mbcompress.contract.apply import apply_pass
+from mbcompress.contract.passes import traits_after
 from mbcompress.contract.traits import INITIAL
 from mbcompress.data.seed import fork_rng, seed_everything
 from mbcompress.errors import MbcompressError
@@ -116,5 +117,5 @@ def _with(
     for cls, _ in registry.passes:
         if trait in cls.provides and cls.requires <= traits and cls.examples:
             provider = registry.passes.build(cls.name, cls.examples[0], registry)
-            return apply_pass(provider, model, tiny_context(model), ""), (traits - cls.destroys) | cls.provides
+            return apply_pass(provider, model, tiny_context(model), ""), traits_after(traits, cls)
     raise Skipped(f"it requires the trait {str(trait)!r}, which no installed pass provides")

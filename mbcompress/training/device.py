@@ -4,8 +4,6 @@ import torch
 
 from mbcompress.errors import MbcompressError
 
-CHOICES = ("auto", "cpu", "cuda", "mps")
-
 
 def choose(name: str) -> torch.device:
     """Return the named device; 'auto' selects CUDA, then MPS, then the CPU.

@@ -44,7 +44,7 @@ def evaluate(
     correct, loss = 0, 0.0
     for batch, labels in evaluation_batches(_share(images, process_group), normalization, device):
         logits = model(batch).float()
-        correct += int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
+        correct += _count_correct(logits, labels)
         loss += float(cross_entropy(logits, labels, reduction="sum"))
     model.train(training)
     sums: Tensor = process_group.all_reduce(torch.tensor([correct, loss], dtype=torch.float64))
@@ -54,8 +54,11 @@ def evaluate(
 def score_of(logits: Tensor, labels: Tensor) -> Score:
     """Return the score of precomputed logits (N, K) for labels (N,)."""
     logits = logits.float()
-    correct = int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
-    return Score(correct, -float(cross_entropy(logits, labels)), len(labels))
+    return Score(_count_correct(logits, labels), -float(cross_entropy(logits, labels)), len(labels))
+
+
+def _count_correct(logits: Tensor, labels: Tensor) -> int:
+    return int(((logits.argmax(1) == labels) & logits.isfinite().all(1)).sum())
 
 
 def _share(images: Images, process_group: ProcessGroup) -> Images:

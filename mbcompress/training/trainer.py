@@ -113,9 +113,9 @@ class Trainer:
         self.reached = load(self, *found) if found else self._begin()
 
     def _begin(self) -> Reached:
-        self.start_callbacks(TrainerState(1, 0, self.max_steps))
-        first = TrainerState(1, 0, self.max_steps)
-        return Reached(1, 0, [self._validate(first)], 0, copy.deepcopy(self.model.state_dict()), self._target_reached())
+        state = TrainerState(1, 0, self.max_steps)
+        self.start_callbacks(state)
+        return Reached(1, 0, [self._validate(state)], 0, copy.deepcopy(self.model.state_dict()), self._target_reached())
 
     def start_callbacks(self, state: TrainerState) -> None:
         """Call `on_train_start` of every callback."""
